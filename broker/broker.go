@@ -1,0 +1,234 @@
+// Package broker is the contract of a durable, partitioned, ordered log of records.
+//
+// What every implementation guarantees, and package brokertest holds it to:
+//
+//   - Order. Within a partition records are delivered in ascending order of offset, each at most once per reader.
+//   - Loss. A record whose [Ack] has no error is on the log, acknowledged by all in-sync replicas, and reaches every
+//     later read until retention deletes it. An Ack with an error says nothing about the record's fate unless the error
+//     is [ErrRefused].
+//   - Offsets ascend but are not dense: compaction, control batches and aborted transactions leave holes. A hole is
+//     never told. What retention or a lost log end took away is always told, as a [Gap] or a [RangeError]: no reader
+//     is moved silently.
+//   - Isolation is read-committed.
+//   - A topic that was deleted and made again is another topic: it has another [Epoch], and no reader passes from
+//     one to the other unnoticed.
+//
+// Byte slices handed out are the receiver's to keep: they alias no buffer larger than the records of one batch.
+// All methods may be called concurrently.
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// AnyPartition, as a [Message]'s partition, leaves the choice to the partitioner: Java's murmur2 of the key,
+// or any partition where there is no key.
+const AnyPartition int32 = -1
+
+// Epoch identifies one life of a topic: Kafka's topic id (KIP-516). The zero Epoch stands for "any".
+type Epoch [16]byte
+
+// Header is a record header. Keys may repeat.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Message is a record to be appended.
+type Message struct {
+	Partition int32 // AnyPartition, or the partition to write to
+	Key       []byte
+	Value     []byte // nil is a tombstone
+	Headers   []Header
+}
+
+// Ack is the fate of one appended message.
+type Ack struct {
+	Partition int32
+	Offset    int64
+	Err       error // nil: on the log. ErrRefused: surely not written. Anything else: in doubt
+}
+
+// Record is a message at its position.
+type Record struct {
+	Partition int32
+	Offset    int64
+	Timestamp time.Time // log-append time where the topic keeps it, else the producer's
+	Key       []byte
+	Value     []byte // nil is a tombstone
+	Headers   []Header
+}
+
+// Batch is what one fetch of one partition gave.
+type Batch struct {
+	Partition int32
+	Records   []Record // ascending offsets; may be empty
+	Next      int64    // where to read on: above the last record, past any holes that the fetch covered
+	Start     int64    // the log's first offset
+	End       int64    // the end of what may be read (last stable offset)
+}
+
+// GapReason says why what a reader pointed at is gone.
+type GapReason string
+
+// The reasons of a Gap.
+const (
+	GapRetention GapReason = "retention" // retention deleted it
+	GapTruncated GapReason = "truncated" // the log lost its end (a crash, an unclean election)
+	GapRecreated GapReason = "recreated" // the topic was deleted and made again
+)
+
+// Gap tells that a reader could not go on at From and goes on at To.
+type Gap struct {
+	Partition int32
+	From, To  int64
+	Reason    GapReason
+}
+
+// Bounds are the ends of a partition: First is the log's first offset, Next the offset after its last record.
+type Bounds struct {
+	First, Next int64
+}
+
+// TopicConfig describes a topic to be made. Zero values mean the cluster's defaults.
+type TopicConfig struct {
+	Partitions        int32
+	ReplicationFactor int16         // 0 or -1: the cluster's default
+	Retention         time.Duration // 0: the cluster's default; negative: for ever
+	RetentionBytes    int64         // per partition; 0: the cluster's default; negative: unlimited
+	Compaction        bool
+	MaxMessageBytes   int // 0: 2 MiB
+}
+
+// TopicInfo describes a topic as it is.
+type TopicInfo struct {
+	TopicConfig
+	Epoch Epoch
+}
+
+// TopicChange lists what is to change; nil fields stay.
+type TopicChange struct {
+	Partitions     *int32 // may only grow
+	Retention      *time.Duration
+	RetentionBytes *int64
+}
+
+// Appender writes to the log.
+type Appender interface {
+	// Append writes msgs in order and blocks until the fate of each is known or its deadline (10 s by default) has
+	// passed. It returns one Ack per message, in the same order. Messages of one call to one partition keep their
+	// order. When ctx ends first, what is not yet acknowledged is in doubt.
+	Append(ctx context.Context, topic string, msgs []Message) []Ack
+}
+
+// Reader reads the log at random.
+type Reader interface {
+	// Read makes one fetch of about maxBytes from offset on. It does not wait for new records: at the log's end it
+	// returns an empty Batch. It returns records at or above offset only, and always makes progress where there are
+	// records, however large (up to the topic's limit). A *RangeError tells an offset outside the log.
+	Read(ctx context.Context, topic string, partition int32, offset int64, maxBytes int) (Batch, error)
+}
+
+// Tailer follows the log.
+type Tailer interface {
+	// Tail delivers all partitions of a topic to h, partition p from offset from[p] on (partitions beyond len(from)
+	// from 0), and blocks until ctx ends (ctx.Err()), the topic is gone (ErrNoTopic) or its epoch is no longer
+	// the one given (ErrRecreated). It belongs to no consumer group. Everything else that goes wrong is retried and
+	// told through h.Health.
+	Tail(ctx context.Context, topic string, epoch Epoch, from []int64, h TailHandler) error
+}
+
+// TailHandler receives a tail. Its methods are called one at a time, in the log's order for each partition; while
+// one blocks, the tail does not fetch further.
+type TailHandler interface {
+	Records(b Batch)      // b.Records is never empty unless b.Next moved past holes
+	Gap(g Gap)            // reading goes on at g.To
+	Partitions(n int32)   // the topic has grown to n partitions; new ones are read from 0
+	Health(problem error) // non-nil: the log cannot be reached at the moment; nil: it can again
+}
+
+// Joiner shares the partitions of topics among the members of a consumer group.
+type Joiner interface {
+	// Join makes this process a member of group until ctx ends, and blocks as long. For every partition that the
+	// group assigns, own is called in a goroutine of its own; its ctx ends when the partition is lost, and Join does
+	// not return before every own has. The group gives ownership alone: the owner reads with Read.
+	Join(ctx context.Context, group string, topics []string, own func(ctx context.Context, c Claim)) error
+}
+
+// Claim is the ownership of one partition in one generation of a group.
+type Claim interface {
+	Topic() string
+	Partition() int32
+	// Committed returns the group's committed offset, or -1 where there is none.
+	Committed(ctx context.Context) (int64, error)
+	// Commit commits offset under this member and generation. It returns ErrNotOwner once another generation began.
+	Commit(ctx context.Context, offset int64) error
+}
+
+// Offsets finds and moves the ends of partitions.
+type Offsets interface {
+	// Bounds asks the leaders for the ends of all partitions.
+	Bounds(ctx context.Context, topic string) ([]Bounds, error)
+	// At returns, per partition, the offset of the first record whose timestamp is not before t, or the partition's
+	// end where there is none.
+	At(ctx context.Context, topic string, t time.Time) ([]int64, error)
+	// Truncate deletes the records of a partition below offset (Kafka's DeleteRecords).
+	Truncate(ctx context.Context, topic string, partition int32, offset int64) error
+}
+
+// Admin makes and changes topics. Topics are never made by anything else.
+type Admin interface {
+	Create(ctx context.Context, topic string, c TopicConfig) error // ErrTopicExists
+	Describe(ctx context.Context, topic string) (TopicInfo, error) // ErrNoTopic
+	Change(ctx context.Context, topic string, c TopicChange) error // ErrNoTopic
+	Delete(ctx context.Context, topic string) error                // ErrNoTopic
+}
+
+// Log is the whole contract.
+type Log interface {
+	Appender
+	Reader
+	Tailer
+	Joiner
+	Offsets
+	Admin
+	// Close ends everything under way and frees all resources; it blocks until no goroutine is left.
+	Close() error
+}
+
+// What callers decide on.
+var (
+	ErrNoTopic     = errors.New("no such topic")
+	ErrNoPartition = errors.New("no such partition")
+	ErrTopicExists = errors.New("topic exists")
+	ErrRecreated   = errors.New("topic was deleted and made again")
+	ErrNotOwner    = errors.New("partition belongs to another member or generation")
+	ErrUnavailable = errors.New("log unavailable")                   // may pass: retry
+	ErrRefused     = errors.New("not written")                       // surely not on the log
+	ErrTooLarge    = fmt.Errorf("%w: message too large", ErrRefused) // above the topic's max.message.bytes
+	ErrClosed      = fmt.Errorf("%w: the log client is closed", ErrRefused)
+)
+
+// RangeError tells that an offset lies outside the log.
+type RangeError struct {
+	Partition int32
+	Offset    int64
+	Bounds    Bounds
+}
+
+// Error implements error.
+func (e *RangeError) Error() string {
+	return fmt.Sprintf("offset %d of partition %d is outside the log [%d, %d)", e.Offset, e.Partition, e.Bounds.First, e.Bounds.Next)
+}
+
+// Gap turns the error into what a reader is told: below the log's start retention took the records, and reading goes
+// on there; beyond its end the log was truncated, and reading goes on at the end.
+func (e *RangeError) Gap() Gap {
+	if e.Offset < e.Bounds.First {
+		return Gap{Partition: e.Partition, From: e.Offset, To: e.Bounds.First, Reason: GapRetention}
+	}
+	return Gap{Partition: e.Partition, From: e.Offset, To: e.Bounds.Next, Reason: GapTruncated}
+}
