@@ -1,0 +1,48 @@
+package kafka
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config says how to reach a Kafka cluster.
+type Config struct {
+	Brokers  []string // host:port of at least one broker to begin with
+	ClientID string   // default "eventissuer"
+	Rack     string   // the rack or zone of this process; with it, reads prefer a replica nearby. Default none
+
+	TLS  TLS  // default off
+	SASL SASL // default none
+
+	AppendDeadline  time.Duration // default 10 s: the longest that Append waits, queueing and retries included
+	RequestTimeout  time.Duration // default 10 s: of any other request
+	DialTimeout     time.Duration // default 5 s
+	MetadataEvery   time.Duration // default 1 s: how often leaders, partitions and topic ids in use are looked up
+	MaxMessageBytes int           // default 8 MiB: of one message, as this client sees it; a topic's own limit is the broker's to enforce
+	FetchBytes      int           // default 1 MiB: per partition and fetch of a tail
+	FetchTotalBytes int           // default 8 MiB: per fetch of a tail and leader
+	ReadConnections int           // default 4: connections per broker for random reads
+}
+
+// TLS says how connections are secured. There is no way to switch verification off.
+type TLS struct {
+	Enable   bool   // default off
+	CAFile   string // PEM; default the system's authorities
+	CertFile string // PEM; with KeyFile a client certificate. Default none
+	KeyFile  string
+}
+
+// SASL says how this client proves who it is.
+type SASL struct {
+	Mechanism string // "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"; default "": no SASL
+	User      string
+	Password  string
+}
+
+// Deps are what the log works with.
+type Deps struct {
+	Log        *slog.Logger          // default: discards
+	Registerer prometheus.Registerer // default: none
+}
