@@ -1,0 +1,94 @@
+package testenv
+
+import (
+	"crypto/rand"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Kafka returns the address of a real Kafka that other tests may be using at the same time: the run's own where
+// EVENTISSUER_TEST_KAFKA names one, else a node for this test and its subtests alone, which takes some seconds to start.
+func Kafka(t testing.TB) string {
+	t.Helper()
+	if addr := os.Getenv(KafkaVariable); addr != "" {
+		return addr
+	}
+	return StartKafka(t, KafkaOptions{}).Addr()
+}
+
+// Redis returns the URL of a real Redis: the one that EVENTISSUER_TEST_REDIS names, else one for this test and its
+// subtests alone.
+func Redis(t testing.TB) string {
+	t.Helper()
+	if url := os.Getenv(RedisVariable); url != "" {
+		return url
+	}
+	return StartRedis(t, RedisOptions{}).URL()
+}
+
+// Chromium returns the path of a Chromium.
+func Chromium(t testing.TB) string {
+	t.Helper()
+	if path := os.Getenv(ChromiumVariable); path != "" {
+		return path
+	}
+	path, err := program("run deploy/local/install chromium, or install chromium", "chromium", "chromium-browser", "google-chrome")
+	need(t, "Chromium", err)
+	return path
+}
+
+// Name returns a name that no other test uses, for topics, groups and keys on a shared server: prefix and a random end.
+func Name(prefix string) string { return prefix + "-" + strings.ToLower(rand.Text()[:12]) }
+
+// StartKafka starts a node of the test's own and stops it when the test and its subtests are done.
+// It blocks for the few seconds that Kafka takes.
+func StartKafka(t testing.TB, o KafkaOptions) *KafkaProcess {
+	t.Helper()
+	return StartKafkaCluster(t, 1, o)[0]
+}
+
+// StartKafkaCluster starts n nodes of the test's own as one cluster, and stops them when the test and its subtests are
+// done. Topics have as many replicas as there are nodes, 3 at most. Each node takes some 350 MB.
+func StartKafkaCluster(t testing.TB, n int, o KafkaOptions) []*KafkaProcess {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	nodes, err := newKafkaCluster(t.Context(), n, o)
+	need(t, "Kafka", err)
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i, node := range nodes {
+		t.Cleanup(func() {
+			if err := node.Kill(); err != nil { // nothing is kept, so nothing need be flushed
+				t.Errorf("stop Kafka: %v", err)
+			}
+		})
+		// A node answers only once the quorum has a majority: all start at once.
+		wg.Go(func() { errs[i] = node.Start(t.Context()) })
+	}
+	wg.Wait()
+	for _, err := range errs {
+		need(t, "Kafka", err)
+	}
+	return nodes
+}
+
+// StartRedis starts a Redis of the test's own and stops it when the test and its subtests are done.
+func StartRedis(t testing.TB, o RedisOptions) *RedisProcess {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	r, err := NewRedis(o)
+	need(t, "Redis", err)
+	t.Cleanup(func() {
+		if err := r.Kill(); err != nil {
+			t.Errorf("stop Redis: %v", err)
+		}
+	})
+	need(t, "Redis", r.Start(t.Context()))
+	return r
+}
