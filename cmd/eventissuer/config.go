@@ -1,0 +1,214 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+)
+
+// Config is everything that can be set, each by a flag, by an environment variable EVENTISSUER_… and by a key of the
+// YAML file. A flag wins over a variable, a variable over the file.
+type Config struct {
+	Config string `placeholder:"FILE" help:"YAML file with these settings, under the flags' names without the dashes before them (listen: 127.0.0.1:8080). Keys that do not exist are errors."`
+
+	Listen         string   `group:"http" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen. Port 0 takes a free one. Default: ${default}."`
+	InsecureNoAuth bool     `group:"http" help:"Listen on other addresses than loopback although there is no access control yet: whoever reaches the address can read and publish everything. For servers behind something that decides who gets through."`
+	PublicURL      string   `group:"http" name:"public-url" placeholder:"URL" help:"The address under which clients reach the server, where it is not the one they connect to (behind an API manager, under a path). Links in answers begin with it."`
+	TrustedProxies []string `group:"http" placeholder:"CIDR" help:"Addresses or networks of proxies in front. Only their X-Forwarded-For and Forwarded headers are believed; they decide a client's address for limits and logs."`
+	CorsOrigin     []string `group:"http" name:"cors-origin" placeholder:"ORIGIN" help:"Origins of web pages that may use the server beside its own (https://app.example.org), for CORS and WebSockets alike. '*' allows all."`
+	TLSCert        string   `group:"http" name:"tls-cert" placeholder:"FILE" help:"Certificate chain (PEM). With it the server speaks HTTPS, HTTP/2 included. Loaded again when the file changes."`
+	TLSKey         string   `group:"http" name:"tls-key" placeholder:"FILE" help:"The certificate's private key (PEM)."`
+
+	DataDir string `group:"storage" default:"./data" placeholder:"DIR" help:"Where the embedded Kafka and Redis keep their data. Not used where --kafka-brokers and --redis-url are given. Default: ${default}."`
+
+	KafkaBrokers       []string `group:"storage" placeholder:"HOST:PORT" help:"Kafka brokers to begin with. Needs --redis-url too; without both, everything runs inside this process."`
+	KafkaTLS           bool     `group:"storage" name:"kafka-tls" help:"Speak TLS to Kafka. Implied by the three flags that follow."`
+	KafkaTLSCA         string   `group:"storage" name:"kafka-tls-ca" placeholder:"FILE" help:"Authorities (PEM) that sign the brokers' certificates, where they are not the system's."`
+	KafkaTLSCert       string   `group:"storage" name:"kafka-tls-cert" placeholder:"FILE" help:"Client certificate (PEM) for Kafka."`
+	KafkaTLSKey        string   `group:"storage" name:"kafka-tls-key" placeholder:"FILE" help:"The client certificate's key (PEM)."`
+	KafkaSASLMechanism string   `group:"storage" name:"kafka-sasl-mechanism" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512" default:"" placeholder:"NAME" help:"How to log in to Kafka: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."`
+	KafkaUsername      string   `group:"storage" placeholder:"NAME" help:"User for SASL."`
+	KafkaPasswordFile  string   `group:"storage" placeholder:"FILE" help:"File with the password for SASL: secrets do not belong on command lines."`
+	KafkaRack          string   `group:"storage" placeholder:"NAME" help:"Rack or zone of this process (client.rack): reads prefer a replica nearby."`
+
+	RedisURL          string `group:"storage" name:"redis-url" placeholder:"URL" help:"Redis: redis://[user:password@]host:port[/db], rediss://… for TLS, redis+cluster://host:port,host:port/…, redis+sentinel://host:port,host:port/master[/db]; rediss+cluster and rediss+sentinel too."`
+	RedisPasswordFile string `group:"storage" placeholder:"FILE" help:"File with Redis's password, instead of one in the URL."`
+
+	TopicPrefix       string `group:"storage" default:"eventissuer." placeholder:"PREFIX" help:"How a stream's topic is named by default: this, then the stream's name. Default: '${default}'."`
+	ReplicationFactor int16  `group:"storage" default:"-1" placeholder:"N" help:"Replicas of each topic that is made; -1 leaves it to the cluster. Default: ${default}."`
+
+	MaxSessions           int      `group:"limits" default:"50000" placeholder:"N" help:"Long-lived connections of this process. Default: ${default}."`
+	MaxSessionsPerAddress int      `group:"limits" default:"20000" placeholder:"N" help:"Long-lived connections from one client address. Many phones share one: be generous. Default: ${default}."`
+	RingBytes             ByteSize `group:"limits" default:"32MiB" placeholder:"SIZE" help:"Memory for the recent events of one stream, shared by all its readers. Default: ${default}."`
+	MemoryBytes           ByteSize `group:"limits" default:"512MiB" placeholder:"SIZE" help:"Memory for recent events and caches of all streams together. Default: ${default}."`
+	MaxEventBytes         ByteSize `group:"limits" default:"1MiB" placeholder:"SIZE" help:"The largest event that may be published; at least 64KiB. Default: ${default}."`
+	MaxBatchBytes         ByteSize `group:"limits" default:"8MiB" placeholder:"SIZE" help:"The largest batch that may be published. Default: ${default}."`
+	MaxBatchEvents        int      `group:"limits" default:"1000" placeholder:"N" help:"Events in one batch at most. Default: ${default}."`
+
+	DrainTimeout time.Duration `group:"life" default:"30s" placeholder:"TIME" help:"How long the server takes, once told to stop, to send its clients elsewhere one by one. Default: ${default}."`
+	LogFormat    string        `group:"life" enum:"text,json" default:"text" placeholder:"text|json" help:"Form of the log on standard error. Default: ${default}."`
+	LogLevel     string        `group:"life" enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error. Default: ${default}."`
+
+	Demo     bool   `group:"demo" help:"Publish the trains of Norway, by a real day's timetable, and show them on a map at /."`
+	DemoTime string `group:"demo" placeholder:"HH:MM" help:"Where the demo's clock starts. Default: now, in Oslo."`
+}
+
+// Validate checks what can be checked without asking anybody.
+func (c *Config) Validate() error {
+	return errors.Join(
+		c.checkListen(),
+		c.checkStorage(),
+		c.checkHTTP(),
+		c.checkLimits(),
+	)
+}
+
+func (c *Config) checkListen() error {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return fmt.Errorf("--listen %s: write HOST:PORT, such as 127.0.0.1:8080", c.Listen)
+	}
+	if c.InsecureNoAuth || isLoopback(host) {
+		return nil
+	}
+	return fmt.Errorf("--listen %s: there is no access control yet, so whoever reaches this address could read and publish everything. "+
+		"Listen on 127.0.0.1, or give --insecure-no-auth if something in front of the server decides who gets through", c.Listen)
+}
+
+// isLoopback tells whether host can be reached from this machine alone.
+func isLoopback(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	return strings.EqualFold(host, "localhost")
+}
+
+// embedded tells whether Kafka and Redis run inside this process.
+func (c *Config) embedded() bool { return len(c.KafkaBrokers) == 0 && c.RedisURL == "" }
+
+func (c *Config) checkStorage() error {
+	var errs []error
+	switch {
+	case len(c.KafkaBrokers) > 0 && c.RedisURL == "":
+		errs = append(errs, errors.New("--kafka-brokers without --redis-url: a replica needs both; without both, everything runs inside this process"))
+	case len(c.KafkaBrokers) == 0 && c.RedisURL != "":
+		errs = append(errs, errors.New("--redis-url without --kafka-brokers: a replica needs both; without both, everything runs inside this process"))
+	case c.embedded() && c.DataDir == "":
+		errs = append(errs, errors.New("--data-dir is empty: name a folder for the embedded servers' data"))
+	}
+	if c.RedisURL != "" {
+		if _, err := c.redisClient(); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if (c.KafkaSASLMechanism == "") != (c.KafkaUsername == "") {
+		errs = append(errs, errors.New("--kafka-sasl-mechanism and --kafka-username belong together"))
+	}
+	if c.KafkaSASLMechanism != "" && c.KafkaPasswordFile == "" {
+		errs = append(errs, errors.New("--kafka-sasl-mechanism needs --kafka-password-file"))
+	}
+	if (c.KafkaTLSCert == "") != (c.KafkaTLSKey == "") {
+		errs = append(errs, errors.New("--kafka-tls-cert and --kafka-tls-key belong together"))
+	}
+	if c.embedded() && (c.KafkaTLS || c.KafkaTLSCA != "" || c.KafkaTLSCert != "" || c.KafkaSASLMechanism != "") {
+		errs = append(errs, errors.New("settings of a Kafka's security without --kafka-brokers: the embedded one has none"))
+	}
+	if c.ReplicationFactor == 0 || c.ReplicationFactor < -1 {
+		errs = append(errs, fmt.Errorf("--replication-factor %d: give a number above 0, or -1 for the cluster's default", c.ReplicationFactor))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) checkHTTP() error {
+	var errs []error
+	if _, err := c.publicURL(); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := c.trustedProxies(); err != nil {
+		errs = append(errs, err)
+	}
+	for _, origin := range c.CorsOrigin {
+		u, err := url.Parse(origin)
+		if origin != "*" && (err != nil || u.Scheme == "" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "") {
+			errs = append(errs, fmt.Errorf("--cors-origin %s: an origin is a scheme and a host, such as https://app.example.org", origin))
+		}
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		errs = append(errs, errors.New("--tls-cert and --tls-key belong together"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) checkLimits() error {
+	var errs []error
+	for _, limit := range []struct {
+		flag  string
+		value int64
+		least int64
+	}{
+		{"max-sessions", int64(c.MaxSessions), 1},
+		{"max-sessions-per-address", int64(c.MaxSessionsPerAddress), 1},
+		{"max-batch-events", int64(c.MaxBatchEvents), 1},
+		{"ring-bytes", int64(c.RingBytes), 64 << 10},
+		{"memory-bytes", int64(c.MemoryBytes), int64(c.RingBytes)},
+		{"max-event-bytes", int64(c.MaxEventBytes), 64 << 10},
+		{"max-batch-bytes", int64(c.MaxBatchBytes), int64(c.MaxEventBytes)},
+		{"drain-timeout", int64(c.DrainTimeout), 0},
+	} {
+		if limit.value < limit.least {
+			errs = append(errs, fmt.Errorf("--%s is %d: it must be at least %d", limit.flag, limit.value, limit.least))
+		}
+	}
+	if c.DemoTime != "" {
+		if _, err := time.Parse("15:04", c.DemoTime); err != nil {
+			errs = append(errs, fmt.Errorf("--demo-time %s: write a time of day, such as 08:00", c.DemoTime))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// publicURL gives --public-url, or nil.
+func (c *Config) publicURL() (*url.URL, error) {
+	if c.PublicURL == "" {
+		return nil, nil
+	}
+	u, err := url.Parse(c.PublicURL)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return nil, fmt.Errorf("--public-url %s: write an absolute address without a query, such as https://events.example.org", c.PublicURL)
+	}
+	return u, nil
+}
+
+// trustedProxies gives --trusted-proxies as networks.
+func (c *Config) trustedProxies() ([]netip.Prefix, error) {
+	var networks []netip.Prefix
+	for _, text := range c.TrustedProxies {
+		if addr, err := netip.ParseAddr(text); err == nil {
+			networks = append(networks, netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()))
+			continue
+		}
+		network, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("--trusted-proxies %s: write addresses or networks, such as 10.0.0.0/8", text)
+		}
+		networks = append(networks, network.Masked())
+	}
+	return networks, nil
+}
+
+// secret reads a file that holds a secret and nothing else.
+func secret(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("read a password: %w", err)
+	}
+	return strings.TrimRight(string(b), "\r\n"), nil
+}

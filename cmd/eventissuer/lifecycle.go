@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// lifecycle runs the parts of the server: each is started after what it needs, and stopped before it, one by one.
+// The first part that fails, or that ends without having been told to, is the reason to stop all. It is used by one
+// goroutine.
+type lifecycle struct {
+	log    *slog.Logger
+	group  *errgroup.Group
+	failed <-chan struct{} // closed when a part has failed; the others outlive it, for an orderly stop
+	parts  []*part
+}
+
+type part struct {
+	name string
+	told atomic.Bool               // it was told to stop
+	stop func(ctx context.Context) // tells it to; it may take as long as ctx
+	done chan struct{}             // closed when it has ended
+}
+
+func newLifecycle(log *slog.Logger) *lifecycle {
+	group, ended := errgroup.WithContext(context.Background())
+	return &lifecycle{log: log, group: group, failed: ended.Done()}
+}
+
+// run starts a part that goes on until its context ends.
+func (l *lifecycle) run(name string, run func(ctx context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l.start(name, func() error { defer cancel(); return run(ctx) }, func(context.Context) { cancel() })
+}
+
+// start starts a part that goes on until stop is called.
+func (l *lifecycle) start(name string, run func() error, stop func(ctx context.Context)) {
+	p := &part{name: name, stop: stop, done: make(chan struct{})}
+	l.parts = append(l.parts, p)
+	l.group.Go(func() error {
+		defer close(p.done)
+		err := run()
+		if p.told.Load() && (err == nil || errors.Is(err, context.Canceled)) {
+			return nil
+		}
+		if err == nil {
+			err = errors.New("ended by itself")
+		}
+		return fmt.Errorf("%s: %w", name, err)
+	})
+}
+
+// closing adds something that only has to be closed at its turn.
+func (l *lifecycle) closing(name string, closeIt func() error) {
+	stop := make(chan struct{})
+	l.start(name, func() error { <-stop; return closeIt() }, func(context.Context) { close(stop) })
+}
+
+// step adds something that has to be done at its turn of the stop.
+func (l *lifecycle) step(name string, do func(ctx context.Context) error) {
+	turn := make(chan context.Context, 1)
+	l.start(name, func() error { return do(<-turn) }, func(ctx context.Context) { turn <- ctx })
+}
+
+// stop ends all parts, the last one first, and returns the first failure of any.
+func (l *lifecycle) stop(ctx context.Context) error {
+	for i := len(l.parts) - 1; i >= 0; i-- {
+		p := l.parts[i]
+		begin := time.Now()
+		p.told.Store(true)
+		p.stop(ctx)
+		<-p.done
+		l.log.Debug("stopped", "part", p.name, "took", time.Since(begin))
+	}
+	return l.group.Wait()
+}

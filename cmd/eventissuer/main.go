@@ -1,0 +1,160 @@
+// Command eventissuer is the server: a gateway between an event backbone and the outside world, in one process with
+// an embedded log, or as any number of stateless replicas before Kafka and Redis.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the command line.
+type cli struct {
+	Serve   serveCommand   `cmd:"" help:"Run the server until it is told to stop (SIGTERM, Ctrl-C). It drains first, and exits with 0."`
+	Config  configCommand  `cmd:"" help:"Print the configuration that serve would run with, as a YAML file, without secrets."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+type serveCommand struct {
+	Config `embed:""`
+}
+
+type configCommand struct {
+	Config `embed:""`
+}
+
+type versionCommand struct{}
+
+const description = `Event Issuer opens an event backbone to the outside world: publish CloudEvents over HTTP, read them live over SSE, WebSocket or NDJSON, and resume anywhere.
+
+To see it: eventissuer serve --demo, then open http://127.0.0.1:8080/
+
+Every setting can be given as a flag, as a variable (--data-dir is EVENTISSUER_DATA_DIR), or as a key of the YAML file that --config names (data-dir: …). A flag wins over a variable, a variable over the file.`
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// What the process exits with.
+const (
+	exitOK     = 0
+	exitFailed = 1 // it could not start, or had to stop
+	exitUsage  = 2 // flags, variables or the configuration file are wrong
+)
+
+// exited carries an exit code out of kong, which ends the process after --help.
+type exited int
+
+func run(args []string, stdout, stderr io.Writer) (code int) {
+	defer func() {
+		if r := recover(); r != nil {
+			e, ok := r.(exited)
+			if !ok {
+				panic(r)
+			}
+			code = int(e)
+		}
+	}()
+	var c cli
+	parser, err := newParser(&c, stdout, stderr)
+	if err != nil {
+		return complain(stderr, err, exitFailed)
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		var inFile *fileError
+		if errors.As(err, &inFile) {
+			err = inFile
+		}
+		_ = complain(stderr, err, exitUsage)
+		_, _ = fmt.Fprintln(stderr, "eventissuer serve --help explains the settings.")
+		return exitUsage
+	}
+	switch command.Command() {
+	case "version":
+		_, _ = fmt.Fprintln(stdout, "eventissuer", version())
+	case "config":
+		if err := printConfig(stdout, command); err != nil {
+			return complain(stderr, err, exitFailed)
+		}
+	case "serve":
+		limitMemory()
+		log := newLogger(c.Serve.Config, stderr)
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		context.AfterFunc(ctx, stop) // a second signal ends the process at once
+		if err := serve(ctx, c.Serve.Config, log, stderr, nil); err != nil {
+			log.Error("the server stops", "error", err)
+			return exitFailed
+		}
+	}
+	return exitOK
+}
+
+func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
+	return kong.New(c,
+		kong.Name("eventissuer"),
+		kong.Description(description),
+		kong.UsageOnError(),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.DefaultEnvars("EVENTISSUER"),
+		kong.Resolvers(&yamlFile{}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "http", Title: "The HTTP side:"},
+			{Key: "storage", Title: "Where events are kept:"},
+			{Key: "limits", Title: "Limits:"},
+			{Key: "life", Title: "Life and log:"},
+			{Key: "demo", Title: "The demo:"},
+		}),
+	)
+}
+
+func complain(w io.Writer, err error, code int) int {
+	_, _ = fmt.Fprintln(w, "eventissuer:", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+	return code
+}
+
+func newLogger(c Config, w io.Writer) *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		level = slog.LevelInfo // the flag's enum allows levels only
+	}
+	options := &slog.HandlerOptions{Level: level}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// version is the module's version, or the revision it was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" {
+			return "devel-" + s.Value[:min(12, len(s.Value))]
+		}
+	}
+	return "devel"
+}
+
+var errNoConfig = errors.New("no configuration to print")

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+)
+
+// redisClient makes the client that --redis-url describes: one server, a cluster, or servers watched by sentinels.
+// It connects to nothing yet.
+func (c *Config) redisClient() (redis.UniversalClient, error) {
+	password, err := secret(c.RedisPasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	client, err := newRedis(c.RedisURL, password)
+	if err != nil {
+		return nil, fmt.Errorf("--redis-url %s: %w", withoutPassword(c.RedisURL), err)
+	}
+	return client, nil
+}
+
+func newRedis(text, password string) (redis.UniversalClient, error) {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return nil, fmt.Errorf("write redis://host:port, rediss://…, redis+cluster://… or redis+sentinel://…")
+	}
+	plain, kind, _ := strings.Cut(scheme, "+")
+	if plain != "redis" && plain != "rediss" {
+		return nil, fmt.Errorf("the scheme %q is not known: write redis, rediss, redis+cluster, rediss+cluster, redis+sentinel or rediss+sentinel", scheme)
+	}
+	first, query, path := splitHosts(rest)
+	silent := &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+	switch kind {
+	case "":
+		o, err := redis.ParseURL(text)
+		if err != nil {
+			return nil, withoutURL(err)
+		}
+		if password != "" {
+			o.Password = password
+		}
+		o.MaintNotificationsConfig = silent
+		return redis.NewClient(o), nil
+	case "cluster":
+		o, err := redis.ParseClusterURL(plain + "://" + first + path + query)
+		if err != nil {
+			return nil, withoutURL(err)
+		}
+		if password != "" {
+			o.Password = password
+		}
+		o.MaintNotificationsConfig = silent
+		return redis.NewClusterClient(o), nil
+	case "sentinel":
+		master, db, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+		if master == "" {
+			return nil, fmt.Errorf("name the master after the sentinels: redis+sentinel://host:port,host:port/master")
+		}
+		more := "&master_name=" + url.QueryEscape(master)
+		if db != "" {
+			more += "&db=" + url.QueryEscape(db)
+		}
+		o, err := redis.ParseFailoverURL(plain + "://" + first + "/" + query + more)
+		if err != nil {
+			return nil, withoutURL(err)
+		}
+		if password != "" {
+			o.Password = password
+		}
+		return redis.NewFailoverClient(o), nil
+	}
+	return nil, fmt.Errorf("%q is not known: write redis+cluster or redis+sentinel", scheme)
+}
+
+// splitHosts takes "user:password@a:1,b:2/path?query" apart: the authority with the first host alone, a query that
+// names the other hosts as go-redis wants them, and the path.
+func splitHosts(rest string) (first, query, path string) {
+	rest, query, _ = strings.Cut(rest, "?")
+	authority, path, found := strings.Cut(rest, "/")
+	if found {
+		path = "/" + path
+	}
+	user := ""
+	if at := strings.LastIndex(authority, "@"); at >= 0 {
+		user, authority = authority[:at+1], authority[at+1:]
+	}
+	hosts := strings.Split(authority, ",")
+	var parts []string
+	if query != "" {
+		parts = append(parts, query)
+	}
+	for _, host := range hosts[1:] {
+		parts = append(parts, "addr="+url.QueryEscape(host))
+	}
+	return user + hosts[0], "?" + strings.Join(parts, "&"), path
+}
+
+// withoutURL keeps a password out of messages: errors of net/url repeat the address.
+func withoutURL(err error) error {
+	if u, ok := err.(*url.Error); ok {
+		return u.Err
+	}
+	return err
+}
+
+// withoutPassword masks the password in a URL that may have several hosts.
+func withoutPassword(text string) string {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if !ok {
+		return text
+	}
+	authority, tail, _ := strings.Cut(rest, "/")
+	at := strings.LastIndex(authority, "@")
+	if at < 0 {
+		return text
+	}
+	user, _, hasPassword := strings.Cut(authority[:at], ":")
+	if !hasPassword {
+		return text
+	}
+	masked := scheme + "://" + user + ":xxxxx" + authority[at:]
+	if tail != "" {
+		masked += "/" + tail
+	}
+	return masked
+}
