@@ -1,0 +1,278 @@
+package loadtest
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// poller reads all connections in one loop over epoll, level-triggered: one read(2) for each readable socket and
+// round, one buffer for all. Nothing else comes near the cost of a load client that shares its machine with the server.
+type poller struct {
+	fleet  *fleet
+	target unix.Sockaddr
+	family int
+	from   []unix.Sockaddr
+
+	drops atomic.Int64 // storms asked for
+
+	// owned by run
+	epoll   int
+	conns   []*polled
+	queue   []int   // readers to dial now, in order
+	waiting dueHeap // readers that come back later
+	opening int     // dialled, header not there yet
+	begun   int     // dials since start, for the ramp
+	start   time.Time
+	dropped int64
+	buffer  []byte
+	request []byte
+}
+
+type polled struct {
+	*reader
+	stream     stream
+	fd         int // -1 when closed
+	connecting bool
+}
+
+type due struct {
+	at    int64
+	index int
+}
+
+type dueHeap []due
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h dueHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *dueHeap) Push(x any)        { *h = append(*h, x.(due)) }
+func (h *dueHeap) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return last
+}
+
+func newPoller(f *fleet, target endpoint) (client, error) {
+	addr, err := net.ResolveTCPAddr("tcp", target.address)
+	if err != nil {
+		return nil, err
+	}
+	p := &poller{fleet: f, buffer: make([]byte, 256<<10)}
+	p.target, p.family = sockaddr(addr.IP, addr.Port)
+	for _, s := range f.sources {
+		ip := net.ParseIP(s)
+		if ip == nil {
+			return nil, fmt.Errorf("source address %q is no IP address", s)
+		}
+		sa, family := sockaddr(ip, 0)
+		if family != p.family {
+			return nil, fmt.Errorf("source address %s and target %s are of different families", s, target.address)
+		}
+		p.from = append(p.from, sa)
+	}
+	for _, r := range f.readers {
+		c := &polled{reader: r, fd: -1}
+		c.stream.reader = r
+		p.conns = append(p.conns, c)
+		p.queue = append(p.queue, r.index)
+	}
+	return p, nil
+}
+
+func sockaddr(ip net.IP, port int) (unix.Sockaddr, int) {
+	if v4 := ip.To4(); v4 != nil {
+		return &unix.SockaddrInet4{Port: port, Addr: [4]byte(v4)}, unix.AF_INET
+	}
+	return &unix.SockaddrInet6{Port: port, Addr: [16]byte(ip.To16())}, unix.AF_INET6
+}
+
+func (p *poller) drop() { p.drops.Add(1) }
+
+func (p *poller) run(ctx context.Context) error {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	p.epoll, p.start = epoll, time.Now()
+	defer func() {
+		for _, c := range p.conns {
+			p.hangUp(c)
+		}
+		_ = unix.Close(epoll)
+	}()
+	events := make([]unix.EpollEvent, 512)
+	for ctx.Err() == nil {
+		now := time.Now().UnixNano()
+		if n := p.drops.Load(); n != p.dropped {
+			p.dropped = n
+			p.dropAll()
+		}
+		for len(p.waiting) > 0 && p.waiting[0].at <= now {
+			p.queue = append(p.queue, heap.Pop(&p.waiting).(due).index)
+		}
+		if err := p.dialDue(); err != nil {
+			return err
+		}
+		// 10 ms bounds how late drops, dials and the end of ctx are noticed by an idle loop.
+		n, err := unix.EpollWait(epoll, events, 10)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("epoll: %w", err)
+		}
+		before := p.fleet.tallies[0].deliveries
+		for _, e := range events[:max(n, 0)] {
+			p.ready(p.conns[e.Fd], e.Events)
+		}
+		if d := p.fleet.tallies[0].deliveries - before; d > 0 {
+			p.fleet.all.deliveries.Add(d)
+			p.fleet.all.lastAt.Store(time.Now().UnixNano())
+		}
+	}
+	return nil
+}
+
+// dialDue begins as many connections as the limits allow.
+func (p *poller) dialDue() error {
+	for len(p.queue) > 0 && p.opening < p.fleet.dials {
+		if r := p.fleet.ramp; r > 0 && float64(p.begun) > r*time.Since(p.start).Seconds() {
+			return nil
+		}
+		c := p.conns[p.queue[0]]
+		p.queue = p.queue[1:]
+		p.begun++
+		if err := p.dial(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dial returns only errors that no later try would mend.
+func (p *poller) dial(c *polled) error {
+	fd, err := unix.Socket(p.family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket for connection %d (a process may hold a limited number of files; see ulimit -n): %w", c.index, err)
+	}
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	if len(p.from) > 0 {
+		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+		if err := unix.Bind(fd, p.from[c.index%len(p.from)]); err != nil {
+			_ = unix.Close(fd)
+			return fmt.Errorf("bind to source address %s: %w", p.fleet.sources[c.index%len(p.from)], err)
+		}
+	}
+	c.fd, c.connecting, c.dialed = fd, true, time.Now().UnixNano()
+	c.stream.begin()
+	p.opening++
+	if err := unix.Connect(fd, p.target); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		p.failed(c, 0, "connect: "+err.Error())
+		return nil
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLOUT, Fd: int32(c.index)}
+	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+		return fmt.Errorf("epoll: %w", err)
+	}
+	return nil
+}
+
+func (p *poller) ready(c *polled, events uint32) {
+	if c.fd < 0 {
+		return // closed earlier in this round
+	}
+	if c.connecting {
+		p.connected(c)
+		return
+	}
+	if events&(unix.EPOLLIN|unix.EPOLLHUP|unix.EPOLLERR|unix.EPOLLRDHUP) == 0 {
+		return
+	}
+	n, err := unix.Read(c.fd, p.buffer)
+	now := time.Now().UnixNano()
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+	case err != nil:
+		p.failed(c, 0, "read: "+err.Error())
+	case n == 0:
+		p.failed(c, 0, "the server closed the connection")
+	default:
+		headed := c.headed
+		err := c.stream.feed(p.buffer[:n], now)
+		if c.headed && !headed {
+			p.opening--
+		}
+		var no *rejection
+		if errors.As(err, &no) {
+			p.failed(c, no.status, no.line)
+		} else if err != nil {
+			p.failed(c, 0, err.Error())
+		}
+	}
+}
+
+func (p *poller) connected(c *polled) {
+	if code, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil || code != 0 {
+		if err == nil {
+			err = syscall.Errno(code)
+		}
+		p.failed(c, 0, "connect: "+err.Error())
+		return
+	}
+	c.connecting = false
+	request, err := streamRequest(p.request[:0], c.target, p.fleet.header, c.cursor)
+	p.request = request[:0]
+	if err != nil {
+		p.failed(c, 0, err.Error())
+		return
+	}
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP, Fd: int32(c.index)}
+	if err := unix.EpollCtl(p.epoll, unix.EPOLL_CTL_MOD, c.fd, &ev); err != nil {
+		p.failed(c, 0, "epoll: "+err.Error())
+		return
+	}
+	// A fresh socket's send buffer holds any request.
+	if n, err := unix.Write(c.fd, request); err != nil || n < len(request) {
+		p.failed(c, 0, fmt.Sprintf("the request could not be written: %v", err))
+	}
+}
+
+// failed ends a connection; its reader comes back after the pause that the server asked for.
+func (p *poller) failed(c *polled, status int, why string) {
+	final := !c.headed && c.rejectedWith(status, why)
+	p.hangUp(c)
+	if final {
+		return
+	}
+	heap.Push(&p.waiting, due{time.Now().Add(pause(c.retry)).UnixNano(), c.index})
+}
+
+// hangUp closes a connection, if there is one.
+func (p *poller) hangUp(c *polled) {
+	if c.fd < 0 {
+		return
+	}
+	if !c.headed {
+		p.opening--
+	}
+	_ = unix.Close(c.fd)
+	c.fd, c.connecting = -1, false
+	c.lost()
+}
+
+func (p *poller) dropAll() {
+	p.start, p.begun = time.Now(), 0
+	p.fleet.all.stormAt.Store(p.start.UnixNano())
+	p.waiting, p.queue = p.waiting[:0], p.queue[:0]
+	for _, c := range p.conns {
+		p.hangUp(c)
+		c.storm = true
+		p.queue = append(p.queue, c.index)
+	}
+}

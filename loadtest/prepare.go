@@ -1,0 +1,61 @@
+package loadtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// PrepareConfig names what an Event Issuer must have before events can be published to it.
+type PrepareConfig struct {
+	Server     string // base URL
+	Stream     string
+	Partitions int // of a stream that is created; default 1
+	Type       string
+	Header     http.Header
+}
+
+// Prepare creates the stream and registers the event type, unless they are there, and returns where to read and where to publish.
+func Prepare(ctx context.Context, c PrepareConfig) (read, publish string, err error) {
+	set(&c.Partitions, 1)
+	base := strings.TrimSuffix(c.Server, "/") + "/v1/"
+	err = create(ctx, base+"streams", c.Header, map[string]any{"name": c.Stream, "partitions": c.Partitions, "description": "events of a load test"})
+	if err != nil {
+		return "", "", fmt.Errorf("create stream %s: %w", c.Stream, err)
+	}
+	err = create(ctx, base+"event-types", c.Header, map[string]any{"type": c.Type, "stream": c.Stream, "description": "a load test's event"})
+	if err != nil {
+		return "", "", fmt.Errorf("register event type %s: %w", c.Type, err)
+	}
+	return base + "streams/" + url.PathEscape(c.Stream) + "/events", base + "events", nil
+}
+
+func create(ctx context.Context, target string, header http.Header, object any) error {
+	body, err := json.Marshal(object)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if header != nil {
+		req.Header = header.Clone()
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if resp.StatusCode/100 == 2 || resp.StatusCode == http.StatusConflict {
+		return nil
+	}
+	return fmt.Errorf("%s: %s", resp.Status, answer)
+}

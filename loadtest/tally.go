@@ -1,0 +1,94 @@
+package loadtest
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// newHistogram holds 1 µs to 10 minutes with three digits, in nanoseconds rounded to microseconds.
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, int64(10*time.Minute/time.Microsecond), 3)
+}
+
+// record enters a duration in nanoseconds, clamped to what the histogram holds.
+func record(h *hdrhistogram.Histogram, nanos int64) {
+	micros := min(max(nanos/1000, h.LowestTrackableValue()), h.HighestTrackableValue())
+	_ = h.RecordValue(micros) // in range by the line above
+}
+
+// tally counts what the readers of one loop or shard got. It is owned by one goroutine at a time (mu where several share it).
+type tally struct {
+	mu sync.Mutex // taken by clients that have a goroutine per connection; the epoll loops own theirs
+
+	latency    *hdrhistogram.Histogram // of events sent in the window
+	deliveries uint64                  // marked events of this run, all of the run
+	inWindow   uint64                  // of those, arrived within the window
+	late       uint64
+	duplicates uint64
+	unexpected uint64
+	foreign    uint64 // data that carries no mark of this run
+	controls   map[string]uint64
+	bytes      uint64
+	bytesIn    uint64 // within the window
+
+	connect  *hdrhistogram.Histogram // dial to response header
+	block    *hdrhistogram.Histogram // dial to first block
+	rejected map[int]uint64          // answers other than a stream, by status; 0 is a connection that failed
+	// since the last storm began
+	stormHead, stormBlock, stormEvent *hdrhistogram.Histogram
+}
+
+func newTally() *tally {
+	return &tally{
+		latency: newHistogram(), connect: newHistogram(), block: newHistogram(),
+		stormHead: newHistogram(), stormBlock: newHistogram(), stormEvent: newHistogram(),
+		controls: map[string]uint64{}, rejected: map[int]uint64{},
+	}
+}
+
+// merge adds o to t.
+func (t *tally) merge(o *tally) {
+	for _, p := range [][2]*hdrhistogram.Histogram{
+		{t.latency, o.latency}, {t.connect, o.connect}, {t.block, o.block},
+		{t.stormHead, o.stormHead}, {t.stormBlock, o.stormBlock}, {t.stormEvent, o.stormEvent},
+	} {
+		p[0].Merge(p[1])
+	}
+	t.deliveries += o.deliveries
+	t.inWindow += o.inWindow
+	t.late += o.late
+	t.duplicates += o.duplicates
+	t.unexpected += o.unexpected
+	t.foreign += o.foreign
+	t.bytes += o.bytes
+	t.bytesIn += o.bytesIn
+	for k, n := range o.controls {
+		t.controls[k] += n
+	}
+	for k, n := range o.rejected {
+		t.rejected[k] += n
+	}
+}
+
+// gauges are what all readers share while a run goes on; every field may be read at any time.
+type gauges struct {
+	live       atomic.Int64 // connections whose response header has come and that are still open
+	blocks     atomic.Int64 // of those, such that have had their first block
+	deliveries atomic.Uint64
+	reconnects atomic.Uint64
+	failures   atomic.Uint64 // connection attempts that brought no stream
+	lastFail   atomic.Pointer[string]
+	stopped    atomic.Int64 // readers that were told to stop for good
+	lastAt     atomic.Int64 // Unix nanoseconds of the last delivery
+	from, to   atomic.Int64 // the window that is measured, Unix nanoseconds; 0: not begun, not ended
+	stormAt    atomic.Int64 // when the last storm dropped everybody, Unix nanoseconds
+}
+
+// in says whether a time lies in the window that is measured.
+func (g *gauges) in(nanos int64) bool {
+	from, to := g.from.Load(), g.to.Load()
+	return from != 0 && nanos >= from && (to == 0 || nanos < to)
+}
