@@ -1,0 +1,54 @@
+# What `make run` needs is Go alone. Everything else that tests and checks need, deploy/local/install fetches.
+
+GO ?= go
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+# Where the machine cannot be given what a test needs, the test is skipped and says so. In CI that fails the run.
+INSTALL := deploy/local/install
+OPTIONAL := || [ "$${CI:-}" != true ]
+
+.DEFAULT_GOAL := build
+.PHONY: run build test test-go test-browser lint lint-go lint-web fmt check bench clean
+
+run: ## Start one durable process with the demo: http://127.0.0.1:8080
+	$(GO) build -o bin/eventissuer ./cmd/eventissuer
+	exec bin/eventissuer serve --demo $(ARGS)
+
+build: ## Build the programs into bin/
+	$(GO) build -o bin/ ./cmd/...
+
+test: ## Run every test: race detector, embedded broker, real Kafka, Redis and Chromium
+	$(INSTALL) kafka redis chromium web $(OPTIONAL)
+	$(MAKE) --no-print-directory test-go test-browser
+
+test-go:
+	deploy/local/with-servers $(GO) test -race -timeout 15m $(TESTFLAGS) ./...
+
+test-browser:
+	deploy/local/browser-tests
+
+lint: lint-go lint-web ## Check format, style, import directions and modules
+
+lint-go:
+	$(INSTALL) lint
+	.local/bin/golangci-lint fmt --diff
+	$(GO) vet ./...
+	.local/bin/golangci-lint run
+	$(GO) mod tidy -diff
+
+lint-web:
+	$(INSTALL) web $(OPTIONAL)
+	deploy/local/check-web
+
+fmt: ## Format the Go code
+	$(INSTALL) lint
+	.local/bin/golangci-lint fmt
+
+check: lint test build ## Everything that must hold before a change lands
+
+bench: ## Run the Go benchmarks, those on real Kafka too; BENCH=regexp picks some
+	$(INSTALL) kafka redis $(OPTIONAL)
+	deploy/local/with-servers $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -timeout 30m ./...
+
+clean: ## Delete what was built, but not what was installed
+	rm -rf bin
