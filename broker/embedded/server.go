@@ -1,28 +1,142 @@
-// Package embedded is a Kafka broker and a Redis server inside this process, durable on disk.
+// Package embedded is a Kafka broker and a Redis server inside this process, so that one program on one machine needs
+// nothing installed. The rest of the program speaks to both over loopback, as it does to real ones.
+//
+// What is durable: a record that was acknowledged, offsets, topic ids, consumer groups and their commits outlive the
+// end of the process, however it ends (kill -9 included), because they have been handed to the operating system by
+// then. A power failure or a crash of the machine may take the last seconds, unless SyncWrites is set, which costs
+// about a millisecond an append. Redis is saved once a minute and at the end: what it holds can be rebuilt or earned
+// again.
+//
+// One process at a time uses a data folder.
 package embedded
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
 )
 
 // Config says where the embedded servers keep their data.
 type Config struct {
-	Dir string       // the data folder; it is made where it is missing
-	Log *slog.Logger // default: discards
+	Dir        string        // the data folder; it is made where it is missing
+	SyncWrites bool          // every append waits for the disk. Default false: for the operating system
+	SaveEvery  time.Duration // default 1 minute: how often Redis is saved
+	KafkaPort  int           // on 127.0.0.1; default any that is free
+	RedisPort  int           // on 127.0.0.1; default any that is free
+	Log        *slog.Logger  // default: discards
 }
 
 // Server is a running pair of embedded servers.
-type Server struct{}
+type Server struct {
+	lock  *dirLock
+	kafka *kfake.Cluster
+	redis *redisServer
+	addrs []string // of Kafka
 
-// Start starts both servers on loopback ports of their own.
-func Start(ctx context.Context, cfg Config) (*Server, error) { return &Server{}, nil }
+	closing sync.Once
+	err     error // of closing
+}
+
+// Start starts both servers. They run until Close; ctx bounds only the start. A folder that another process uses gives
+// an *InUseError.
+func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
+	if cfg.Dir == "" {
+		return nil, errors.New("embedded servers need a data folder")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.SaveEvery <= 0 {
+		cfg.SaveEvery = time.Minute
+	}
+	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
+	s := &Server{}
+	if s.lock, err = lockDir(cfg.Dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if s.redis, err = startRedis(cfg); err != nil {
+		return nil, err
+	}
+	if s.kafka, err = startKafka(cfg); err != nil {
+		return nil, fmt.Errorf("start the embedded Kafka on %s: %w", filepath.Join(cfg.Dir, "kafka"), err)
+	}
+	s.addrs = s.kafka.ListenAddrs()
+	cfg.Log.Info("embedded servers started", "dir", cfg.Dir, "kafka", s.Brokers(), "redis", s.RedisAddr())
+	return s, nil
+}
+
+func startKafka(cfg Config) (*kfake.Cluster, error) {
+	opts := []kfake.Opt{
+		kfake.NumBrokers(1),
+		kfake.ClusterID("eventissuer"),
+		kfake.DataDir(filepath.Join(cfg.Dir, "kafka")),
+		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": strconv.Itoa(int(cleanEvery / time.Millisecond))}),
+		kfake.WithLogger(kafkaLog{cfg.Log}),
+		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
+			return net.Listen(network, net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.KafkaPort)))
+		}),
+	}
+	if cfg.SyncWrites {
+		opts = append(opts, kfake.SyncWrites())
+	}
+	return kfake.NewCluster(opts...)
+}
+
+// cleanEvery is how often retention and compaction are seen to.
+const cleanEvery = 5 * time.Minute
 
 // Brokers returns the addresses of the embedded Kafka.
-func (s *Server) Brokers() []string { return nil }
+func (s *Server) Brokers() []string { return slices.Clone(s.addrs) }
 
 // RedisAddr returns the address of the embedded Redis.
-func (s *Server) RedisAddr() string { return "" }
+func (s *Server) RedisAddr() string { return s.redis.addr() }
 
-// Close stops both servers, saving first.
-func (s *Server) Close() error { return nil }
+// Cluster is the embedded Kafka itself, for tests that move leaders, compact or break things.
+func (s *Server) Cluster() *kfake.Cluster { return s.kafka }
+
+// Close stops both servers, saves, and lets go of the folder. Only the first call does so.
+func (s *Server) Close() error {
+	s.closing.Do(func() {
+		if s.kafka != nil {
+			s.kafka.Close()
+		}
+		if s.redis != nil {
+			s.err = s.redis.close()
+		}
+		s.err = errors.Join(s.err, s.lock.release())
+	})
+	return s.err
+}
+
+// kafkaLog hands the embedded Kafka's own words to slog. Its chatter about each request is left out.
+type kafkaLog struct{ log *slog.Logger }
+
+// Logf implements kfake.Logger.
+func (l kafkaLog) Logf(level kfake.LogLevel, msg string, args ...any) {
+	switch level {
+	case kfake.LogLevelError:
+		l.log.Error("embedded kafka: " + fmt.Sprintf(msg, args...))
+	case kfake.LogLevelWarn:
+		l.log.Warn("embedded kafka: " + fmt.Sprintf(msg, args...))
+	}
+}

@@ -20,7 +20,7 @@ type Config struct {
 	RequestTimeout  time.Duration // default 10 s: of any other request
 	DialTimeout     time.Duration // default 5 s
 	MetadataEvery   time.Duration // default 1 s: how often leaders, partitions and topic ids in use are looked up
-	MaxMessageBytes int           // default 8 MiB: of one message, as this client sees it; a topic's own limit is the broker's to enforce
+	MaxMessageBytes int           // default 8 MiB: the largest batch sent, whatever a topic would take
 	FetchBytes      int           // default 1 MiB: per partition and fetch of a tail
 	FetchTotalBytes int           // default 8 MiB: per fetch of a tail and leader
 	ReadConnections int           // default 4: connections per broker for random reads

@@ -1,0 +1,187 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/eventissuer/eventissuer/broker"
+)
+
+// recordOverhead is more than a batch of one record takes besides its key, value and headers.
+const (
+	recordOverhead = 61 + 36
+	headerOverhead = 10
+)
+
+// Append implements broker.Appender. The messages' slices must not be changed afterwards, not even when it is in doubt
+// whether they were written: they may still be on their way.
+func (l *Log) Append(ctx context.Context, topic string, msgs []broker.Message) []broker.Ack {
+	began := time.Now()
+	call := &appendCall{acks: make([]broker.Ack, len(msgs)), known: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{})}
+	if len(msgs) == 0 {
+		return call.acks
+	}
+	ctx, end, err := l.begin(ctx, l.cfg.AppendDeadline)
+	if err != nil {
+		call.failAll(err)
+		return call.acks
+	}
+	defer end()
+	l.append(ctx, topic, msgs, call)
+
+	ok, bytes := 0, 0
+	for i := range call.acks {
+		if call.acks[i].Err == nil {
+			ok++
+			bytes += len(msgs[i].Key) + len(msgs[i].Value)
+		}
+	}
+	l.metrics.appended(began, ok, len(msgs)-ok, bytes)
+	return call.acks
+}
+
+func (l *Log) append(ctx context.Context, topic string, msgs []broker.Message, call *appendCall) {
+	view, err := l.cluster.view(ctx, topic, viewAge)
+	if errors.Is(err, broker.ErrNoTopic) {
+		view, err = l.cluster.confirm(ctx, topic, broker.Epoch{}, nil)
+	}
+	var p *producer
+	if err == nil {
+		p, err = l.producers.forTopic(ctx, topic)
+	}
+	if err != nil {
+		call.failAll(refused(err))
+		return
+	}
+	for i := range msgs {
+		m := &msgs[i]
+		if err := p.refuses(m, view); err != nil {
+			call.settle(i, -1, -1, err)
+			continue
+		}
+		select {
+		case p.async.Input() <- message(topic, m, call, i):
+		case <-ctx.Done():
+			for j := i; j < len(msgs); j++ {
+				call.settle(j, -1, -1, refused(outOfTime(ctx, nil, errors.New("the queue to Kafka is full"))))
+			}
+			call.wait(ctx)
+			return
+		}
+	}
+	call.wait(ctx)
+}
+
+// refused marks an error as one that came before anything was sent.
+func refused(err error) error {
+	if errors.Is(err, broker.ErrRefused) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", broker.ErrRefused, err)
+}
+
+func message(topic string, m *broker.Message, call *appendCall, i int) *sarama.ProducerMessage {
+	pm := &sarama.ProducerMessage{Topic: topic, Partition: m.Partition, Metadata: ticket{call, i, m.Partition}}
+	if m.Key != nil {
+		pm.Key = sarama.ByteEncoder(m.Key)
+	}
+	if m.Value != nil { // a nil value is a tombstone, an empty one is not
+		pm.Value = sarama.ByteEncoder(m.Value)
+	}
+	if len(m.Headers) > 0 {
+		pm.Headers = make([]sarama.RecordHeader, len(m.Headers))
+		for i, h := range m.Headers {
+			pm.Headers[i] = sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value}
+		}
+	}
+	return pm
+}
+
+// ticket leads from a message to the call that waits for it.
+type ticket struct {
+	call      *appendCall
+	index     int
+	partition int32 // as asked for
+}
+
+// appendCall gathers the fates of one call's messages.
+type appendCall struct {
+	done chan struct{} // closed when left is 0
+
+	mu    sync.Mutex // guards what follows, until done is closed
+	acks  []broker.Ack
+	known []bool
+	left  int
+	gone  bool // the caller has its answer
+}
+
+// settle notes the fate of message i.
+func (c *appendCall) settle(i int, partition int32, offset int64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.gone {
+		return
+	}
+	c.acks[i] = broker.Ack{Partition: partition, Offset: offset, Err: err}
+	c.known[i] = true
+	if c.left--; c.left == 0 {
+		close(c.done)
+	}
+}
+
+func (c *appendCall) failAll(err error) {
+	for i := range c.acks {
+		c.acks[i] = broker.Ack{Partition: -1, Offset: -1, Err: err}
+	}
+}
+
+// wait blocks until the fate of all messages is known, or ctx ends: then that of the rest is in doubt.
+func (c *appendCall) wait(ctx context.Context) {
+	select {
+	case <-c.done:
+		return
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	doubt := outOfTime(ctx, nil, errors.New("no acknowledgement came"))
+	if errors.Is(doubt, broker.ErrRefused) { // ErrClosed: it may still be sent
+		doubt = fmt.Errorf("%w: closed before the acknowledgement came", broker.ErrUnavailable)
+	}
+	for i := range c.acks {
+		if !c.known[i] {
+			c.acks[i] = broker.Ack{Partition: -1, Offset: -1, Err: doubt}
+		}
+	}
+}
+
+// partitioner takes the partition that was asked for, else Java's choice.
+type partitioner struct{ murmur2 sarama.Partitioner }
+
+func newPartitioner(topic string) sarama.Partitioner {
+	return partitioner{sarama.NewMurmur2Partitioner(topic)}
+}
+
+// Partition implements sarama.Partitioner.
+func (p partitioner) Partition(m *sarama.ProducerMessage, n int32) (int32, error) {
+	t, _ := m.Metadata.(ticket)
+	if t.partition >= 0 {
+		return t.partition, nil
+	}
+	return p.murmur2.Partition(m, n)
+}
+
+// RequiresConsistency implements sarama.Partitioner.
+func (partitioner) RequiresConsistency() bool { return true }
+
+// MessageRequiresConsistency lets messages without key go wherever a leader is.
+func (partitioner) MessageRequiresConsistency(m *sarama.ProducerMessage) bool {
+	t, _ := m.Metadata.(ticket)
+	return t.partition >= 0 || m.Key != nil
+}

@@ -1,0 +1,112 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/eventissuer/eventissuer/broker"
+)
+
+// worker fetches from one broker for one tail, on a connection of its own, one fetch at a time.
+type worker struct {
+	addr  string
+	tasks chan task // closed when the worker is to end
+	idle  bool      // owned by the tail
+}
+
+type task struct{ wants []want }
+
+type answer struct {
+	worker  int32
+	wants   []want
+	parts   []partAnswer
+	err     error // of the whole fetch
+	at      time.Time
+	suspect bool // it may be of another topic
+}
+
+type partAnswer struct {
+	decoded
+	code      sarama.KError
+	preferred int32 // the replica to read from; -1: no other
+}
+
+// hire starts a worker. It ends with ctx, or when its tasks are closed.
+func (t *tail) hire(ctx context.Context, id int32, addr string) *worker {
+	w := &worker{addr: addr, tasks: make(chan task, 1), idle: true}
+	t.workers[id] = w
+	t.work.Go(func() {
+		var (
+			c    *conn
+			last time.Time
+		)
+		defer func() {
+			if c != nil {
+				c.close()
+			}
+		}()
+		for {
+			var job task
+			var ok bool
+			select {
+			case job, ok = <-w.tasks:
+			case <-ctx.Done():
+			}
+			if !ok {
+				return
+			}
+			a := answer{worker: id, wants: job.wants}
+			if c == nil {
+				c, a.err = connect(t.log.base, addr)
+				a.suspect = true
+			}
+			a.suspect = a.suspect || time.Since(last) > trustFor
+			if a.err == nil {
+				a = t.fetch(ctx, c, a)
+			}
+			if c != nil && (c.broken || a.err != nil) {
+				c.close()
+				c = nil
+			}
+			last = time.Now()
+			a.at = last
+			select {
+			case t.answer <- a:
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return w
+}
+
+func (t *tail) fetch(ctx context.Context, c *conn, a answer) answer {
+	blocks, err := t.log.fetch(ctx, c, kindTail, t.topic, a.wants, t.log.cfg.FetchTotalBytes, longPoll)
+	if err != nil {
+		a.err = err
+		return a
+	}
+	a.parts = make([]partAnswer, 0, len(blocks))
+	for _, w := range a.wants {
+		block := blocks[w.partition]
+		if block == nil && len(blocks) == 0 {
+			continue
+		}
+		if block == nil {
+			a.err = fmt.Errorf("%w: %s gave no answer for partition %d", broker.ErrUnavailable, c.addr, w.partition)
+			return a
+		}
+		p := partAnswer{code: block.Err, preferred: block.PreferredReadReplica}
+		if block.Err == sarama.ErrNoError {
+			p.decoded = decode(block, w.partition, w.offset)
+		} else {
+			p.decoded = decoded{Batch: broker.Batch{Partition: w.partition, Next: w.offset}}
+			a.suspect = true
+		}
+		a.parts = append(a.parts, p)
+	}
+	return a
+}
