@@ -1,0 +1,49 @@
+package loadtest_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/eventissuer/eventissuer/loadtest"
+)
+
+func TestPublishersReportAcknowledgements(t *testing.T) {
+	for _, batch := range []int{1, 10} {
+		f := newFeed(t, nil)
+		r, err := loadtest.Publish(t.Context(), loadtest.PublishRunConfig{
+			Duration: 10 * time.Second,
+			Publish:  loadtest.PublishConfig{URL: f.URL + "/pub", Publishers: 4, Batch: batch, Size: 700, Events: 400},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := r.Published
+		if p.Events < 400 || p.Events > 400+4*uint64(batch) || p.Failed != 0 || p.Requests != p.Events/uint64(batch) || p.Acks == nil || r.Seconds > 9 {
+			t.Errorf("batch %d: %+v in %.1f s", batch, p, r.Seconds)
+		}
+		var one json.RawMessage = []byte(f.bodies[0])
+		if batch > 1 {
+			var all []json.RawMessage
+			if err := json.Unmarshal(one, &all); err != nil || len(all) != batch {
+				t.Fatalf("a batch is %s: %v", one, err)
+			}
+			one = all[batch-1]
+		}
+		var event struct{ ID, Subject, Specversion, Time string }
+		if err := json.Unmarshal(one, &event); err != nil || event.Specversion != "1.0" || !strings.HasPrefix(event.Subject, "/loadtest/") {
+			t.Errorf("an event is %s: %v", one, err)
+		}
+		if len(one) < 690 || len(one) > 710 {
+			t.Errorf("an event has %d bytes, want about 700", len(one))
+		}
+	}
+}
+
+func TestPublisherWithoutMarkIsRefused(t *testing.T) {
+	_, err := loadtest.Publish(t.Context(), loadtest.PublishRunConfig{Publish: loadtest.PublishConfig{URL: "http://127.0.0.1:1/", Body: "hello"}})
+	if err == nil || !strings.Contains(err.Error(), "{mark}") {
+		t.Errorf("%v, want a word about {mark}", err)
+	}
+}
