@@ -98,7 +98,7 @@ func Max(a, b []int64) []int64 {
 // Every later version keeps the first byte and the checksum, so that a token of a later version is told apart from a
 // damaged one.
 const (
-	version   = 1
+	format    = 1
 	crcLen    = 4
 	minStream = 4 + 8 + 1
 )
@@ -108,7 +108,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Append appends the text of c to dst. Offsets must not be negative.
 func Append(dst []byte, c Cursor) []byte {
 	n := len(dst)
-	dst = append(dst, version)
+	dst = append(dst, format)
 	for i := range c.Streams {
 		dst = appendStream(dst, &c.Streams[i])
 	}
@@ -119,7 +119,7 @@ func Append(dst []byte, c Cursor) []byte {
 // token's length.
 func AppendOne(dst []byte, s StreamCursor) []byte {
 	n := len(dst)
-	dst = append(dst, version)
+	dst = append(dst, format)
 	dst = appendStream(dst, &s)
 	return seal(dst, n)
 }
@@ -165,10 +165,10 @@ func Parse(token string) (Cursor, error) {
 	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(sum) {
 		return Cursor{}, ErrMalformed
 	}
-	if body[0] > version {
+	if body[0] > format {
 		return Cursor{}, ErrVersion
 	}
-	if body[0] < version || len(body) == 1 {
+	if body[0] < format || len(body) == 1 {
 		return Cursor{}, ErrMalformed
 	}
 	var c Cursor

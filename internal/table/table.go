@@ -190,7 +190,7 @@ type shard struct {
 	base    snapshot              // guarded by mu: facts of the last valid snapshot known
 	grown   int64                 // guarded by mu: bytes of log since base
 
-	found   *scan                 // guarded by mu: what a load knows of the snapshots, for the keeper to go on from
+	found *scan // guarded by mu: what a load knows of the snapshots, for the keeper to go on from
 
 	scan *scan // owned by the keeper
 }
