@@ -12,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/IBM/sarama"
 )
 
 // KafkaVersion is the release that deploy/local/install fetches.
@@ -161,31 +159,4 @@ func clusterID() (string, error) {
 	}
 	b[0] &= 0x7f // the text must not begin with a dash, which Kafka's tool takes for an option
 	return base64.RawURLEncoding.EncodeToString(b[:]), nil
-}
-
-// registered reports whether the node answers and is a member of its cluster, which comes later than the open port.
-func registered(ctx context.Context, addr string, id int32) error {
-	conf := sarama.NewConfig()
-	conf.Net.DialTimeout, conf.Net.ReadTimeout, conf.Net.WriteTimeout = time.Second, time.Second, time.Second
-	b := sarama.NewBroker(addr)
-	if err := b.Open(conf); err != nil {
-		return err
-	}
-	defer func() { _ = b.Close() }() // not connected after a failure
-	if _, err := b.Connected(); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	answer, err := b.GetMetadata(sarama.NewMetadataRequest(sarama.V2_8_0_0, []string{}))
-	if err != nil {
-		return err
-	}
-	for _, member := range answer.Brokers {
-		if member.ID() == id {
-			return nil
-		}
-	}
-	return fmt.Errorf("node %d is not registered yet", id)
 }

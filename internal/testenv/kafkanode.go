@@ -1,7 +1,9 @@
 package testenv
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -70,7 +72,13 @@ func (c kafkaCluster) node(ctx context.Context, id int, ports []int) (*KafkaProc
 			c.java, fmt.Sprintf("-Xmx%dm", heap), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Djava.awt.headless=true",
 			"-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(c.libs, "*"), "kafka.Kafka", config,
 		},
-		up: func(ctx context.Context) error { return registered(ctx, k.Addr(), k.ID()) },
+		// Its ports answer before the cluster has let it in, so it is asked for its own word.
+		up: func(_ context.Context, printed []byte) error {
+			if !bytes.Contains(printed, []byte("Kafka Server started")) {
+				return errors.New("it has not said that it has started")
+			}
+			return nil
+		},
 	}
 	return k, nil
 }
@@ -173,7 +181,7 @@ const kafkaLogging = `<?xml version="1.0" encoding="UTF-8"?>
 <Configuration status="OFF">
   <Appenders><Console name="out"><PatternLayout pattern="%d{ISO8601} %-5p %c{1}: %m%n"/></Console></Appenders>
   <Loggers>
-    <Logger name="kafka.server.KafkaServer" level="INFO"/>
+    <Logger name="kafka.server.KafkaRaftServer" level="INFO"/>
     <Root level="WARN"><AppenderRef ref="out"/></Root>
   </Loggers>
 </Configuration>

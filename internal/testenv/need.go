@@ -47,6 +47,7 @@ func need(t testing.TB, server string, err error) {
 }
 
 func record(t testing.TB, line string) {
+	t.Helper()
 	path := os.Getenv(SkipsVariable)
 	if path == "" {
 		return

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -24,9 +25,11 @@ type process struct {
 	name string
 	args []string
 	env  []string
-	dir  string                          // working folder; the log is beside the data
-	log  string                          // what the program prints goes here
-	up   func(ctx context.Context) error // nil error once the server answers
+	dir  string // working folder
+	log  string // what the program prints goes to the end of this file
+
+	// up returns nil once the server is ready, judging by what it printed since it was started or by asking it.
+	up func(ctx context.Context, printed []byte) error
 
 	mu  sync.Mutex
 	run *running // guarded by mu; nil when stopped
@@ -45,13 +48,20 @@ func (p *process) start(ctx context.Context) error {
 	if p.run != nil {
 		return fmt.Errorf("start %s: it runs already", p.name)
 	}
+	var before int64 // what earlier runs printed
+	if info, err := os.Stat(p.log); err == nil {
+		before = info.Size()
+	}
 	r, err := p.spawn()
 	if err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	for {
 		attempt, cancel := context.WithTimeout(ctx, 2*time.Second)
-		err := p.up(attempt)
+		printed, err := readFrom(p.log, before)
+		if err == nil {
+			err = p.up(attempt, printed)
+		}
 		cancel()
 		if err == nil {
 			p.run = r
@@ -150,6 +160,15 @@ func (p *process) pid() int {
 		return 0
 	}
 	return p.run.process.Pid
+}
+
+func readFrom(path string, offset int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, offset, 1<<20))
+	return b, errors.Join(err, f.Close())
 }
 
 // tail is the end of the program's log, for error messages.

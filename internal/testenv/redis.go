@@ -92,7 +92,7 @@ func NewRedis(o RedisOptions) (*RedisProcess, error) {
 			server, "--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--save", "", "--dir", o.Dir,
 			"--appendonly", appendOnly, "--appendfsync", "always", "--daemonize", "no", "--loglevel", "notice",
 		}, o.Args),
-		up: func(ctx context.Context) error { return ping(ctx, address(port)) },
+		up: func(ctx context.Context, _ []byte) error { return ping(ctx, address(port)) },
 	}
 	return r, nil
 }

@@ -21,7 +21,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// sarama's metrics keep one ticker for the process's life.
+	// The sarama of these tests keeps a ticker of its metrics for the process's life.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 }
 
