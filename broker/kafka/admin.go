@@ -13,7 +13,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 )
 
-// Create implements broker.Admin. It returns once every partition has a leader.
+// Create implements broker.Admin. It returns once every partition is served.
 func (l *Log) Create(ctx context.Context, topic string, c broker.TopicConfig) error {
 	ctx, end, err := l.begin(ctx, l.cfg.RequestTimeout)
 	if err != nil {
@@ -44,8 +44,24 @@ func (l *Log) Create(ctx context.Context, topic string, c broker.TopicConfig) er
 	if err != nil {
 		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
-	return l.await(ctx, topic, func(v *topicView, err error) bool {
-		return err == nil && v.led()
+	return l.ready(ctx, topic, 1)
+}
+
+// ready waits until a topic's leaders are known and serve it, which is a little later.
+func (l *Log) ready(ctx context.Context, topic string, partitions int) error {
+	err := l.await(ctx, topic, func(v *topicView, err error) bool {
+		return err == nil && len(v.partitions) >= partitions && v.led()
+	})
+	if err != nil {
+		return err
+	}
+	view, err := l.cluster.view(ctx, topic, viewAge)
+	if err != nil {
+		return err
+	}
+	return eachPartition(ctx, len(view.partitions), func(ctx context.Context, p int32) error {
+		_, err := l.offset(ctx, topic, p, sarama.OffsetNewest)
+		return err
 	})
 }
 
@@ -207,9 +223,7 @@ func (l *Log) grow(ctx context.Context, topic string, partitions int32) error {
 	if err != nil {
 		return fmt.Errorf("add partitions to %s: %w", topic, err)
 	}
-	return l.await(ctx, topic, func(v *topicView, err error) bool {
-		return err == nil && len(v.partitions) >= int(partitions) && v.led()
-	})
+	return l.ready(ctx, topic, int(partitions))
 }
 
 // Delete implements broker.Admin. It returns once the topic is gone, as the brokers tell.

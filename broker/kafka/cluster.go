@@ -17,11 +17,12 @@ type cluster struct {
 	seeds []string
 	pool  *pool // of connections for questions that are answered at once
 
-	mu         sync.Mutex // guards what follows
-	brokers    map[int32]string
-	controller int32
-	prefer     string                // the broker that answered last
-	topics     map[string]*topicView // as last seen
+	mu           sync.Mutex // guards what follows
+	brokers      map[int32]string
+	controller   int32
+	prefer       string                // the broker that answered last
+	topics       map[string]*topicView // as last seen
+	coordinators map[string]string     // by consumer group
 }
 
 // topicView is a topic as one broker described it.
@@ -49,7 +50,7 @@ func (v *topicView) leaderOf(partition int32) (string, error) {
 }
 
 func newCluster(seeds []string, p *pool) *cluster {
-	return &cluster{seeds: seeds, pool: p, brokers: make(map[int32]string), topics: make(map[string]*topicView)}
+	return &cluster{seeds: seeds, pool: p, brokers: make(map[int32]string), topics: make(map[string]*topicView), coordinators: make(map[string]string)}
 }
 
 // candidates returns the addresses to ask, best first, and every known broker before the seeds.

@@ -403,7 +403,9 @@ func (t *tail) deliver(ctx context.Context, a *partAnswer, silent bool) {
 func (t *tail) fail(ctx context.Context, p *tailPart, err error) {
 	p.notBefore = time.Now().Add(min(retryAfter<<min(p.failures, 8), retryMost))
 	p.failures++
-	t.ill(p.name(), err)
+	if p.failures > 1 { // the first is as likely a leader that moved, or a connection that was idle too long
+		t.ill(p.name(), err)
+	}
 	t.look(ctx)
 }
 
