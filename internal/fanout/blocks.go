@@ -1,0 +1,202 @@
+package fanout
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/eventissuer/eventissuer/broker"
+)
+
+// blockBytes is what one fetch of a catch-up asks for.
+const blockBytes = 256 << 10
+
+// block is a stretch of one partition as it was read: all its records in [from, next).
+type block struct {
+	from, next int64
+	entries    []*Entry
+	bytes      int64
+
+	// guarded by the cache's mutex
+	owner     *blocks
+	partition int32
+	place     *list.Element
+}
+
+// blockCache bounds the blocks of all hubs, the least recently used leaving first.
+type blockCache struct {
+	log   broker.Reader
+	limit int64
+	m     *metrics
+
+	mu    sync.Mutex
+	bytes int64      // guarded by mu
+	used  *list.List // of *block, most recent first; guarded by mu
+}
+
+// blocks are the blocks of one hub.
+type blocks struct {
+	cache *blockCache
+	hub   *Hub
+
+	// guarded by cache.mu
+	partitions map[int32][]*block // ascending by from
+	loads      map[load]*loading
+	life       int   // rises when all is dropped: what was being read then is not kept
+	mean       int64 // bytes of a record, smoothed
+}
+
+type load struct {
+	partition int32
+	from      int64
+}
+
+type loading struct {
+	done  chan struct{}
+	block *block
+	err   error
+}
+
+func (c *blockCache) of(h *Hub) *blocks {
+	return &blocks{cache: c, hub: h, partitions: map[int32][]*block{}, loads: map[load]*loading{}, mean: 512}
+}
+
+// get returns the block that holds offset, from the cache or with one read that all who ask at the same time share. At
+// the log's end the block may be empty, with next == offset.
+func (b *blocks) get(ctx context.Context, p int32, offset int64) (*block, error) {
+	floor := int64(0)
+	for {
+		b.cache.mu.Lock()
+		found, from := b.find(p, offset, floor)
+		if found != nil {
+			b.cache.used.MoveToFront(found.place)
+			b.cache.mu.Unlock()
+			b.cache.m.blockHits.Inc()
+			return found, nil
+		}
+		key := load{p, from}
+		l, running := b.loads[key]
+		if !running {
+			l = &loading{done: make(chan struct{})}
+			b.loads[key] = l
+		}
+		life := b.life
+		b.cache.mu.Unlock()
+		if running {
+			select {
+			case <-l.done:
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		} else {
+			b.fetch(ctx, l, key, life)
+		}
+		if l.err != nil {
+			if running && (errors.Is(l.err, context.Canceled) || errors.Is(l.err, context.DeadlineExceeded)) && ctx.Err() == nil {
+				continue // the one who read for us went away
+			}
+			if re := (*broker.RangeError)(nil); errors.As(l.err, &re) && from < offset && re.Bounds.First <= offset && re.Bounds.Next >= offset {
+				floor = max(floor+1, re.Bounds.First) // only the rounding down was out of range
+				continue
+			}
+			return nil, l.err
+		}
+		if l.block.next > offset || l.block.next <= from {
+			return l.block, nil
+		}
+		floor = l.block.next
+	}
+}
+
+// find returns the block that covers offset, or from where to read towards it. Reads begin at rounded offsets, or where
+// a block ends, so that readers a few records apart share them. The caller holds the cache's mutex.
+func (b *blocks) find(p int32, offset, floor int64) (*block, int64) {
+	stretch := int64(1)
+	for stretch < 4096 && stretch*b.mean*2 <= blockBytes {
+		stretch *= 2
+	}
+	from := max(offset&^(stretch-1), floor)
+	all := b.partitions[p]
+	for i := sort.Search(len(all), func(i int) bool { return all[i].from > offset }) - 1; i >= 0; i-- {
+		if all[i].next > offset {
+			return all[i], 0
+		}
+		if all[i].next > from {
+			from = all[i].next
+		}
+		if all[i].from <= from-stretch {
+			break
+		}
+	}
+	return nil, from
+}
+
+func (b *blocks) fetch(ctx context.Context, l *loading, key load, life int) {
+	b.cache.m.blockReads.Inc()
+	batch, err := b.cache.log.Read(ctx, b.hub.stream.Topic, key.partition, key.from, blockBytes)
+	made := &block{from: key.from, next: batch.Next, owner: b, partition: key.partition}
+	if err == nil {
+		for _, r := range batch.Records {
+			e := newEntry(r, nil)
+			made.entries = append(made.entries, e)
+			made.bytes += e.size()
+		}
+	}
+	b.cache.mu.Lock()
+	delete(b.loads, key)
+	if err == nil && made.next > made.from && b.life == life {
+		b.keep(made)
+	}
+	b.cache.mu.Unlock()
+	l.block, l.err = made, err
+	close(l.done)
+}
+
+// keep files a block and drops others until the cache is within its bound. The caller holds the cache's mutex.
+func (b *blocks) keep(made *block) {
+	c := b.cache
+	if n := int64(len(made.entries)); n > 0 {
+		b.mean = max(1, (3*b.mean+made.bytes/n)/4)
+	}
+	all := b.partitions[made.partition]
+	i := sort.Search(len(all), func(i int) bool { return all[i].from >= made.from })
+	if i < len(all) && all[i].from == made.from {
+		if all[i].next >= made.next {
+			return
+		}
+		c.forget(all[i])
+		all = b.partitions[made.partition]
+	}
+	b.partitions[made.partition] = slices.Insert(all, i, made)
+	made.place = c.used.PushFront(made)
+	c.bytes += made.bytes
+	for c.bytes > c.limit && c.used.Len() > 1 {
+		c.forget(c.used.Back().Value.(*block))
+	}
+	c.m.blockBytes.Set(float64(c.bytes))
+}
+
+// forget drops a block. The caller holds the mutex.
+func (c *blockCache) forget(k *block) {
+	c.used.Remove(k.place)
+	c.bytes -= k.bytes
+	all := k.owner.partitions[k.partition]
+	if i := slices.Index(all, k); i >= 0 {
+		k.owner.partitions[k.partition] = slices.Delete(all, i, i+1)
+	}
+}
+
+// drop forgets all blocks of the hub.
+func (b *blocks) drop() {
+	b.cache.mu.Lock()
+	defer b.cache.mu.Unlock()
+	b.life++
+	for _, all := range b.partitions {
+		for _, k := range slices.Clone(all) {
+			b.cache.forget(k)
+		}
+	}
+}

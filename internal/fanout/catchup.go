@@ -1,0 +1,84 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sort"
+
+	"github.com/eventissuer/eventissuer/broker"
+)
+
+// read takes what matches out of the one block that holds the reader's position in p.
+func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) ([]*Entry, error) {
+	from := r.vec[p]
+	b, err := r.hub.blocks.get(ctx, p, from)
+	if err != nil {
+		if re := (*broker.RangeError)(nil); errors.As(err, &re) {
+			r.lost(re)
+			return dst, nil
+		}
+		return dst, fmt.Errorf("read %s from offset %d of partition %d: %w", r.hub.stream.Topic, from, p, err)
+	}
+	if b.next <= from {
+		return dst, fmt.Errorf("%w: nothing to read at offset %d of partition %d though the log goes on", broker.ErrUnavailable, from, p)
+	}
+	first, size := len(dst), 0
+	at := sort.Search(len(b.entries), func(i int) bool { return b.entries[i].Offset >= from })
+	for _, e := range b.entries[at:] {
+		if e.Skipped == "" && !r.view.filter.Match(&e.Event) {
+			continue
+		}
+		if n := len(dst) - first; n > 0 && (size+len(e.frame) > maxBytes || n >= takeEntries) {
+			r.skip.partition, r.skip.next = p, e.Offset
+			return dst, nil
+		}
+		size += len(e.frame)
+		dst = append(dst, e)
+	}
+	r.skip.partition, r.skip.next = p, b.next
+	return dst, nil
+}
+
+// lost tells a gap and goes on behind it.
+func (r *Reader) lost(re *broker.RangeError) {
+	g := re.Gap()
+	r.gaps = append(r.gaps, g)
+	for len(r.vec) <= int(g.Partition) {
+		r.vec = append(r.vec, 0)
+	}
+	r.vec[g.Partition] = g.To
+	r.hub.m.gaps.WithLabelValues(string(g.Reason)).Inc()
+}
+
+// probe asks the leaders where the log ends, for a position beyond what this replica knows of. A position that another
+// replica gave out a moment ago lies below the end; one that lies above it points at what the log lost.
+func (r *Reader) probe(ctx context.Context) error {
+	h := r.hub
+	bounds, err := h.log.Bounds(ctx, h.stream.Topic)
+	if err != nil {
+		return fmt.Errorf("find the ends of %s: %w", h.stream.Topic, err)
+	}
+	h.mu.Lock()
+	for p, b := range bounds {
+		if p < len(h.ends) {
+			h.ends[p] = max(h.ends[p], b.Next)
+		} else {
+			h.ends = append(h.ends, b.Next)
+		}
+	}
+	h.mu.Unlock()
+	for p := range r.vec {
+		var end int64
+		if p < len(bounds) {
+			end = bounds[p].Next
+		}
+		if r.vec[p] > end {
+			r.lost(&broker.RangeError{Partition: int32(p), Offset: r.vec[p], Bounds: broker.Bounds{First: 0, Next: end}})
+		}
+	}
+	if len(r.vec) > len(bounds) {
+		r.vec = r.vec[:len(bounds)]
+	}
+	return nil
+}

@@ -1,0 +1,127 @@
+package fanout
+
+import (
+	"bytes"
+	"sync"
+	"unsafe"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/event"
+)
+
+// Entry is one record as all readers share it. It is immutable.
+type Entry struct {
+	Partition int32
+	Offset    int64
+	// Event is the record's event; where the record is none, Skipped says why, and Event is empty.
+	Event   event.Event
+	Skipped string
+
+	vec    []int64 // the hub's vector after this entry; nil in a catch-up block
+	frame  []byte  // the SSE block, "id: <cursor>\ndata: <json>\n\n"; in a catch-up block from "data:" on
+	cursor []byte  // the cursor's text inside frame; nil in a catch-up block
+}
+
+const (
+	ssePrefix = "id: "
+	sseData   = "\ndata: "
+	sseEnd    = "\n\n"
+	// entryOverhead is what an entry costs beside its frame and vector: its own size, and what parsing the event
+	// allocates.
+	entryOverhead = int64(unsafe.Sizeof(Entry{})) + 128
+)
+
+// SSE is the whole block with the id of the hub's own order, shared by all readers whose position that is.
+func (e *Entry) SSE() []byte { return e.frame }
+
+// SSEData is the block from "data:" on, for readers that write an id of their own.
+func (e *Entry) SSEData() []byte {
+	if e.cursor == nil {
+		return e.frame
+	}
+	return e.frame[len(ssePrefix)+len(e.cursor)+1:]
+}
+
+// Cursor is the text of the hub's own cursor after this entry. It is nil for entries read from the log.
+func (e *Entry) Cursor() []byte { return e.cursor }
+
+func (e *Entry) size() int64 {
+	return entryOverhead + int64(cap(e.frame)) + int64(8*len(e.vec))
+}
+
+// newEntry turns a record into an entry with the frame that prefix (up to and including "data: ") begins. The event's
+// strings alias the frame where the record's value can be taken over as it is, so that an entry holds its bytes once.
+func newEntry(r broker.Record, cursorText []byte) *Entry {
+	e := &Entry{Partition: r.Partition, Offset: r.Offset}
+	value := r.Value
+	if value != nil {
+		frame, at := newFrame(cursorText, value)
+		r.Value = frame[at : at+len(value) : at+len(value)]
+		ev, err := event.FromRecord(r)
+		if err != nil {
+			e.Skipped = err.Error()
+		} else {
+			if json := ev.JSON(); !sameBytes(json, r.Value) {
+				frame, at = newFrame(cursorText, json)
+				_ = at
+			}
+			e.Event = ev
+			e.frame = frame
+		}
+	} else if ev, err := event.FromRecord(r); err != nil {
+		e.Skipped = err.Error()
+	} else {
+		e.Event = ev
+		e.frame, _ = newFrame(cursorText, ev.JSON())
+	}
+	if e.Skipped != "" {
+		e.frame, _ = newFrame(cursorText, nil)
+	}
+	if cursorText != nil {
+		e.cursor = e.frame[len(ssePrefix) : len(ssePrefix)+len(cursorText) : len(ssePrefix)+len(cursorText)]
+	}
+	return e
+}
+
+// newFrame lays out an SSE block in one allocation and returns where the JSON stands in it.
+func newFrame(cursorText, json []byte) (frame []byte, at int) {
+	n := len(sseData) - 1 + len(json) + len(sseEnd)
+	if cursorText != nil {
+		n += len(ssePrefix) + len(cursorText) + 1
+	}
+	frame = make([]byte, 0, n)
+	if cursorText != nil {
+		frame = append(frame, ssePrefix...)
+		frame = append(frame, cursorText...)
+		frame = append(frame, sseData...)
+	} else {
+		frame = append(frame, sseData[1:]...)
+	}
+	at = len(frame)
+	frame = append(frame, json...)
+	frame = append(frame, sseEnd...)
+	return frame, at
+}
+
+func sameBytes(a, b []byte) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || bytes.Equal(a, b))
+}
+
+// Tip is the hub's position at one moment. It is immutable.
+type Tip struct {
+	seq  uint64
+	vec  []int64
+	tag  cursor.Tag
+	ep   uint64
+	once sync.Once
+	text []byte
+}
+
+// Cursor is the tip's text, encoded at most once.
+func (t *Tip) Cursor() []byte {
+	t.once.Do(func() {
+		t.text = cursor.AppendOne(nil, cursor.StreamCursor{Tag: t.tag, Epoch: t.ep, Next: t.vec})
+	})
+	return t.text
+}

@@ -1,0 +1,503 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/filter"
+)
+
+// What a reader's end is told by.
+var (
+	// ErrGone tells that the stream's topic is gone.
+	ErrGone = errors.New("the stream is gone")
+	// ErrClosed tells that this replica's hub ended.
+	ErrClosed = errors.New("the hub is closed")
+)
+
+// Shard is a set of readers that are driven together. Wake must not block; readers is the hub's to reuse once it
+// returned.
+type Shard interface {
+	Wake(readers []*Reader)
+}
+
+// publishChunk bounds how many records are matched and appended under one hold of the locks.
+const publishChunk = 64
+
+// Stream names what a hub follows.
+type Stream struct {
+	Name  string
+	Topic string
+}
+
+// Hub follows one stream for all of a replica's readers.
+type Hub struct {
+	// static
+	stream Stream
+	tag    cursor.Tag
+	log    Log
+	shards []Shard
+	budget *budget
+	blocks *blocks
+	gate   chan struct{} // readers that read the log at once
+	logger *slog.Logger
+	m      *metrics
+	limit  int64 // bytes of the ring
+
+	// viewsMu is held while records are matched, so that a view joins between two chunks and never in one.
+	viewsMu sync.Mutex
+	views   map[string]*view // guarded by viewsMu
+	index   index            // guarded by viewsMu
+	readers atomic.Int64
+
+	// mu guards the ring, the lists of the views, and what follows.
+	mu        sync.RWMutex
+	ring      ring
+	all       *view
+	tip       *Tip
+	epoch     broker.Epoch
+	ends      []int64 // the highest known end of each partition: a cursor up to here is not beyond the log
+	gen       uint64  // rises when the ring was emptied: readers must join anew
+	cuts      []cut   // what the log lost, by the generation that began with it
+	sig       uint64  // rises with every change of health, generation or end
+	unhealthy error
+	ended     error
+
+	// owned by the goroutine that publishes
+	entries []*Entry
+	matched []match
+	scratch []*view
+	wake    [][]*Reader
+
+	done chan struct{} // closed when run has returned
+	quit chan struct{} // closed to end it
+	once sync.Once
+	idle time.Time // since when there is no reader; guarded by the Hubs' mutex
+}
+
+// cut is a loss at the log's end: positions of partition (−1: of every partition) above to sink to it.
+type cut struct {
+	gen       uint64
+	partition int32
+	to        int64
+	reason    broker.GapReason
+}
+
+type match struct {
+	view *view
+	seq  uint64
+}
+
+// open asks where the stream stands and makes a hub that begins at its end.
+func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
+	h := &Hub{
+		stream: s, tag: cursor.TagOf(s.Name), log: hs.log, shards: hs.shards, budget: hs.budget,
+		gate: hs.gate, logger: hs.logger.With("stream", s.Name), m: hs.m, limit: hs.ringBytes,
+		views: map[string]*view{}, done: make(chan struct{}), quit: make(chan struct{}), idle: hs.now(),
+	}
+	h.all = h.newView(nil, "")
+	h.wake = make([][]*Reader, len(h.shards)+1)
+	if err := h.locate(ctx, false); err != nil {
+		return nil, err
+	}
+	h.blocks = hs.blocks.of(h)
+	return h, nil
+}
+
+// locate finds the topic's epoch and where the hub begins: at the ends, or for a topic that was made anew at 0.
+func (h *Hub) locate(ctx context.Context, recreated bool) error {
+	for {
+		info, err := h.log.Describe(ctx, h.stream.Topic)
+		if err != nil {
+			return fmt.Errorf("describe %s: %w", h.stream.Topic, err)
+		}
+		bounds, err := h.log.Bounds(ctx, h.stream.Topic)
+		if err != nil {
+			return fmt.Errorf("find the ends of %s: %w", h.stream.Topic, err)
+		}
+		again, err := h.log.Describe(ctx, h.stream.Topic)
+		if err != nil {
+			return fmt.Errorf("describe %s: %w", h.stream.Topic, err)
+		}
+		if again.Epoch != info.Epoch {
+			continue // remade in between: the ends may be of either life
+		}
+		vec := make([]int64, len(bounds))
+		ends := make([]int64, len(bounds))
+		for p, b := range bounds {
+			ends[p] = b.Next
+			if recreated {
+				vec[p] = 0
+			} else {
+				vec[p] = b.Next
+			}
+		}
+		h.mu.Lock()
+		h.epoch = info.Epoch
+		h.ends = ends
+		h.budget.add(-h.ring.clear(vec))
+		h.setTip(vec)
+		if recreated {
+			h.gen++
+			h.cuts = append(h.cuts, cut{gen: h.gen, partition: -1, reason: broker.GapRecreated})
+		}
+		h.mu.Unlock()
+		return nil
+	}
+}
+
+// setTip publishes where the hub stands. The caller holds mu, or is alone.
+func (h *Hub) setTip(vec []int64) {
+	h.tip = &Tip{seq: h.ring.next, vec: vec, tag: h.tag, ep: cursor.EpochOf(h.epoch)}
+}
+
+// run follows the log until ctx ends or the stream is gone.
+func (h *Hub) run(ctx context.Context) {
+	defer close(h.done)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-h.quit:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	var err error
+	for {
+		h.mu.RLock()
+		epoch, from := h.epoch, h.tip.vec
+		h.mu.RUnlock()
+		err = h.log.Tail(ctx, h.stream.Topic, epoch, from, follower{h})
+		if ctx.Err() != nil {
+			err = ErrClosed
+			break
+		}
+		if errors.Is(err, broker.ErrNoTopic) {
+			err = ErrGone
+			break
+		}
+		if errors.Is(err, broker.ErrRecreated) {
+			h.logger.Warn("the topic was deleted and made again: readers go on at its beginning")
+			if err = h.relocate(ctx); err != nil {
+				break
+			}
+			continue
+		}
+		h.logger.Error("the tail ended and begins again", "error", err)
+		h.health(err)
+		if !pause(ctx, time.Second) {
+			err = ErrClosed
+			break
+		}
+	}
+	h.mu.Lock()
+	h.ended = err
+	h.budget.add(-h.ring.clear(h.tip.vec))
+	h.mu.Unlock()
+	h.blocks.drop()
+	h.budget.leave()
+	h.signal()
+}
+
+func (h *Hub) relocate(ctx context.Context) error {
+	for {
+		err := h.locate(ctx, true)
+		switch {
+		case err == nil:
+			h.blocks.drop()
+			h.signal()
+			return nil
+		case errors.Is(err, broker.ErrNoTopic):
+			return ErrGone
+		case ctx.Err() != nil:
+			return ErrClosed
+		}
+		h.health(err)
+		if !pause(ctx, time.Second) {
+			return ErrClosed
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// follower is the hub as its tail sees it.
+type follower struct{ h *Hub }
+
+func (f follower) Records(b broker.Batch) { f.h.records(b) }
+func (f follower) Gap(g broker.Gap)       { f.h.gap(g) }
+func (f follower) Partitions(n int32)     { f.h.partitions(n) }
+func (f follower) Health(problem error)   { f.h.health(problem) }
+
+// records appends a batch and wakes the readers that it concerns.
+func (h *Hub) records(b broker.Batch) {
+	if int(b.Partition) >= len(h.tip.vec) {
+		h.partitions(b.Partition + 1)
+	}
+	for rest := b.Records; len(rest) > 0; {
+		n := min(publishChunk, len(rest))
+		h.publish(rest[:n], b.End)
+		rest = rest[n:]
+	}
+	p := int(b.Partition)
+	h.mu.Lock()
+	if p < len(h.tip.vec) && b.Next > h.tip.vec[p] { // holes at the batch's end
+		vec := slices.Clone(h.tip.vec)
+		vec[p] = b.Next
+		h.setTip(vec)
+	}
+	h.mu.Unlock()
+}
+
+func (h *Hub) publish(records []broker.Record, end int64) {
+	// Only this goroutine moves the tip, so it may be read without the lock.
+	vec, epoch := h.tip.vec, cursor.EpochOf(h.epoch)
+	partitions := len(vec)
+	slab := make([]int64, 0, len(records)*partitions)
+	var text [512]byte
+	h.entries = h.entries[:0]
+	for _, r := range records {
+		if r.Offset < vec[r.Partition] {
+			continue // told twice by a restarted tail
+		}
+		slab = append(slab, vec...)
+		vec = slab[len(slab)-partitions : len(slab) : len(slab)]
+		vec[r.Partition] = r.Offset + 1
+		e := newEntry(r, cursor.AppendOne(text[:0], cursor.StreamCursor{Tag: h.tag, Epoch: epoch, Next: vec}))
+		e.vec = vec
+		h.entries = append(h.entries, e)
+	}
+	if len(h.entries) == 0 {
+		return
+	}
+	h.viewsMu.Lock()
+	h.matchAll()
+	h.mu.Lock()
+	for _, e := range h.entries {
+		h.ring.append(e)
+		h.budget.add(e.size())
+		if e.Skipped != "" {
+			h.m.skipped.WithLabelValues(h.stream.Name).Inc()
+		}
+	}
+	h.evict()
+	h.setTip(vec)
+	last := h.entries[len(h.entries)-1]
+	if p := int(last.Partition); p < len(h.ends) {
+		h.ends[p] = max(h.ends[p], end, last.Offset+1)
+	}
+	for _, m := range h.matched {
+		m.view.add(m.seq, h.ring.first)
+	}
+	for _, m := range h.matched {
+		m.view.release(h.wake)
+	}
+	h.mu.Unlock()
+	h.viewsMu.Unlock()
+	h.m.records.Add(float64(len(h.entries)))
+	clear(h.entries)
+	h.flushWakes()
+}
+
+// matchAll fills matched with what each entry concerns. The caller holds viewsMu.
+func (h *Hub) matchAll() {
+	h.matched = h.matched[:0]
+	seq := h.ring.next
+	for i, e := range h.entries {
+		at := seq + uint64(i)
+		h.matched = append(h.matched, match{h.all, at})
+		if e.Skipped != "" {
+			for _, v := range h.views { // what it was cannot be told, so everybody is
+				h.matched = append(h.matched, match{v, at})
+			}
+			continue
+		}
+		h.scratch = h.index.match(h.scratch[:0], &e.Event)
+		for _, v := range h.scratch {
+			h.matched = append(h.matched, match{v, at})
+		}
+	}
+}
+
+// evict keeps the ring within its own bound and its share of the total. The caller holds mu.
+func (h *Hub) evict() {
+	for h.ring.next-h.ring.first > 1 && (h.ring.bytes > h.limit || h.budget.over(h.ring.bytes)) {
+		h.budget.add(-h.ring.evict())
+	}
+}
+
+func (h *Hub) flushWakes() {
+	for s, readers := range h.wake {
+		if len(readers) == 0 {
+			continue
+		}
+		if s == 0 {
+			for _, r := range readers {
+				r.notify()
+			}
+		} else {
+			h.shards[s-1].Wake(readers)
+		}
+		clear(readers)
+		h.wake[s] = readers[:0]
+	}
+}
+
+// gap takes a gap in the log. The ring then no longer joins what was to what follows, so it is emptied and
+// every reader joins anew: from its own position, by way of the log, where it finds the gap itself; only a lost end
+// must be remembered, as a position beyond it can not be told from a later one.
+func (h *Hub) gap(g broker.Gap) {
+	h.logger.Warn("gap in the log", "partition", g.Partition, "from", g.From, "to", g.To, "reason", g.Reason)
+	h.mu.Lock()
+	vec := slices.Clone(h.tip.vec)
+	if int(g.Partition) < len(vec) {
+		vec[g.Partition] = g.To
+	}
+	h.budget.add(-h.ring.clear(vec))
+	h.setTip(vec)
+	h.gen++
+	if g.Reason == broker.GapTruncated {
+		h.cuts = append(h.cuts, cut{gen: h.gen, partition: g.Partition, to: g.To, reason: g.Reason})
+		h.ends[g.Partition] = g.To
+	}
+	h.mu.Unlock()
+	h.blocks.drop()
+	h.signal()
+}
+
+func (h *Hub) partitions(n int32) {
+	h.mu.Lock()
+	vec := slices.Clone(h.tip.vec)
+	for len(vec) < int(n) {
+		vec = append(vec, 0)
+		h.ends = append(h.ends, 0)
+	}
+	h.setTip(vec)
+	h.mu.Unlock()
+}
+
+func (h *Hub) health(problem error) {
+	h.mu.Lock()
+	changed := (problem == nil) != (h.unhealthy == nil)
+	h.unhealthy = problem
+	h.mu.Unlock()
+	if changed {
+		if problem != nil {
+			h.logger.Warn("the log cannot be reached", "error", problem)
+		} else {
+			h.logger.Info("the log can be reached again")
+		}
+		h.signal()
+	}
+}
+
+// stop ends the hub; it does not wait.
+func (h *Hub) stop() { h.once.Do(func() { close(h.quit) }) }
+
+// signal makes every reader look up.
+func (h *Hub) signal() {
+	h.viewsMu.Lock()
+	h.mu.Lock()
+	h.sig++
+	wake := make([][]*Reader, len(h.shards)+1)
+	h.all.release(wake)
+	for _, v := range h.views {
+		v.release(wake)
+	}
+	h.mu.Unlock()
+	h.viewsMu.Unlock()
+	for s, readers := range wake {
+		if s == 0 {
+			for _, r := range readers {
+				r.notify()
+			}
+		} else if len(readers) > 0 {
+			h.shards[s-1].Wake(readers)
+		}
+	}
+}
+
+func (h *Hub) newView(f *filter.Filter, key string) *view {
+	return &view{key: key, filter: f, parked: make([]*Reader, len(h.shards)+1)}
+}
+
+// enter finds or makes the view of a filter and counts one reader in.
+func (h *Hub) enter(f *filter.Filter) *view {
+	h.readers.Add(1)
+	h.m.readers.Inc()
+	if f == nil {
+		return h.all
+	}
+	key := f.Key()
+	h.viewsMu.Lock()
+	defer h.viewsMu.Unlock()
+	v, ok := h.views[key]
+	if !ok {
+		v = h.newView(f, key)
+		h.mu.RLock()
+		v.since = h.ring.next
+		h.mu.RUnlock()
+		h.views[key] = v
+		h.index.add(v)
+		h.m.views.Inc()
+	}
+	v.readers++
+	return v
+}
+
+func (h *Hub) leave(v *view) {
+	h.readers.Add(-1)
+	h.m.readers.Dec()
+	if v.filter == nil {
+		return
+	}
+	h.viewsMu.Lock()
+	defer h.viewsMu.Unlock()
+	if v.readers--; v.readers == 0 {
+		delete(h.views, v.key)
+		h.index.remove(v)
+		h.m.views.Dec()
+	}
+}
+
+// Stream names what the hub follows.
+func (h *Hub) Stream() Stream { return h.stream }
+
+// Epoch is the stream's present epoch.
+func (h *Hub) Epoch() broker.Epoch {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.epoch
+}
+
+// Latest returns the hub's present vector, which is what `latest` means to a reader that starts now.
+func (h *Hub) Latest() []int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Clone(h.tip.vec)
+}
+
+// Err tells why the hub ended, or nil while it runs.
+func (h *Hub) Err() error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.ended
+}

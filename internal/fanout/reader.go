@@ -1,0 +1,413 @@
+package fanout
+
+import (
+	"context"
+	"slices"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/filter"
+)
+
+// Status tells what a reader's driver does next.
+type Status int
+
+// The states of a reader.
+const (
+	Idle   Status = iota // all that is due has been taken: Park
+	More                 // more is due: Take again once this is written
+	Behind               // the reader is behind the ring, or has to join it anew: Fill
+	Ended                // the hub ended; Hub.Err says why
+)
+
+const (
+	takeEntries = 256  // entries of one Take
+	scanEntries = 4096 // entries looked at in one Take, which bounds how long the ring is read-locked
+)
+
+// Options describe a reader.
+type Options struct {
+	Filter *filter.Filter // nil: everything
+	// Next is where to begin, by partition, in the topic of Epoch. Nil means latest.
+	Next  []int64
+	Epoch uint64
+	// Shard is the 1-based shard that drives the reader; 0 means that Notify is called instead, which must not block.
+	Shard  int
+	Notify func()
+	// Owner is the driver's own.
+	Owner any
+}
+
+// Reader is one filtered position in a stream: live in the ring, or behind it in the log. It belongs to one goroutine
+// at a time.
+type Reader struct {
+	// static
+	hub    *Hub
+	view   *view
+	shard  int
+	notice func()
+	owner  any
+
+	// owned by the reader's goroutine
+	live bool
+	vec  []int64 // own position; nil once the hub's order is the reader's own
+	pos  uint64  // while live: the next entry to look at
+	last *Entry  // the last entry taken, where the end was not reached with it
+	tip  *Tip    // what the end was when it was reached
+	gen  uint64
+	sig  uint64
+	bad  error // the hub's health as last seen
+	gaps []broker.Gap
+	skip struct { // where partition goes on once all entries taken are written
+		partition int32
+		next      int64
+	}
+	turn int // the partition that the next Fill begins with
+	buf  []int64
+
+	// guarded by view.mu
+	next, prev *Reader
+	parked     bool
+}
+
+// Reader makes a reader. Close it when done.
+func (h *Hub) Reader(o Options) *Reader {
+	r := &Reader{hub: h, shard: o.Shard, notice: o.Notify, owner: o.Owner, skip: noSkip}
+	r.view = h.enter(o.Filter)
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	r.gen, r.sig, r.bad = h.gen, h.sig, h.unhealthy
+	if h.unhealthy != nil {
+		r.sig-- // so that it looks, and tells
+		r.bad = nil
+	}
+	switch {
+	case o.Next == nil:
+		r.live, r.pos, r.tip = true, h.ring.next, h.tip
+	case o.Epoch != cursor.EpochOf(h.epoch):
+		r.vec = slices.Clone(o.Next)
+		r.recreated(len(h.tip.vec))
+	default:
+		r.vec = slices.Clone(o.Next)
+		r.join()
+	}
+	return r
+}
+
+var noSkip = struct {
+	partition int32
+	next      int64
+}{partition: -1}
+
+// Hub is the reader's hub.
+func (r *Reader) Hub() *Hub { return r.hub }
+
+// Owner is what Options gave.
+func (r *Reader) Owner() any { return r.owner }
+
+// Close takes the reader out of its hub.
+func (r *Reader) Close() {
+	r.view.unpark(r)
+	r.hub.leave(r.view)
+}
+
+func (r *Reader) notify() {
+	if r.notice != nil {
+		r.notice()
+	}
+}
+
+// Health is the problem that keeps the hub from the log, as of the last Take, Park or Fill.
+func (r *Reader) Health() error { return r.bad }
+
+// Gaps returns what the reader lost since the last call. It is to be told before anything taken later.
+func (r *Reader) Gaps() []broker.Gap {
+	g := r.gaps
+	r.gaps = nil
+	return g
+}
+
+// Take appends to dst what is due, about maxBytes of it and at least one entry. After each entry, and before the
+// next Take, Park, Fill or Position, the driver calls After once.
+func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
+	h := r.hub
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if s, ok := r.look(); !ok {
+		return dst, s
+	}
+	if r.view.missed(r.pos, h.ring.first) {
+		h.m.overflows.Inc()
+		r.fallBack()
+		return dst, Behind
+	}
+	from, size := len(dst), 0
+	full := func(e *Entry) bool {
+		if n := len(dst) - from; n > 0 && (size+len(e.frame) > maxBytes || n >= takeEntries) {
+			return true
+		}
+		size += len(e.frame)
+		dst = append(dst, e)
+		return false
+	}
+	r.pos = max(r.pos, h.ring.first)
+	filter := r.view.filter
+	for scanned := 0; filter == nil || r.pos < r.view.since; r.pos++ {
+		if r.pos >= h.ring.next {
+			break
+		}
+		if scanned++; scanned > scanEntries {
+			return r.took(dst, from, More)
+		}
+		e := h.ring.at(r.pos)
+		if r.behind(e) || (filter != nil && e.Skipped == "" && !filter.Match(&e.Event)) {
+			continue
+		}
+		if full(e) {
+			return r.took(dst, from, More)
+		}
+	}
+	if filter != nil {
+		v := r.view
+		for i := v.from(r.pos); i < len(v.matches); i++ {
+			r.pos = v.matches[i]
+			e := h.ring.at(r.pos)
+			if !r.behind(e) && full(e) {
+				return r.took(dst, from, More)
+			}
+			r.pos++
+		}
+	}
+	r.pos, r.tip = h.ring.next, h.tip
+	r.last = nil
+	return dst, Idle
+}
+
+func (r *Reader) took(dst []*Entry, from int, s Status) ([]*Entry, Status) {
+	switch {
+	case len(dst) > from:
+		r.last, r.tip = dst[len(dst)-1], nil
+	case r.pos > r.hub.ring.first: // scanned without a match: all before pos is behind the reader
+		r.last, r.tip = r.hub.ring.at(r.pos-1), nil
+	}
+	return dst, s
+}
+
+// behind reports whether the reader had the entry before it joined the ring.
+func (r *Reader) behind(e *Entry) bool {
+	return r.vec != nil && int(e.Partition) < len(r.vec) && e.Offset < r.vec[e.Partition]
+}
+
+// look takes notice of what the hub signalled. The caller holds the ring's read lock.
+func (r *Reader) look() (Status, bool) {
+	h := r.hub
+	r.sig, r.bad = h.sig, h.unhealthy
+	if h.ended != nil {
+		return Ended, false
+	}
+	if r.gen != h.gen {
+		r.fallBack()
+		r.applyCuts()
+	}
+	if !r.live {
+		return Behind, false
+	}
+	return Idle, true
+}
+
+// fallBack leaves the ring: the reader's position becomes its own.
+func (r *Reader) fallBack() {
+	if r.live {
+		vec, _ := r.Position()
+		r.vec = slices.Clone(vec)
+	}
+	r.live, r.last, r.tip = false, nil, nil
+}
+
+// applyCuts sinks the position to where the log was cut, and tells it.
+func (r *Reader) applyCuts() {
+	h := r.hub
+	for _, c := range h.cuts {
+		if c.gen <= r.gen {
+			continue
+		}
+		r.skip = noSkip
+		if c.partition < 0 {
+			r.recreated(len(h.tip.vec))
+		} else if p := int(c.partition); p < len(r.vec) && r.vec[p] > c.to {
+			r.gaps = append(r.gaps, broker.Gap{Partition: c.partition, From: r.vec[p], To: c.to, Reason: c.reason})
+			r.vec[p] = c.to
+		}
+	}
+	r.gen = h.gen
+}
+
+func (r *Reader) recreated(partitions int) {
+	for p, from := range r.vec {
+		if from > 0 || p == 0 {
+			r.gaps = append(r.gaps, broker.Gap{Partition: int32(p), From: from, To: 0, Reason: broker.GapRecreated})
+		}
+	}
+	r.vec = make([]int64, partitions)
+}
+
+// join tries to go live: every partition of the reader's position must have reached the ring, and none may lie beyond
+// what is known of the log's end. The caller holds the ring's read lock.
+func (r *Reader) join() bool {
+	h := r.hub
+	if !dominates(r.vec, h.ring.base) || r.beyond() {
+		return false
+	}
+	r.live = true
+	r.pos = h.ring.join(r.vec)
+	if dominates(h.tip.vec, r.vec) && r.pos == h.ring.next {
+		r.vec, r.tip = nil, h.tip
+	}
+	return true
+}
+
+func (r *Reader) beyond() bool {
+	for p, next := range r.vec {
+		if p >= len(r.hub.ends) || next > r.hub.ends[p] {
+			return next > 0
+		}
+	}
+	return false
+}
+
+// After returns the position after an entry that was just taken, and whether it is the entry's own (then
+// Entry.Cursor and Entry.SSE carry its text). The slice is valid until the reader's next method.
+func (r *Reader) After(e *Entry) (vec []int64, shared bool) {
+	if e.vec == nil {
+		for len(r.vec) <= int(e.Partition) {
+			r.vec = append(r.vec, 0)
+		}
+		r.vec[e.Partition] = e.Offset + 1
+		return r.vec, false
+	}
+	if r.vec != nil && !dominates(e.vec, r.vec) {
+		return r.merge(e.vec), false
+	}
+	r.vec = nil
+	return e.vec, true
+}
+
+// Position returns where the reader stands once all that was taken is written, and the shared text for it if there is
+// one. The slice is valid until the reader's next method.
+func (r *Reader) Position() (vec []int64, text []byte) {
+	r.settle()
+	var at []int64
+	switch {
+	case r.tip != nil:
+		at = r.tip.vec
+	case r.last != nil:
+		at = r.last.vec
+	default:
+		return r.vec, nil
+	}
+	if r.vec != nil && !dominates(at, r.vec) {
+		return r.merge(at), nil
+	}
+	r.vec = nil
+	if r.tip != nil {
+		return at, r.tip.Cursor()
+	}
+	return at, r.last.cursor
+}
+
+func (r *Reader) merge(at []int64) []int64 {
+	r.buf = append(r.buf[:0], r.vec...)
+	for len(r.buf) < len(at) {
+		r.buf = append(r.buf, 0)
+	}
+	for i, n := range at {
+		r.buf[i] = max(r.buf[i], n)
+	}
+	return r.buf
+}
+
+// Epoch is the epoch that the reader's position belongs to.
+func (r *Reader) Epoch() uint64 {
+	r.hub.mu.RLock()
+	defer r.hub.mu.RUnlock()
+	return r.hub.tip.ep
+}
+
+// Park leaves the reader to be woken by its shard or Notify. It returns false where something is due or the hub
+// signalled: then Take.
+func (r *Reader) Park() bool {
+	h := r.hub
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if r.sig != h.sig || r.gen != h.gen || !r.live || h.ended != nil {
+		return false
+	}
+	v := r.view
+	if r.pos < h.ring.next && (v.filter == nil || r.pos < v.since || v.missed(r.pos, h.ring.first) || v.from(r.pos) < len(v.matches)) {
+		return false
+	}
+	r.pos, r.tip, r.last = h.ring.next, h.tip, nil
+	if r.vec != nil && dominates(h.tip.vec, r.vec) {
+		r.vec = nil
+	}
+	v.park(r)
+	return true
+}
+
+// Unpark takes the reader back before it was woken. It is harmless where it was.
+func (r *Reader) Unpark() { r.view.unpark(r) }
+
+// settle moves past what a Fill read without a match.
+func (r *Reader) settle() {
+	if p := r.skip.partition; p >= 0 {
+		for len(r.vec) <= int(p) {
+			r.vec = append(r.vec, 0)
+		}
+		r.vec[p] = max(r.vec[p], r.skip.next)
+		r.skip = noSkip
+	}
+}
+
+// Fill reads the log for a reader that is behind, and appends to dst about maxBytes of what matches. It blocks for a
+// place among the readers that read at once, and for the log. It returns Idle once the reader has met the ring: then
+// Take. An error wrapping broker.ErrUnavailable or a context's may pass; the position is kept.
+func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry, Status, error) {
+	r.settle()
+	h := r.hub
+	h.mu.RLock()
+	s, live := r.look()
+	if s == Ended || live || r.join() {
+		h.mu.RUnlock()
+		if s == Ended {
+			return dst, Ended, nil
+		}
+		return dst, Idle, nil
+	}
+	base, beyond := h.ring.base, r.beyond()
+	h.mu.RUnlock()
+
+	select {
+	case h.gate <- struct{}{}:
+		defer func() { <-h.gate }()
+	case <-ctx.Done():
+		return dst, Behind, ctx.Err()
+	}
+	h.m.catchingUp.Inc()
+	defer h.m.catchingUp.Dec()
+	if beyond {
+		return dst, Behind, r.probe(ctx)
+	}
+	for i := range base {
+		p := (r.turn + i) % len(base)
+		if p < len(r.vec) && r.vec[p] >= base[p] || base[p] == 0 {
+			continue
+		}
+		r.turn = p + 1
+		for len(r.vec) <= p {
+			r.vec = append(r.vec, 0)
+		}
+		dst, err := r.read(ctx, dst, int32(p), maxBytes)
+		return dst, Behind, err
+	}
+	return dst, Behind, nil
+}

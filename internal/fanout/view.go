@@ -1,0 +1,207 @@
+package fanout
+
+import (
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/eventissuer/eventissuer/internal/event"
+	"github.com/eventissuer/eventissuer/internal/filter"
+)
+
+// view is a filtered log of the ring, shared by all readers with equal filters: the sequence numbers of the entries
+// from since on that match. The view of no filter keeps no list; it is the ring itself.
+type view struct {
+	// static
+	key    string
+	filter *filter.Filter // nil: everything
+	since  uint64
+
+	// guarded by the hub's views lock
+	readers int
+
+	// written under the hub's ring lock, read under its read lock
+	matches []uint64
+	head    int    // matches[:head] have left the ring
+	trimmed uint64 // one above the highest match that has left the ring
+
+	mu     sync.Mutex
+	parked []*Reader // by shard: heads of doubly linked lists; guarded by mu
+}
+
+// add appends a match and forgets those that have left the ring.
+func (v *view) add(seq, ringFirst uint64) {
+	if v.filter == nil {
+		return
+	}
+	v.trim(ringFirst)
+	if v.head > 32 && v.head > len(v.matches)/2 {
+		v.matches = v.matches[:copy(v.matches, v.matches[v.head:])]
+		v.head = 0
+	}
+	v.matches = append(v.matches, seq)
+}
+
+func (v *view) trim(ringFirst uint64) {
+	for v.head < len(v.matches) && v.matches[v.head] < ringFirst {
+		v.trimmed = v.matches[v.head] + 1
+		v.head++
+	}
+}
+
+// from returns the index of the first match at or above seq. Readers mostly stand near the end, so it looks there first.
+func (v *view) from(seq uint64) int {
+	m := v.matches
+	n := len(m)
+	if n == v.head || m[n-1] < seq {
+		return n
+	}
+	for i := n - 1; i >= max(v.head, n-4); i-- {
+		if m[i] < seq {
+			return i + 1
+		}
+	}
+	return v.head + sort.Search(n-v.head, func(i int) bool { return m[v.head+i] >= seq })
+}
+
+// missed reports whether a reader at seq would skip a match that has left the ring.
+func (v *view) missed(seq, ringFirst uint64) bool {
+	if seq >= ringFirst {
+		return false
+	}
+	if v.filter == nil || seq < v.since {
+		return true
+	}
+	if v.trimmed > seq {
+		return true
+	}
+	i := v.from(seq)
+	return i < len(v.matches) && v.matches[i] < ringFirst
+}
+
+func (v *view) park(r *Reader) {
+	v.mu.Lock()
+	if head := v.parked[r.shard]; head != nil {
+		head.prev = r
+		r.next = head
+	}
+	v.parked[r.shard] = r
+	r.parked = true
+	v.mu.Unlock()
+}
+
+// unpark takes a reader out of its list, if it is still in one.
+func (v *view) unpark(r *Reader) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !r.parked {
+		return
+	}
+	if r.prev != nil {
+		r.prev.next = r.next
+	} else {
+		v.parked[r.shard] = r.next
+	}
+	if r.next != nil {
+		r.next.prev = r.prev
+	}
+	r.next, r.prev, r.parked = nil, nil, false
+}
+
+// release empties the parked lists into wake, by shard.
+func (v *view) release(wake [][]*Reader) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for s, r := range v.parked {
+		for r != nil {
+			next := r.next
+			r.next, r.prev, r.parked = nil, nil, false
+			wake[s] = append(wake[s], r)
+			r = next
+		}
+		v.parked[s] = nil
+	}
+}
+
+// index finds the views that a record concerns: by the exact attributes of their filters where they have some, one by
+// one where they have none.
+type index struct {
+	attributes []attributeIndex
+	scanned    []*view
+}
+
+type attributeIndex struct {
+	name   string
+	values map[string][]*view
+}
+
+func (x *index) add(v *view) {
+	eq := v.filter.Equalities()
+	if len(eq) == 0 {
+		x.scanned = append(x.scanned, v)
+		return
+	}
+	for _, q := range eq {
+		a := x.attribute(q.Attribute)
+		if !slices.Contains(a.values[q.Value], v) {
+			a.values[q.Value] = append(a.values[q.Value], v)
+		}
+	}
+}
+
+func (x *index) attribute(name string) *attributeIndex {
+	for i := range x.attributes {
+		if x.attributes[i].name == name {
+			return &x.attributes[i]
+		}
+	}
+	x.attributes = append(x.attributes, attributeIndex{name: name, values: map[string][]*view{}})
+	return &x.attributes[len(x.attributes)-1]
+}
+
+func (x *index) remove(v *view) {
+	drop := func(vs []*view) []*view {
+		if i := slices.Index(vs, v); i >= 0 {
+			vs[i] = vs[len(vs)-1]
+			vs[len(vs)-1] = nil
+			return vs[:len(vs)-1]
+		}
+		return vs
+	}
+	eq := v.filter.Equalities()
+	if len(eq) == 0 {
+		x.scanned = drop(x.scanned)
+		return
+	}
+	for _, q := range eq {
+		a := x.attribute(q.Attribute)
+		if rest := drop(a.values[q.Value]); len(rest) > 0 {
+			a.values[q.Value] = rest
+		} else {
+			delete(a.values, q.Value)
+		}
+	}
+	x.attributes = slices.DeleteFunc(x.attributes, func(a attributeIndex) bool { return len(a.values) == 0 })
+}
+
+// match appends to dst the views whose filters match e.
+func (x *index) match(dst []*view, e *event.Event) []*view {
+	for i := range x.attributes {
+		a := &x.attributes[i]
+		value, ok := e.Attribute(a.name)
+		if !ok {
+			continue
+		}
+		for _, v := range a.values[value.String()] {
+			if v.filter.Match(e) {
+				dst = append(dst, v)
+			}
+		}
+	}
+	for _, v := range x.scanned {
+		if v.filter.Match(e) {
+			dst = append(dst, v)
+		}
+	}
+	return dst
+}

@@ -1,0 +1,223 @@
+package session
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/eventissuer/eventissuer/internal/fanout"
+)
+
+// output gathers what one write carries.
+type output struct {
+	buf  []byte
+	cuts []int // ends of messages in buf, for transports that frame messages
+	open bool  // a message of several events has begun
+}
+
+func (o *output) reset() { o.buf, o.cuts, o.open = o.buf[:0], o.cuts[:0], false }
+
+func (o *output) cut() { o.cuts = append(o.cuts, len(o.buf)) }
+
+// codec writes the blocks of one transport. cursor is the cursor after the block; whole says that it is the entry's own
+// text, so that the entry's shared frame is the block.
+type codec interface {
+	event(o *output, e *fanout.Entry, cursor []byte, whole bool)
+	// cursor writes a first block or a heartbeat.
+	cursor(o *output, cursor []byte)
+	// control writes a control message of API.md's table. cursor may be nil.
+	control(o *output, name string, payload any, cursor []byte)
+	// flush ends what event began.
+	flush(o *output)
+}
+
+func mustJSON(v any) []byte {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("session: a control message cannot be encoded: " + err.Error())
+	}
+	return b
+}
+
+// sseCodec writes Server-Sent Events (WHATWG HTML, section 9.2).
+type sseCodec struct{ typed bool }
+
+func (c sseCodec) event(o *output, e *fanout.Entry, cursor []byte, whole bool) {
+	if c.typed {
+		o.buf = append(o.buf, "event: "...)
+		o.buf = appendOneLine(o.buf, e.Event.Type())
+		o.buf = append(o.buf, '\n')
+	}
+	if whole {
+		o.buf = append(o.buf, e.SSE()...)
+		return
+	}
+	o.buf = append(o.buf, "id: "...)
+	o.buf = append(o.buf, cursor...)
+	o.buf = append(o.buf, '\n')
+	o.buf = append(o.buf, e.SSEData()...)
+}
+
+// appendOneLine keeps a line break in a type from ending the field.
+func appendOneLine(dst []byte, s string) []byte {
+	for i := range len(s) {
+		if s[i] != '\n' && s[i] != '\r' {
+			dst = append(dst, s[i])
+		}
+	}
+	return dst
+}
+
+// A block with an id and no data moves lastEventId and fires nothing.
+func (sseCodec) cursor(o *output, cursor []byte) {
+	o.buf = append(o.buf, "id: "...)
+	o.buf = append(o.buf, cursor...)
+	o.buf = append(o.buf, "\n\n"...)
+}
+
+func (sseCodec) control(o *output, name string, payload any, cursor []byte) {
+	if cursor != nil {
+		o.buf = append(o.buf, "id: "...)
+		o.buf = append(o.buf, cursor...)
+		o.buf = append(o.buf, '\n')
+	}
+	if d, ok := payload.(Drain); ok {
+		// EventSource obeys retry without any script's help.
+		o.buf = append(o.buf, "retry: "...)
+		o.buf = strconv.AppendInt(o.buf, int64(d.RetryAfter*1000), 10)
+		o.buf = append(o.buf, '\n')
+	}
+	o.buf = append(o.buf, "event: "...)
+	o.buf = append(o.buf, name...)
+	o.buf = append(o.buf, "\ndata: "...)
+	o.buf = append(o.buf, mustJSON(payload)...)
+	o.buf = append(o.buf, "\n\n"...)
+}
+
+func (sseCodec) flush(*output) {}
+
+// ndjsonCodec writes lines {"cursor":…,"event":{…}}.
+type ndjsonCodec struct{}
+
+func (ndjsonCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
+	o.buf = append(o.buf, `{"cursor":"`...)
+	o.buf = append(o.buf, cursor...)
+	o.buf = append(o.buf, `","event":`...)
+	o.buf = append(o.buf, e.Event.JSON()...)
+	o.buf = append(o.buf, "}\n"...)
+}
+
+func (ndjsonCodec) cursor(o *output, cursor []byte) {
+	o.buf = append(o.buf, `{"cursor":"`...)
+	o.buf = append(o.buf, cursor...)
+	o.buf = append(o.buf, "\"}\n"...)
+}
+
+func (ndjsonCodec) control(o *output, name string, payload any, cursor []byte) {
+	o.buf = appendControl(o.buf, name, payload, cursor)
+	o.buf = append(o.buf, '\n')
+}
+
+func (ndjsonCodec) flush(*output) {}
+
+func appendControl(dst []byte, name string, payload any, cursor []byte) []byte {
+	dst = append(dst, `{"`...)
+	dst = append(dst, name...)
+	dst = append(dst, `":`...)
+	dst = append(dst, mustJSON(payload)...)
+	if cursor != nil {
+		dst = append(dst, `,"cursor":"`...)
+		dst = append(dst, cursor...)
+		dst = append(dst, '"')
+	}
+	return append(dst, '}')
+}
+
+// batchCodec is the WebSocket subprotocol eventissuer.v1: messages {"cursor":…,"events":[…]}.
+type batchCodec struct{ last []byte }
+
+func (c *batchCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
+	if o.open {
+		o.buf = append(o.buf, ',')
+	} else {
+		o.open = true
+		o.buf = append(o.buf, `{"events":[`...)
+	}
+	o.buf = append(o.buf, e.Event.JSON()...)
+	c.last = append(c.last[:0], cursor...)
+}
+
+func (c *batchCodec) flush(o *output) {
+	if !o.open {
+		return
+	}
+	o.open = false
+	o.buf = append(o.buf, `],"cursor":"`...)
+	o.buf = append(o.buf, c.last...)
+	o.buf = append(o.buf, `"}`...)
+	o.cut()
+}
+
+func (c *batchCodec) cursor(o *output, cursor []byte) {
+	c.flush(o)
+	o.buf = append(o.buf, `{"cursor":"`...)
+	o.buf = append(o.buf, cursor...)
+	o.buf = append(o.buf, `"}`...)
+	o.cut()
+}
+
+func (c *batchCodec) control(o *output, name string, payload any, cursor []byte) {
+	c.flush(o)
+	o.buf = appendControl(o.buf, name, payload, cursor)
+	o.cut()
+}
+
+// eventCodec is the WebSocket subprotocol cloudevents.json: one CloudEvent a message, the cursor as the extension
+// attribute eventissuercursor, control messages as CloudEvents of type no.eventissuer.<name>.
+type eventCodec struct {
+	source string
+	id     func() string
+}
+
+func (c *eventCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
+	o.buf = append(o.buf, `{"eventissuercursor":"`...)
+	o.buf = append(o.buf, cursor...)
+	o.buf = append(o.buf, `",`...)
+	json := e.Event.JSON()
+	for json[0] != '{' {
+		json = json[1:]
+	}
+	o.buf = append(o.buf, json[1:]...)
+	o.cut()
+}
+
+func (c *eventCodec) cursor(o *output, cursor []byte) {
+	o.buf = c.open(o.buf, "cursor", cursor)
+	o.buf = append(o.buf, '}')
+	o.cut()
+}
+
+func (c *eventCodec) control(o *output, name string, payload any, cursor []byte) {
+	o.buf = c.open(o.buf, name, cursor)
+	o.buf = append(o.buf, `,"datacontenttype":"application/json","data":`...)
+	o.buf = append(o.buf, mustJSON(payload)...)
+	o.buf = append(o.buf, '}')
+	o.cut()
+}
+
+func (c *eventCodec) flush(*output) {}
+
+func (c *eventCodec) open(dst []byte, name string, cursor []byte) []byte {
+	dst = append(dst, `{"specversion":"1.0","type":"no.eventissuer.`...)
+	dst = append(dst, name...)
+	dst = append(dst, `","source":`...)
+	dst = strconv.AppendQuote(dst, c.source)
+	dst = append(dst, `,"id":"`...)
+	dst = append(dst, c.id()...)
+	dst = append(dst, '"')
+	if cursor != nil {
+		dst = append(dst, `,"eventissuercursor":"`...)
+		dst = append(dst, cursor...)
+		dst = append(dst, '"')
+	}
+	return dst
+}

@@ -1,0 +1,171 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/eventissuer/eventissuer/internal/fanout"
+)
+
+// conn is a session over a plain TCP connection that a shard drives.
+type conn struct {
+	// static
+	net       net.Conn
+	raw       syscall.RawConn
+	shard     *shard
+	stall     time.Duration
+	heartbeat time.Duration
+	flush     time.Duration
+	server    *Server
+	watchID   uint64
+
+	flags
+	entry // of the server's register
+
+	// owned by the shard's goroutine, or by the goroutine that the connection was sent away with
+	feed      feed
+	lastWrite time.Time
+	notBefore time.Time // a busy connection is written to at most once a flush interval
+
+	// owned by the shard's goroutine
+	isAway   bool
+	deferred bool
+	gone     bool
+}
+
+// ending is how a session is to be ended.
+type ending struct {
+	name    string // of the last control message; "" for none
+	payload any
+	reason  string
+}
+
+// finish asks for the session's end. The first reason given holds.
+func (c *conn) finish(name string, payload any, reason string) {
+	c.end.CompareAndSwap(nil, &ending{name, payload, reason})
+}
+
+func (c *conn) stop(name string, payload any, reason string) {
+	c.finish(name, payload, reason)
+	c.shard.enqueue(c)
+}
+
+func (c *conn) hangUp() {
+	c.hungUp.Store(true)
+	c.shard.enqueue(c)
+}
+
+// tryWrite writes as much as the socket takes without blocking.
+func (c *conn) tryWrite(b []byte) (n int, err error) {
+	werr := c.raw.Write(func(fd uintptr) bool {
+		for n < len(b) {
+			m, e := syscall.Write(int(fd), b[n:])
+			if m > 0 {
+				n += m
+			}
+			switch {
+			case errors.Is(e, syscall.EINTR):
+				continue
+			case errors.Is(e, syscall.EAGAIN):
+				return true
+			case e != nil:
+				err = e
+				return true
+			case m == 0:
+				return true
+			}
+		}
+		return true
+	})
+	if werr != nil {
+		return n, werr
+	}
+	return n, err
+}
+
+// writeAll writes b however long the peer takes, as long as it takes some within every stall timeout.
+func (c *conn) writeAll(ctx context.Context, b []byte) error {
+	stop := context.AfterFunc(ctx, func() { _ = c.net.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	for len(b) > 0 {
+		if ctx.Err() != nil || c.hungUp.Load() {
+			return net.ErrClosed
+		}
+		if end := c.end.Load(); end != nil { // a drain does not wait for a slow peer
+			return net.ErrClosed
+		}
+		_ = c.net.SetWriteDeadline(time.Now().Add(c.stall))
+		n, err := c.net.Write(b)
+		b = b[n:]
+		c.server.m.bytes.Add(float64(n))
+		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	c.lastWrite = time.Now()
+	return nil
+}
+
+// catchUp reads the log and writes what matches until every reader has met its ring.
+func (c *conn) catchUp(ctx context.Context) error {
+	s := scratchPool.Get().(*scratch)
+	defer scratchPool.Put(s)
+	for {
+		if c.hungUp.Load() || ctx.Err() != nil {
+			return net.ErrClosed
+		}
+		if c.end.Load() != nil {
+			return nil
+		}
+		s.out.reset()
+		status, err := c.feed.fill(ctx, &s.out, &s.entries, catchUpBytes)
+		if err != nil {
+			if ctx.Err() != nil {
+				return net.ErrClosed
+			}
+			c.server.m.readErrors.Inc()
+			c.server.logger.Debug("a catch-up waits for the log", "error", err)
+			sleep(ctx, readRetry)
+		}
+		if len(s.out.buf) == 0 && status == fanout.Behind && time.Since(c.lastWrite) > c.heartbeat {
+			c.feed.codec.cursor(&s.out, c.feed.cursor()) // a filtered reader, too, keeps what it has passed
+		}
+		if len(s.out.buf) > 0 {
+			if err := c.writeAll(ctx, s.out.buf); err != nil {
+				return err
+			}
+			c.feed.written()
+		}
+		if status != fanout.Behind {
+			return nil
+		}
+	}
+}
+
+const (
+	catchUpBytes = 32 << 10
+	readRetry    = 250 * time.Millisecond
+)
+
+// scratch is what a catch-up needs while it runs.
+type scratch struct {
+	out     output
+	entries []*fanout.Entry
+}
+
+var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

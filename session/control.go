@@ -1,0 +1,54 @@
+package session
+
+// The payloads of the control messages; their names and fields are those of the API.
+
+// Gap tells that what a cursor pointed at is gone, and where reading goes on.
+type Gap struct {
+	Stream    string `json:"stream"`
+	Partition int32  `json:"partition"`
+	From      int64  `json:"from"`
+	To        int64  `json:"to"`
+	Reason    string `json:"reason"`
+}
+
+// Skipped tells that a record that is no event was passed.
+type Skipped struct {
+	Stream    string `json:"stream"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+	Reason    string `json:"reason"`
+}
+
+// Health is the payload of stalled and resumed: whether the log can be reached. The session stays.
+type Health struct {
+	Stream string `json:"stream"`
+}
+
+// Drain tells that this replica goes away: come back with the cursor after RetryAfter seconds.
+type Drain struct {
+	RetryAfter float64 `json:"retryAfter"`
+}
+
+// Problem tells why the session ends, as RFC 9457.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// What a session ends with.
+var (
+	problemGone = Problem{
+		Type: "/problems/unknown-stream", Title: "The stream is gone", Status: 404,
+		Detail: "The stream was deleted while it was being read. Do not come back with this cursor.",
+	}
+	problemSuperseded = Problem{
+		Type: "/problems/consumer-taken-over", Title: "Another session took over this consumer", Status: 409,
+		Detail: "A consumer is one reader. Another session opened it, or it was reset or deleted; this session's cursors no longer move it.",
+	}
+	problemInternal = Problem{
+		Type: "/problems/internal", Title: "The session failed", Status: 500,
+		Detail: "Come back with the last cursor.",
+	}
+)

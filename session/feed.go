@@ -1,0 +1,284 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/filter"
+)
+
+// writeBytes is about what one write carries at most. An event that is larger goes alone.
+const writeBytes = 64 << 10
+
+// part is a session's way through one stream.
+type part struct {
+	stream  string
+	tag     cursor.Tag
+	reader  *fanout.Reader
+	held    *cursor.Held // nil: no named consumer
+	lease   cursor.Lease
+	next    []int64 // where the client stands; kept only where several parts share a cursor, or it is autosaved
+	status  fanout.Status
+	stalled bool
+	gaps    []broker.Gap  // of the consumer, not yet told
+	unwatch chan struct{} // ends what onLost started; nil where nothing did
+}
+
+// feed merges the streams of one session under one cursor. It belongs to one goroutine at a time.
+type feed struct {
+	parts    []part
+	filter   *filter.Filter
+	codec    codec
+	autosave bool
+	turn     int
+	text     []byte // scratch for a cursor of the session's own
+}
+
+// solo says that the hub's own text is the session's cursor: one stream, no lease.
+func (f *feed) solo() bool { return len(f.parts) == 1 && f.parts[0].lease.IsZero() }
+
+// gather writes to o what is due, about max bytes, and returns what to do next: the most urgent of all parts.
+func (f *feed) gather(o *output, scratch *[]*fanout.Entry, max int) fanout.Status {
+	due := fanout.Idle
+	entries := *scratch
+	for i := range f.parts {
+		p := &f.parts[(f.turn+i)%len(f.parts)]
+		room := max - len(o.buf)
+		if i > 0 && room <= 0 {
+			p.status = fanout.More
+		} else {
+			entries, p.status = p.reader.Take(entries[:0], room)
+			f.write(o, p, entries)
+			clear(entries) // the ring's bounds are not to be stretched by what was written
+		}
+		due = urgent(due, p.status)
+	}
+	*scratch = entries
+	f.turn++
+	f.codec.flush(o)
+	return due
+}
+
+func urgent(a, b fanout.Status) fanout.Status {
+	rank := [...]int{fanout.Idle: 0, fanout.More: 1, fanout.Behind: 2, fanout.Ended: 3}
+	if rank[b] > rank[a] {
+		return b
+	}
+	return a
+}
+
+// fill reads the log for the first part that is behind, and writes to o what matches.
+func (f *feed) fill(ctx context.Context, o *output, scratch *[]*fanout.Entry, max int) (fanout.Status, error) {
+	for i := range f.parts {
+		p := &f.parts[(f.turn+i)%len(f.parts)]
+		if p.status != fanout.Behind {
+			continue
+		}
+		entries, status, err := p.reader.Fill(ctx, (*scratch)[:0], max)
+		p.status = status
+		f.write(o, p, entries)
+		clear(entries)
+		*scratch = entries
+		f.turn++
+		f.codec.flush(o)
+		return p.status, err
+	}
+	return fanout.Idle, nil
+}
+
+// write tells what the part met, and writes its entries.
+func (f *feed) write(o *output, p *part, entries []*fanout.Entry) {
+	if stalled := p.reader.Health() != nil; stalled != p.stalled {
+		p.stalled = stalled
+		name := "resumed"
+		if stalled {
+			name = "stalled"
+		}
+		f.codec.control(o, name, Health{Stream: p.stream}, nil)
+	}
+	gaps := p.reader.Gaps()
+	if len(p.gaps) > 0 {
+		gaps, p.gaps = append(p.gaps, gaps...), nil
+	}
+	for _, g := range gaps {
+		f.stand(p, nil)
+		if g.Reason == broker.GapRecreated && p.held != nil {
+			p.held.Recreated(p.reader.Epoch(), len(p.reader.Hub().Latest()))
+		}
+		f.codec.control(o, "gap", Gap{Stream: p.stream, Partition: g.Partition, From: g.From, To: g.To, Reason: string(g.Reason)}, nil)
+	}
+	solo := f.solo()
+	for _, e := range entries {
+		vec, shared := p.reader.After(e)
+		text := e.Cursor()
+		if !shared || !solo {
+			text = f.at(p, vec)
+		}
+		if e.Skipped != "" {
+			f.codec.control(o, "skipped", Skipped{Stream: p.stream, Partition: e.Partition, Offset: e.Offset, Reason: e.Skipped}, text)
+			continue
+		}
+		f.codec.event(o, e, text, shared && solo)
+	}
+}
+
+// stand notes where the part stands, vec or else the reader's position.
+func (f *feed) stand(p *part, vec []int64) {
+	if vec == nil {
+		vec, _ = p.reader.Position()
+	}
+	if len(f.parts) > 1 || f.autosave {
+		p.next = append(p.next[:0], vec...)
+	}
+}
+
+// at returns the text of the session's cursor when p stands at vec. It is valid until the next call.
+func (f *feed) at(p *part, vec []int64) []byte {
+	f.stand(p, vec)
+	if len(f.parts) == 1 {
+		f.text = cursor.AppendOne(f.text[:0], cursor.StreamCursor{Tag: p.tag, Epoch: p.reader.Epoch(), Next: vec, Lease: p.lease})
+		return f.text
+	}
+	c := cursor.Cursor{Streams: make([]cursor.StreamCursor, len(f.parts))}
+	for i := range f.parts {
+		q := &f.parts[i]
+		c.Streams[i] = cursor.StreamCursor{Tag: q.tag, Epoch: q.reader.Epoch(), Next: q.next, Lease: q.lease}
+	}
+	f.text = cursor.Append(f.text[:0], c)
+	return f.text
+}
+
+// cursor returns the text of where the session stands once all that was gathered is written.
+func (f *feed) cursor() []byte {
+	if f.solo() {
+		vec, text := f.parts[0].reader.Position()
+		if text != nil && !f.autosave {
+			return text
+		}
+		return f.at(&f.parts[0], vec)
+	}
+	for i := range f.parts {
+		f.stand(&f.parts[i], nil)
+	}
+	p := &f.parts[0]
+	vec, _ := p.reader.Position()
+	return f.at(p, vec)
+}
+
+// written moves the named consumers to what was written, where the client asked for that.
+func (f *feed) written() {
+	if !f.autosave {
+		return
+	}
+	for i := range f.parts {
+		p := &f.parts[i]
+		f.stand(p, nil)
+		if p.held != nil {
+			p.held.Confirm(p.next)
+		}
+	}
+}
+
+// confirm takes the client's word for what it has done.
+func (f *feed) confirm(c cursor.Cursor) error {
+	for i := range f.parts {
+		p := &f.parts[i]
+		if p.held == nil {
+			return errNotNamed
+		}
+		at, ok := c.For(p.stream)
+		if !ok {
+			return errOtherStream
+		}
+		if at.Lease != p.lease {
+			return errOtherLease
+		}
+		if at.Epoch == p.reader.Epoch() {
+			p.held.Confirm(at.Next)
+		}
+	}
+	return nil
+}
+
+var (
+	errNotNamed    = errors.New("only a named consumer takes acknowledgements: open the stream with consumer=<name>")
+	errOtherStream = errors.New("the cursor is of another stream: acknowledge with a cursor of this session")
+	errOtherLease  = errors.New("the cursor is not of this session: acknowledge with a cursor that it was given")
+)
+
+// park leaves every reader to be woken. It returns false where one has something due.
+func (f *feed) park() bool {
+	for i := range f.parts {
+		if !f.parts[i].reader.Park() {
+			f.unpark()
+			return false
+		}
+	}
+	return true
+}
+
+func (f *feed) unpark() {
+	for i := range f.parts {
+		f.parts[i].reader.Unpark()
+	}
+}
+
+// onLost has the session ended once it no longer holds one of its consumers.
+func (f *feed) onLost(stop func(name string, payload any, reason string)) {
+	for i := range f.parts {
+		p := &f.parts[i]
+		if p.held == nil {
+			continue
+		}
+		p.unwatch = make(chan struct{})
+		go func(h *cursor.Held, done chan struct{}) {
+			select {
+			case <-h.Lost():
+				if errors.Is(h.Reason(), cursor.ErrInDoubt) {
+					stop("drain", Drain{RetryAfter: jitter(time.Second).Seconds()}, endLease)
+				} else {
+					stop("problem", problemSuperseded, endLease)
+				}
+			case <-done:
+			}
+		}(p.held, p.unwatch)
+	}
+}
+
+// ended tells why a reader ended.
+func (f *feed) ended() Problem {
+	for i := range f.parts {
+		if err := f.parts[i].reader.Hub().Err(); errors.Is(err, fanout.ErrGone) || errors.Is(err, broker.ErrNoTopic) {
+			return problemGone
+		}
+	}
+	return problemInternal
+}
+
+// close leaves the hubs and saves the consumers.
+func (f *feed) close() {
+	for i := range f.parts {
+		if f.parts[i].reader != nil {
+			f.parts[i].reader.Close()
+		}
+		if done := f.parts[i].unwatch; done != nil {
+			close(done)
+		}
+	}
+	f.release()
+}
+
+// release saves and gives up the consumers; it blocks for the log for a few seconds at most.
+func (f *feed) release() {
+	for i := range f.parts {
+		if h := f.parts[i].held; h != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			_ = h.Close(ctx) // what could not be saved comes again, which a consumer has to expect
+			cancel()
+		}
+	}
+}

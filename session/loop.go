@@ -1,0 +1,165 @@
+package session
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/eventissuer/eventissuer/internal/fanout"
+)
+
+// loop drives one session from a goroutine of its own, for transports that cannot be written to without blocking.
+type loop struct {
+	// static
+	server    *Server
+	heartbeat time.Duration
+	flush     time.Duration
+
+	entry // of the server's register
+
+	wake chan struct{} // one place: something is due, or asked for
+
+	mu   sync.Mutex
+	end  *ending           // guarded by mu
+	jobs []func(o *output) // what a client asked for in flight; bounded by asks; guarded by mu
+
+	// owned by run
+	feed    feed
+	out     output
+	entries []*fanout.Entry
+	last    time.Time
+}
+
+// maxJobs bounds what a client may ask for before it is answered.
+const maxJobs = 64
+
+func newLoop(s *Server, info Info, q Request) *loop {
+	l := &loop{server: s, heartbeat: s.beat(q), flush: s.flush(q), wake: make(chan struct{}, 1), entry: entry{info: info}}
+	l.entry.stop = l.stop
+	return l
+}
+
+func (l *loop) notify() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *loop) stop(name string, payload any, reason string) {
+	l.mu.Lock()
+	if l.end == nil {
+		l.end = &ending{name, payload, reason}
+	}
+	l.mu.Unlock()
+	l.notify()
+}
+
+// do has run call job before it writes on. It returns false where too much is asked already.
+func (l *loop) do(job func(o *output)) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.jobs) >= maxJobs {
+		return false
+	}
+	l.jobs = append(l.jobs, job)
+	l.notify()
+	return true
+}
+
+func (l *loop) asked() (jobs []func(o *output), end *ending) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	jobs, l.jobs = l.jobs, nil
+	return jobs, l.end
+}
+
+// run serves the session until it ends. It closes the feed and leaves the register.
+func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
+	reason := endClient
+	defer func() {
+		l.feed.close()
+		l.server.leave(&l.entry, reason)
+	}()
+	l.feed.onLost(l.stop)
+	l.out.reset()
+	first(&l.out)
+	if to.write(&l.out) != nil {
+		return
+	}
+	l.last = time.Now()
+	timer := time.NewTimer(l.heartbeat)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		l.out.reset()
+		jobs, end := l.asked()
+		for _, job := range jobs {
+			job(&l.out)
+		}
+		var status fanout.Status
+		if end != nil {
+			reason = end.reason
+			if end.name != "" {
+				l.feed.codec.control(&l.out, end.name, end.payload, l.feed.cursor())
+				_ = to.write(&l.out)
+			}
+			return
+		}
+		status = l.feed.gather(&l.out, &l.entries, writeBytes)
+		if status == fanout.Behind {
+			var err error
+			status, err = l.feed.fill(ctx, &l.out, &l.entries, catchUpBytes)
+			if err != nil && ctx.Err() == nil {
+				l.server.m.readErrors.Inc()
+				sleep(ctx, readRetry)
+			}
+			if status == fanout.Idle {
+				status = fanout.More // it met the ring: look there
+			}
+		}
+		if len(l.out.buf) == 0 && time.Since(l.last) >= l.heartbeat {
+			l.feed.codec.cursor(&l.out, l.feed.cursor())
+		}
+		if len(l.out.buf) > 0 {
+			if err := to.write(&l.out); err != nil {
+				return
+			}
+			l.server.m.writes.Inc()
+			l.server.m.bytes.Add(float64(len(l.out.buf)))
+			l.last = time.Now()
+			l.feed.written()
+			if cap(l.out.buf) > 2*writeBytes {
+				l.out.buf = nil
+			}
+		}
+		switch status {
+		case fanout.Ended:
+			l.stop("problem", l.feed.ended(), endStream)
+			continue
+		case fanout.More, fanout.Behind:
+			continue
+		}
+		if len(l.out.buf) > 0 && l.flush > 0 {
+			sleep(ctx, l.flush) // a busy session gathers
+		}
+		if !l.feed.park() {
+			continue
+		}
+		if len(l.out.buf) > 0 {
+			l.out.buf = nil // an idle session holds no buffer
+		}
+		timer.Reset(max(0, time.Until(l.last.Add(l.heartbeat))))
+		select {
+		case <-l.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		l.feed.unpark()
+	}
+}
+
+func (l *loop) ending() *ending {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.end
+}

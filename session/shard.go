@@ -1,0 +1,354 @@
+package session
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/eventissuer/eventissuer/internal/fanout"
+)
+
+// shard drives many connections from one goroutine. It takes what is due for each that was woken, writes it without
+// blocking, and parks the connection again. What would block (a full socket, a read of the log) is done by a goroutine
+// that the connection gets for as long as that lasts.
+type shard struct {
+	// static
+	server *Server
+	wakeup chan struct{}
+
+	mu    sync.Mutex
+	queue []*conn // guarded by mu
+
+	// owned by run
+	ctx     context.Context //nolint:containedctx // of run, for the goroutines that it starts
+	work    []*conn
+	timers  timers
+	out     output
+	entries []*fanout.Entry
+	now     time.Time
+	away    sync.WaitGroup
+}
+
+// Wake implements [fanout.Shard].
+func (s *shard) Wake(readers []*fanout.Reader) {
+	s.mu.Lock()
+	for _, r := range readers {
+		if c := r.Owner().(*conn); c.queued.CompareAndSwap(false, true) {
+			s.queue = append(s.queue, c)
+		}
+	}
+	s.mu.Unlock()
+	s.nudge()
+}
+
+// enqueue has the shard look at a connection.
+func (s *shard) enqueue(c *conn) {
+	if !c.queued.CompareAndSwap(false, true) {
+		return
+	}
+	s.mu.Lock()
+	s.queue = append(s.queue, c)
+	s.mu.Unlock()
+	s.nudge()
+}
+
+func (s *shard) nudge() {
+	select {
+	case s.wakeup <- struct{}{}:
+	default:
+	}
+}
+
+// run drives the shard until ctx ends, and returns when the goroutines it started have ended.
+func (s *shard) run(ctx context.Context) {
+	s.ctx = ctx
+	defer s.away.Wait()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		s.mu.Lock()
+		s.work, s.queue = s.queue, s.work[:0]
+		s.mu.Unlock()
+		s.now = time.Now()
+		for i, c := range s.work {
+			s.work[i] = nil
+			c.queued.Store(false)
+			s.step(c)
+		}
+		s.now = time.Now()
+		for {
+			c, kind, ok := s.timers.due(s.now)
+			if !ok {
+				break
+			}
+			s.fire(c, kind)
+		}
+		if len(s.work) > 0 {
+			s.mu.Lock()
+			more := len(s.queue) > 0
+			s.mu.Unlock()
+			if more {
+				if ctx.Err() != nil {
+					return
+				}
+				continue
+			}
+		}
+		if d, ok := s.timers.next(time.Now()); ok {
+			timer.Reset(d)
+		} else {
+			timer.Reset(time.Hour)
+		}
+		select {
+		case <-s.wakeup:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// step does what a connection has due.
+func (s *shard) step(c *conn) {
+	if c.gone {
+		return
+	}
+	if c.fresh.Swap(false) {
+		s.timers.add(c, timerBeat, s.now.Add(c.heartbeat))
+	}
+	if c.isAway {
+		if !c.returned.Swap(false) {
+			return // its goroutine looks at everything before it returns
+		}
+		c.isAway = false
+	}
+	if c.hungUp.Load() {
+		s.drop(c, endClient)
+		return
+	}
+	if end := c.end.Load(); end != nil {
+		s.finish(c, end)
+		return
+	}
+	if wait := c.notBefore.Sub(s.now); wait > 0 {
+		s.later(c, wait)
+		return
+	}
+	s.out.reset()
+	status := c.feed.gather(&s.out, &s.entries, writeBytes)
+	if len(s.out.buf) > 0 && !s.write(c) {
+		return
+	}
+	switch status {
+	case fanout.Idle:
+		if !c.feed.park() {
+			s.enqueue(c)
+		}
+	case fanout.More:
+		c.notBefore = time.Time{} // a full write is followed at once by the next
+		s.enqueue(c)
+	case fanout.Behind:
+		s.sendAway(c, c.catchUp)
+	case fanout.Ended:
+		p := c.feed.ended()
+		c.finish("problem", p, endStream)
+		s.enqueue(c)
+	}
+}
+
+// write sends s.out to the connection. It returns false where the connection is no longer the shard's.
+func (s *shard) write(c *conn) bool {
+	n, err := c.tryWrite(s.out.buf)
+	if err != nil {
+		s.drop(c, endClient)
+		return false
+	}
+	s.server.m.writes.Inc()
+	s.server.m.bytes.Add(float64(n))
+	c.lastWrite, c.notBefore = s.now, s.now.Add(c.flush)
+	if rest := s.out.buf[n:]; len(rest) > 0 {
+		pending := append([]byte(nil), rest...)
+		s.sendAway(c, func(ctx context.Context) error { return c.writeAll(ctx, pending) })
+		return false
+	}
+	c.feed.written()
+	return true
+}
+
+// sendAway gives the connection to a goroutine until work is done.
+func (s *shard) sendAway(c *conn, work func(context.Context) error) {
+	c.isAway = true
+	c.feed.unpark()
+	s.away.Go(func() {
+		if err := work(s.ctx); err != nil {
+			c.hungUp.Store(true)
+		} else {
+			c.feed.written()
+		}
+		c.returned.Store(true)
+		s.enqueue(c)
+	})
+}
+
+// start takes a new connection on.
+func (s *shard) start(c *conn) {
+	c.fresh.Store(true)
+	s.enqueue(c)
+}
+
+// closeAll ends what is left once run has returned.
+func (s *shard) closeAll() {
+	s.mu.Lock()
+	queue := s.queue
+	s.queue = nil
+	s.mu.Unlock()
+	for _, c := range queue {
+		if !c.gone {
+			s.drop(c, endDrain)
+		}
+	}
+	s.away.Wait()
+}
+
+// later looks at the connection again once its flush interval has passed.
+func (s *shard) later(c *conn, wait time.Duration) {
+	if !c.deferred {
+		c.deferred = true
+		s.timers.add(c, timerFlush, s.now.Add(wait))
+	}
+}
+
+func (s *shard) fire(c *conn, kind timerKind) {
+	switch {
+	case kind == timerFlush:
+		c.deferred = false
+		s.step(c)
+	case c.gone:
+	case c.isAway:
+		s.timers.add(c, timerBeat, s.now.Add(c.heartbeat))
+	default:
+		s.beat(c)
+	}
+}
+
+// beat sends a heartbeat where nothing was written for as long as one lasts.
+func (s *shard) beat(c *conn) {
+	if due := c.lastWrite.Add(c.heartbeat); due.After(s.now) {
+		s.timers.add(c, timerBeat, due)
+		return
+	}
+	s.timers.add(c, timerBeat, s.now.Add(c.heartbeat))
+	s.out.reset()
+	c.feed.unpark()
+	if status := c.feed.gather(&s.out, &s.entries, writeBytes); status == fanout.Idle && len(s.out.buf) == 0 {
+		c.feed.codec.cursor(&s.out, c.feed.cursor())
+	}
+	if len(s.out.buf) == 0 || s.write(c) {
+		s.enqueue(c) // which parks it again
+		c.notBefore = time.Time{}
+	}
+}
+
+// finish writes the last message and closes.
+func (s *shard) finish(c *conn, end *ending) {
+	s.out.reset()
+	if end.name != "" {
+		text := c.feed.cursor()
+		c.feed.codec.control(&s.out, end.name, end.payload, text)
+		_, _ = c.tryWrite(s.out.buf) // it is closing; a peer that does not read need not be waited for
+	}
+	s.drop(c, end.reason)
+}
+
+// drop ends a connection.
+func (s *shard) drop(c *conn, reason string) {
+	c.gone = true
+	c.feed.unpark()
+	s.server.unwatch(c)
+	_ = c.net.Close()
+	for i := range c.feed.parts {
+		if c.feed.parts[i].held != nil { // saving waits for the log
+			s.away.Go(func() { c.feed.close(); s.server.leave(&c.entry, reason) })
+			return
+		}
+	}
+	c.feed.close()
+	s.server.leave(&c.entry, reason)
+}
+
+// timers is a heap of when to look at connections.
+type timers struct{ heap []timerItem }
+
+type timerKind uint8
+
+const (
+	timerBeat timerKind = iota
+	timerFlush
+)
+
+type timerItem struct {
+	at   int64 // Unix nanoseconds
+	conn *conn
+	kind timerKind
+}
+
+func (t *timers) add(c *conn, kind timerKind, at time.Time) {
+	h := append(t.heap, timerItem{at.UnixNano(), c, kind})
+	i := len(h) - 1
+	for i > 0 {
+		up := (i - 1) / 2
+		if h[up].at <= h[i].at {
+			break
+		}
+		h[up], h[i] = h[i], h[up]
+		i = up
+	}
+	t.heap = h
+}
+
+func (t *timers) due(now time.Time) (*conn, timerKind, bool) {
+	if len(t.heap) == 0 || t.heap[0].at > now.UnixNano() {
+		return nil, 0, false
+	}
+	h := t.heap
+	first := h[0]
+	last := len(h) - 1
+	h[0] = h[last]
+	h[last] = timerItem{}
+	h = h[:last]
+	for i := 0; ; {
+		l := 2*i + 1
+		if l >= last {
+			break
+		}
+		if r := l + 1; r < last && h[r].at < h[l].at {
+			l = r
+		}
+		if h[i].at <= h[l].at {
+			break
+		}
+		h[i], h[l] = h[l], h[i]
+		i = l
+	}
+	t.heap = h
+	return first.conn, first.kind, true
+}
+
+func (t *timers) next(now time.Time) (time.Duration, bool) {
+	if len(t.heap) == 0 {
+		return 0, false
+	}
+	return max(0, time.Duration(t.heap[0].at-now.UnixNano())), true
+}
+
+var _ fanout.Shard = (*shard)(nil)
+
+// flags of a connection that others than its owner set.
+type flags struct {
+	fresh    atomic.Bool // not yet seen by its shard
+	queued   atomic.Bool // in the shard's queue
+	returned atomic.Bool // its goroutine has done what it was sent away for
+	hungUp   atomic.Bool // the peer is gone
+	end      atomic.Pointer[ending]
+}

@@ -1,0 +1,253 @@
+package session
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// SSE serves a request as Server-Sent Events. It returns an error where nothing was answered yet, which the caller
+// then turns into an answer; nil once the session has ended or is driven by a shard.
+func (s *Server) SSE(w http.ResponseWriter, r *http.Request, q Request) error {
+	return s.stream(w, r, q, "sse", "text/event-stream", sseCodec{typed: q.Typed})
+}
+
+// NDJSON serves a request as an endless stream of JSON lines. It returns as SSE does.
+func (s *Server) NDJSON(w http.ResponseWriter, r *http.Request, q Request) error {
+	return s.stream(w, r, q, "ndjson", "application/x-ndjson", ndjsonCodec{})
+}
+
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, transport, contentType string, c codec) error {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx and its kin buffer otherwise
+	h.Set("X-Content-Type-Options", "nosniff")
+	info := Info{Transport: transport, Address: q.Address, Consumer: q.Consumer, Filter: q.Filter != nil, Streams: names(q)}
+	if r.ProtoMajor == 1 {
+		if hj, ok := w.(http.Hijacker); ok {
+			return s.hijack(hj, w, r, q, info, c)
+		}
+	}
+	l := newLoop(s, info, q)
+	if err := s.admit(&l.entry); err != nil {
+		return err
+	}
+	f, err := s.prepare(r.Context(), q, 0, l, l.notify)
+	if err != nil {
+		s.leave(&l.entry, endFailure)
+		return err
+	}
+	f.codec = c
+	l.feed = f
+	l.run(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, c, &l.feed))
+	return nil
+}
+
+func names(q Request) []string {
+	var n []string
+	for _, st := range q.Streams {
+		n = append(n, st.Name)
+	}
+	return n
+}
+
+// firstBlock is the resolved starting cursor alone, so that a client that is cut before its first event loses nothing.
+func firstBlock(transport string, c codec, f *feed) func(*output) {
+	return func(o *output) {
+		if transport == "sse" {
+			o.buf = append(o.buf, "retry: "...)
+			o.buf = strconv.AppendInt(o.buf, jitter(2*time.Second).Milliseconds(), 10)
+			o.buf = append(o.buf, '\n')
+		}
+		c.cursor(o, f.cursor())
+	}
+}
+
+// hijack takes the connection away from net/http, whose buffers and goroutine an idle session need not keep.
+func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request, q Request, info Info, c codec) error {
+	shardAt := int(time.Now().UnixNano()/1000) % len(s.shards)
+	k := &conn{
+		server: s, shard: s.shards[shardAt], stall: s.cfg.Stall, heartbeat: s.beat(q), flush: s.flush(q),
+		entry: entry{info: info},
+	}
+	k.entry.stop = k.stop
+	if err := s.admit(&k.entry); err != nil {
+		return err
+	}
+	var l *loop // in place of k where the connection is none that a shard can write to
+	plain := r.TLS == nil && canShard
+	owner, notify, at := any(k), func() {}, shardAt+1
+	if !plain {
+		l = newLoop(s, info, q)
+		owner, notify, at = l, l.notify, 0
+	}
+	f, err := s.prepare(r.Context(), q, at, owner, notify)
+	if err != nil {
+		s.leave(&k.entry, endFailure)
+		return err
+	}
+	f.codec = c
+	header := w.Header().Clone()
+	nc, buffered, err := hj.Hijack()
+	if err != nil {
+		f.close()
+		s.leave(&k.entry, endFailure)
+		return err
+	}
+	_ = buffered // what a client sends after its request means nothing here
+	_ = nc.SetDeadline(time.Time{})
+	var o output
+	o.buf = appendHead(o.buf, header)
+	first := firstBlock(info.Transport, c, &f)
+	if !plain {
+		l.entry.info = k.entry.info
+		s.swap(&k.entry, &l.entry)
+		l.feed = f
+		first := firstBlock(info.Transport, c, &l.feed)
+		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+		go func() { // ends with the connection, which run closes
+			defer cancel()
+			var b [256]byte
+			for {
+				if _, err := nc.Read(b[:]); err != nil {
+					return
+				}
+			}
+		}()
+		l.run(ctx, &connSink{nc: nc, stall: s.cfg.Stall}, func(out *output) { out.buf = append(out.buf, o.buf...); first(out) })
+		_ = nc.Close()
+		return nil
+	}
+	raw, ok := rawConn(nc)
+	if !ok {
+		f.close()
+		s.leave(&k.entry, endFailure)
+		_ = nc.Close()
+		return nil
+	}
+	k.feed, k.net, k.raw = f, nc, raw
+	first = firstBlock(info.Transport, c, &k.feed)
+	first(&o)
+	k.feed.onLost(k.stop)
+	k.begin(o.buf)
+	return nil
+}
+
+// begin sends the head and the first block and gives the connection to its shard.
+func (c *conn) begin(head []byte) {
+	n, err := c.tryWrite(head)
+	c.lastWrite = time.Now()
+	if err == nil {
+		err = c.server.watcher.add(c)
+	}
+	if err == nil && n < len(head) {
+		_ = c.net.SetWriteDeadline(time.Now().Add(c.stall))
+		_, err = c.net.Write(head[n:])
+	}
+	if err != nil {
+		c.hungUp.Store(true)
+	}
+	c.shard.start(c)
+}
+
+func appendHead(dst []byte, h http.Header) []byte {
+	dst = append(dst, "HTTP/1.1 200 OK\r\nDate: "...)
+	dst = time.Now().UTC().AppendFormat(dst, http.TimeFormat)
+	dst = append(dst, "\r\nConnection: close\r\n"...)
+	for name, values := range h {
+		if name == "Content-Length" || name == "Connection" || name == "Transfer-Encoding" || name == "Date" {
+			continue
+		}
+		for _, v := range values {
+			dst = append(dst, name...)
+			dst = append(dst, ": "...)
+			dst = append(dst, v...)
+			dst = append(dst, "\r\n"...)
+		}
+	}
+	return append(dst, "\r\n"...)
+}
+
+func (s *Server) beat(q Request) time.Duration {
+	if q.Heartbeat > 0 {
+		return q.Heartbeat
+	}
+	return s.cfg.Heartbeat
+}
+
+func (s *Server) flush(q Request) time.Duration {
+	switch {
+	case q.Flush < 0:
+		return 0
+	case q.Flush > 0:
+		return q.Flush
+	}
+	return max(0, s.cfg.Flush)
+}
+
+// Refuse answers an SSE request that is not to be served now: a browser's EventSource gives up for good on any status
+// but 200, so that it is told to come back in band.
+func Refuse(w http.ResponseWriter, after time.Duration, name string, payload any) {
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	h.Set("Connection", "close")
+	var o output
+	o.buf = append(o.buf, "retry: "...)
+	o.buf = strconv.AppendInt(o.buf, after.Milliseconds(), 10)
+	o.buf = append(o.buf, "\n\n"...)
+	sseCodec{}.control(&o, name, payload, nil)
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(o.buf)
+}
+
+// sink is where a loop writes.
+type sink interface {
+	write(o *output) error
+}
+
+// connSink writes to a hijacked connection that a shard cannot drive.
+type connSink struct {
+	nc    net.Conn
+	stall time.Duration
+}
+
+func (k *connSink) write(o *output) error {
+	for b := o.buf; len(b) > 0; {
+		_ = k.nc.SetWriteDeadline(time.Now().Add(k.stall))
+		n := min(len(b), 16<<10) // so that a slow peer that still reads makes progress within the deadline
+		m, err := k.nc.Write(b[:n])
+		if err != nil {
+			return err
+		}
+		b = b[m:]
+	}
+	return nil
+}
+
+// responseSink writes through net/http, for HTTP/2.
+type responseSink struct {
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+	stall time.Duration
+}
+
+func newResponseSink(w http.ResponseWriter, stall time.Duration) *responseSink {
+	return &responseSink{w: w, rc: http.NewResponseController(w), stall: stall}
+}
+
+func (k *responseSink) write(o *output) error {
+	for b := o.buf; len(b) > 0; {
+		_ = k.rc.SetWriteDeadline(time.Now().Add(k.stall))
+		n := min(len(b), 16<<10)
+		if _, err := k.w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return k.rc.Flush()
+}

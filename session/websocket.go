@@ -1,0 +1,344 @@
+package session
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/filter"
+)
+
+// The WebSocket subprotocols. Without one it is SubprotocolEvents.
+const (
+	SubprotocolEvents = "cloudevents.json"
+	SubprotocolBatch  = "eventissuer.v1"
+)
+
+const (
+	clientMessageBytes = 64 << 10         // what a client may send in one message
+	ackSaveInterval    = 10 * time.Second // acknowledgements are made durable together, this often
+)
+
+// SocketOptions are what the gateway decides about WebSockets.
+type SocketOptions struct {
+	OriginPatterns []string // other origins than the server's own that may connect; see websocket.AcceptOptions
+	// Query reads the body of an events:query in flight and returns its filter.
+	Query func(body json.RawMessage) (*filter.Filter, error)
+}
+
+// WebSocket serves a request as a WebSocket. It returns an error where nothing was answered yet. Otherwise the session
+// goes on after the return, with a goroutine that reads and one that writes.
+func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o SocketOptions) error {
+	info := Info{Transport: "websocket", Address: q.Address, Consumer: q.Consumer, Filter: q.Filter != nil, Streams: names(q)}
+	l := newLoop(s, info, q)
+	if err := s.admit(&l.entry); err != nil {
+		return err
+	}
+	f, err := s.prepare(r.Context(), q, 0, l, l.notify)
+	if err != nil {
+		s.leave(&l.entry, endFailure)
+		return err
+	}
+	gw := &gatherWriter{ResponseWriter: w}
+	ws, err := websocket.Accept(gw, r, &websocket.AcceptOptions{
+		Subprotocols:    []string{SubprotocolEvents, SubprotocolBatch},
+		OriginPatterns:  o.OriginPatterns,
+		CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil { // Accept has answered
+		f.close()
+		s.leave(&l.entry, endFailure)
+		return nil //nolint:nilerr // told to the client by Accept
+	}
+	ws.SetReadLimit(clientMessageBytes)
+	if ws.Subprotocol() == SubprotocolBatch {
+		f.codec = &batchCodec{}
+	} else {
+		f.codec = &eventCodec{source: s.cfg.Source, id: controlIDs()}
+	}
+	l.feed = f
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, stall: s.cfg.Stall, ctx: ctx}
+	k.idle = time.AfterFunc(time.Hour, func() { _ = ws.CloseNow() })
+	k.idle.Stop()
+	go func() {
+		defer cancel()
+		k.read()
+	}()
+	go func() {
+		l.run(ctx, k, func(out *output) { l.feed.codec.cursor(out, l.feed.cursor()) })
+		k.close()
+		cancel()
+	}()
+	return nil
+}
+
+// controlIDs numbers the control messages of a session: source and id together are to be unique.
+func controlIDs() func() string {
+	n, since := 0, time.Now().UnixNano()
+	return func() string {
+		n++
+		return fmt.Sprintf("%x-%d", since, n)
+	}
+}
+
+// socket is a session's WebSocket.
+type socket struct {
+	// static
+	server *Server
+	loop   *loop
+	ws     *websocket.Conn
+	conn   *gatherConn
+	query  func(json.RawMessage) (*filter.Filter, error)
+	stall  time.Duration
+	idle   *time.Timer     // closes a peer that accepts nothing
+	ctx    context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
+
+	// owned by the loop
+	acked  string    // the newest acknowledged cursor not yet told to be saved
+	saved  time.Time // when the consumers were last saved
+	saving bool
+	status websocket.StatusCode
+	reason string
+}
+
+// write sends the messages of o in one write to the connection.
+func (k *socket) write(o *output) error {
+	k.idle.Reset(k.stall)
+	defer k.idle.Stop()
+	k.conn.hold()
+	from := 0
+	for _, to := range o.cuts {
+		if err := k.ws.Write(k.ctx, websocket.MessageText, o.buf[from:to]); err != nil {
+			return fmt.Errorf("write a message: %w", err)
+		}
+		from = to
+	}
+	return k.conn.release()
+}
+
+func (k *socket) close() {
+	k.idle.Reset(k.stall)
+	defer k.idle.Stop()
+	switch end := k.loop.ending(); {
+	case end == nil:
+		_ = k.ws.CloseNow()
+	case end.name == "drain":
+		_ = k.ws.Close(websocket.StatusServiceRestart, "this replica goes away; come back with your cursor")
+	case end.reason == endStream || end.reason == endLease:
+		_ = k.ws.Close(websocket.StatusPolicyViolation, end.reason)
+	default:
+		_ = k.ws.Close(websocket.StatusGoingAway, "")
+	}
+}
+
+// clientMessage is what a client may send.
+type clientMessage struct {
+	Ack   string          `json:"ack"`
+	Final bool            `json:"final"` // answer once the position is saved, at once
+	Auth  string          `json:"auth"`
+	Query json.RawMessage `json:"query"`
+}
+
+// read takes the client's messages until the connection ends.
+func (k *socket) read() {
+	for {
+		_, b, err := k.ws.Read(k.ctx)
+		if err != nil {
+			return
+		}
+		var m clientMessage
+		if err := json.Unmarshal(b, &m); err != nil {
+			k.refuse("a message could not be read", `expected {"ack":"<cursor>"}, {"query":{…}} or {"auth":"<token>"}: `+err.Error())
+			return
+		}
+		switch {
+		case m.Ack != "":
+			err = k.ack(m)
+		case len(m.Query) > 0:
+			err = k.requery(m.Query)
+		case m.Auth != "":
+			continue // without access control no session expires
+		default:
+			err = errors.New(`expected {"ack":"<cursor>"}, {"query":{…}} or {"auth":"<token>"}`)
+		}
+		if err != nil {
+			k.refuse("a message was refused", err.Error())
+			return
+		}
+	}
+}
+
+func (k *socket) refuse(title, detail string) {
+	k.loop.stop("problem", Problem{Type: "/problems/bad-message", Title: title, Status: http.StatusBadRequest, Detail: detail}, endFailure)
+	<-k.ctx.Done()
+}
+
+func (k *socket) ack(m clientMessage) error {
+	c, err := cursor.Parse(m.Ack)
+	if err != nil {
+		return fmt.Errorf("the acknowledged cursor cannot be read: %w", err)
+	}
+	if !k.loop.do(func(*output) {
+		if err := k.loop.feed.confirm(c); err != nil {
+			k.loop.stop("problem", Problem{Type: "/problems/bad-message", Title: "an acknowledgement was refused", Status: http.StatusBadRequest, Detail: err.Error()}, endFailure)
+			return
+		}
+		k.acked = m.Ack
+		k.save(m.Final)
+	}) {
+		return errors.New("too many messages wait to be answered")
+	}
+	return nil
+}
+
+// save makes what was acknowledged durable and then says so. Only the loop calls it; the wait for the log is a
+// goroutine's.
+func (k *socket) save(now bool) {
+	if k.saving || k.acked == "" {
+		return
+	}
+	wait := time.Duration(0)
+	if !now {
+		wait = max(0, time.Until(k.saved.Add(ackSaveInterval)))
+	}
+	k.saving = true
+	held := make([]*cursor.Held, 0, len(k.loop.feed.parts))
+	for i := range k.loop.feed.parts {
+		held = append(held, k.loop.feed.parts[i].held)
+	}
+	go func() {
+		sleep(k.ctx, wait)
+		var token string
+		k.await(func(*output) { token, k.acked = k.acked, "" })
+		var err error
+		for _, h := range held {
+			err = errors.Join(err, h.Save(k.ctx))
+		}
+		k.await(func(o *output) {
+			k.saving, k.saved = false, time.Now()
+			switch {
+			case err == nil:
+				k.loop.feed.codec.control(o, "acked", map[string]string{"cursor": token}, nil)
+			case k.acked == "":
+				k.acked = token // in doubt: told with a later save
+			}
+			k.save(false)
+		})
+	}()
+}
+
+// await has the loop run job, and waits for it.
+func (k *socket) await(job func(o *output)) {
+	done := make(chan struct{})
+	for !k.loop.do(func(o *output) { job(o); close(done) }) {
+		if k.ctx.Err() != nil {
+			return
+		}
+		sleep(k.ctx, 10*time.Millisecond)
+	}
+	select {
+	case <-done:
+	case <-k.ctx.Done():
+	}
+}
+
+// requery changes the session's filter in flight: what follows is what matches the new one, from where the session
+// stands.
+func (k *socket) requery(body json.RawMessage) error {
+	f, err := k.query(body)
+	if err != nil {
+		return err
+	}
+	if !k.loop.do(func(o *output) {
+		feed := &k.loop.feed
+		for i := range feed.parts {
+			p := &feed.parts[i]
+			vec, _ := p.reader.Position()
+			next := p.reader.Hub().Reader(fanout.Options{Filter: f, Next: append([]int64{}, vec...), Epoch: p.reader.Epoch(), Notify: k.loop.notify, Owner: k.loop})
+			p.reader.Close()
+			p.reader = next
+		}
+		feed.filter = f
+		feed.codec.control(o, "queried", struct{}{}, feed.cursor())
+	}) {
+		return errors.New("too many messages wait to be answered")
+	}
+	return nil
+}
+
+// gatherWriter hands websocket.Accept a connection whose writes can be held back and sent as one.
+type gatherWriter struct {
+	http.ResponseWriter
+	conn *gatherConn
+}
+
+// Hijack implements [http.Hijacker].
+func (w *gatherWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, fmt.Errorf("hijack: %w", err)
+	}
+	_ = c.SetDeadline(time.Time{})
+	w.conn = &gatherConn{Conn: c}
+	rw.Writer.Reset(w.conn)
+	return w.conn, rw, nil
+}
+
+// Unwrap lets an http.ResponseController reach the original.
+func (w *gatherWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// gatherConn gathers small writes while it is held.
+type gatherConn struct {
+	net.Conn
+
+	mu   sync.Mutex
+	held bool   // guarded by mu
+	buf  []byte // guarded by mu
+}
+
+func (c *gatherConn) hold() {
+	c.mu.Lock()
+	c.held = true
+	c.mu.Unlock()
+}
+
+// Write implements [net.Conn]. What is gathered is told to be written; release tells whether it was.
+func (c *gatherConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.held && len(c.buf)+len(b) <= 4*writeBytes {
+		c.buf = append(c.buf, b...)
+		return len(b), nil
+	}
+	if err := c.send(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *gatherConn) send() error {
+	if len(c.buf) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.buf)
+	c.buf = nil
+	return err
+}
+
+func (c *gatherConn) release() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = false
+	return c.send()
+}
