@@ -1,0 +1,223 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/table"
+)
+
+// Config says where the catalog is and how streams are made.
+type Config struct {
+	Table             *table.Table // of topic `_eventissuer.catalog`, one partition; run by the caller, after New
+	Topics            broker.Admin
+	TopicPrefix       string // of the topics of streams that name none; default "eventissuer."
+	ReplicationFactor int16  // of topics to be made; default: the cluster's
+	Partitions        int32  // of streams that say nothing; default 12
+	Owner             string // of what says nothing; default "local"
+	Logger            *slog.Logger
+	Registerer        prometheus.Registerer
+
+	ClaimWait      time.Duration // for another replica's creation of the same stream to come to its end; default 5 s
+	ReconcileEvery time.Duration // between looks for what a crash left half done; default 10 min
+}
+
+// Catalog is the definitions as this replica has applied them.
+type Catalog struct {
+	cfg     Config // static
+	table   *table.Table
+	topics  broker.Admin
+	log     *slog.Logger
+	kinds   map[string]keeper
+	streams *kind[streamBody]
+	types   *kind[EventType]
+
+	byPrefix index[object[EventType]] // the patterns, by what stands before the *
+	patterns atomic.Int64             // how many there are
+
+	mu       sync.Mutex
+	watchers map[*func(Change)]struct{} // guarded by mu
+}
+
+// New returns the catalog of a table that does not run yet.
+func New(cfg Config) (*Catalog, error) {
+	if cfg.Table == nil || cfg.Topics == nil {
+		return nil, errors.New("a catalog needs a table and a log")
+	}
+	cfg.TopicPrefix = cmp.Or(cfg.TopicPrefix, "eventissuer.")
+	cfg.Partitions = cmp.Or(cfg.Partitions, 12)
+	cfg.Owner = cmp.Or(cfg.Owner, "local")
+	cfg.ClaimWait = cmp.Or(cfg.ClaimWait, 5*time.Second)
+	cfg.ReconcileEvery = cmp.Or(cfg.ReconcileEvery, 10*time.Minute)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	c := &Catalog{
+		cfg: cfg, table: cfg.Table, topics: cfg.Topics, log: cfg.Logger,
+		byPrefix: newIndex[object[EventType]](), watchers: map[*func(Change)]struct{}{},
+	}
+	unreadable := promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
+		Name: "eventissuer_catalog_unreadable_total",
+		Help: "Definitions in the table that this version of the program could not read.",
+	})
+	failed := func(id string, err error) {
+		unreadable.Inc()
+		c.log.Error("unreadable definition: the one before stays in force", "id", id, "error", err)
+	}
+	c.streams = newKind[streamBody]("stream", c.table, failed)
+	c.types = newKind[EventType]("event-type", c.table, failed)
+	c.streams.changed = c.streamChanged
+	c.types.changed = c.typeChanged
+	c.kinds = map[string]keeper{c.streams.name: c.streams, c.types.name: c.types}
+	c.table.Watch(func(id string, v table.Version, deleted bool) {
+		name, key, _ := strings.Cut(id, "/")
+		if k := c.kinds[name]; k != nil { // else of a later version of the program
+			k.apply(key, v, deleted)
+		}
+	})
+	c.table.Settled(func() {
+		c.streams.settle()
+		c.types.settle()
+	})
+	return c, nil
+}
+
+// Ready is closed once the catalog is loaded; before that it finds nothing.
+func (c *Catalog) Ready() <-chan struct{} { return c.table.Ready() }
+
+// Run finishes the deletions and growths that a crash left half done, until ctx ends; it then returns ctx.Err().
+func (c *Catalog) Run(ctx context.Context) error {
+	select {
+	case <-c.Ready():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	for {
+		// Jittered: replicas that start together need not all do it. It does no harm if they do.
+		select {
+		case <-time.After(rand.N(c.cfg.ReconcileEvery)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		c.reconcile(ctx)
+	}
+}
+
+// Stream looks a stream up by name.
+func (c *Catalog) Stream(name string) (Stream, bool) { return visible(c.streams.get(name)) }
+
+// Streams returns all streams, by name.
+func (c *Catalog) Streams() []Stream {
+	var all []Stream
+	for _, o := range c.streams.all() {
+		if s, ok := visible(o); ok {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// EventType looks up the registration that an event's type falls under: the exact one, else the longest pattern.
+func (c *Catalog) EventType(typ string) (EventType, bool) { return typeOf(c.find(typ)) }
+
+// Registration looks a registration up as it was made: a pattern by its own text.
+func (c *Catalog) Registration(typ string) (EventType, bool) { return typeOf(c.types.get(typ)) }
+
+// EventTypes returns all registrations, by type.
+func (c *Catalog) EventTypes() []EventType { return c.eventTypes("") }
+
+// EventTypesOf returns the registrations whose events go to a stream, by type.
+func (c *Catalog) EventTypesOf(stream string) []EventType { return c.eventTypes(stream) }
+
+func (c *Catalog) eventTypes(stream string) []EventType {
+	var all []EventType
+	for _, o := range c.types.all() {
+		if stream == "" || o.v.Stream == stream {
+			t, _ := typeOf(o)
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// Change is one change of what can be looked up.
+type Change struct {
+	Stream    *Stream    // the stream as it is, or was before it was deleted; nil: the change is of an event type
+	EventType *EventType // likewise
+	Deleted   bool
+}
+
+// Watch has fn called for every change from now on, in the order of the log, from one goroutine, after the change can be
+// looked up and before the write that made it returns. fn must not block or change the catalog. The returned function
+// ends it; a call under way may still come.
+func (c *Catalog) Watch(fn func(Change)) (stop func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watchers[&fn] = struct{}{}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.watchers, &fn)
+	}
+}
+
+func (c *Catalog) tell(ch Change) {
+	c.mu.Lock()
+	fns := make([]func(Change), 0, len(c.watchers))
+	for fn := range c.watchers {
+		fns = append(fns, *fn)
+	}
+	c.mu.Unlock()
+	for _, fn := range fns {
+		fn(ch)
+	}
+}
+
+func (c *Catalog) streamChanged(was, is *object[streamBody]) {
+	before, had := visible(was)
+	if s, ok := visible(is); ok {
+		c.tell(Change{Stream: &s})
+	} else if had {
+		c.tell(Change{Stream: &before, Deleted: true})
+	}
+}
+
+func (c *Catalog) typeChanged(was, is *object[EventType]) {
+	o := cmp.Or(is, was)
+	if o == nil {
+		return
+	}
+	if t := o.v; t.IsPattern() {
+		c.byPrefix.update(map[string]*object[EventType]{strings.TrimSuffix(t.Type, "*"): is})
+		switch {
+		case was == nil:
+			c.patterns.Add(1)
+		case is == nil:
+			c.patterns.Add(-1)
+		}
+	}
+	t, _ := typeOf(o)
+	c.tell(Change{EventType: &t, Deleted: is == nil})
+}
+
+// matches reports whether If-Match (RFC 9110, 13.1.1) lets a change of the version with this tag be made.
+func matches(ifMatch, tag string) bool {
+	if ifMatch == "" || strings.TrimSpace(ifMatch) == "*" {
+		return true
+	}
+	for t := range strings.SplitSeq(ifMatch, ",") {
+		if strings.TrimSpace(t) == tag {
+			return true
+		}
+	}
+	return false
+}

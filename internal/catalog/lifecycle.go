@@ -1,0 +1,297 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/eventissuer/eventissuer/broker"
+)
+
+// A stream is an object and a topic, made and deleted in an order in which a crash at any point leaves something that
+// the next attempt, of whichever replica, finishes, and never a stream without its topic, nor somebody else's topic
+// taken for ours:
+//
+//	create: the object as "creating" (takes the name, and says that the topic is to be ours) – the topic – the object
+//	delete: the object as "deleting" (nobody finds the stream any more) – the topic – the object's deletion
+//
+// With the topic first, a crash would leave a topic that nobody knows to be ours, and of two racing creations the loser
+// could make it with its own number of partitions.
+
+// CreateStream creates a stream and its topic. Where s.Topic names a topic that exists, that is adopted. Errors:
+// *InvalidError, ErrExists, and those of the table and the log; after one of those it may be asked for again.
+func (c *Catalog) CreateStream(ctx context.Context, s Stream) (Stream, error) {
+	named := s.Topic != ""
+	sized := s.Partitions != 0
+	s.Topic = cmp.Or(s.Topic, c.cfg.TopicPrefix+s.Name)
+	s.Partitions = cmp.Or(s.Partitions, c.cfg.Partitions)
+	s.Owner = cmp.Or(s.Owner, c.cfg.Owner)
+	v := &InvalidError{}
+	s.check(v)
+	if err := v.orNil(); err != nil {
+		return Stream{}, err
+	}
+	left, err := c.vacate(ctx, s.Name)
+	if err != nil {
+		return Stream{}, err
+	}
+	ours := left != nil && left.v.Topic == s.Topic && !left.v.Adopted
+	info, err := c.topics.Describe(ctx, s.Topic)
+	switch {
+	case errors.Is(err, broker.ErrNoTopic):
+	case err != nil:
+		return Stream{}, fmt.Errorf("topic of stream %s: %w", s.Name, err)
+	case ours: // made by a creation that did not come to its end
+	case !named:
+		return Stream{}, c.refuseLeftover(ctx, s)
+	default:
+		if err := c.adopt(&s, info, sized); err != nil {
+			return Stream{}, err
+		}
+	}
+	claim, err := c.streams.put(ctx, s.Name, left, streamBody{Stream: s, Phase: phaseCreating})
+	if isConflict(err) {
+		return Stream{}, exists(s.Name) // somebody is creating it, and was first
+	} else if err != nil {
+		return Stream{}, err
+	}
+	return c.establish(ctx, claim, ours)
+}
+
+func exists(name string) error { return fmt.Errorf("stream %s: %w", name, ErrExists) }
+
+// vacate returns what a creation has to replace under the name: nothing, or a claim that was left behind. It waits for
+// a creation that is under way and finishes a deletion that is not complete.
+func (c *Catalog) vacate(ctx context.Context, name string) (*object[streamBody], error) {
+	deadline := time.After(c.cfg.ClaimWait)
+	poll := time.NewTicker(20 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		cur := c.streams.get(name)
+		switch {
+		case cur == nil:
+			return nil, nil
+		case cur.v.Phase == phaseReady:
+			return nil, exists(name)
+		case cur.v.Phase == phaseDeleting:
+			if err := c.finishDeletion(ctx, cur); err != nil && !isConflict(err) {
+				return nil, err
+			}
+			continue
+		}
+		select {
+		case <-poll.C:
+		case <-deadline:
+			return cur, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// refuseLeftover says why a topic that is there already is not taken without being named: it may be a deleted stream's,
+// with events that nobody expects.
+func (c *Catalog) refuseLeftover(ctx context.Context, s Stream) error {
+	// Unless another replica is just creating the stream, and this one has not seen it yet.
+	if err := c.table.Sync(ctx, c.streams.id(s.Name)); err != nil {
+		return err
+	}
+	if c.streams.get(s.Name) != nil {
+		return exists(s.Name)
+	}
+	return invalid("/topic", "topic %s is there already: name it to adopt it with the events that are in it", s.Topic)
+}
+
+// adopt takes a topic that is there as it is.
+func (c *Catalog) adopt(s *Stream, info broker.TopicInfo, sized bool) error {
+	for _, other := range c.Streams() {
+		if other.Topic == s.Topic {
+			return invalid("/topic", "a topic of its own; %s is that of stream %s", s.Topic, other.Name)
+		}
+	}
+	v := &InvalidError{}
+	if sized && s.Partitions != info.Partitions {
+		v.add("/partitions", "that of the topic adopted, %d, or nothing; got %d", info.Partitions, s.Partitions)
+	}
+	if s.Retention != 0 && !sameRetention(time.Duration(s.Retention), info.Retention) {
+		v.add("/retention", "that of the topic adopted, %v, or nothing; got %v: change it afterwards", Duration(info.Retention), s.Retention)
+	}
+	if s.Compaction && !info.Compaction {
+		v.add("/compaction", "the topic adopted is not compacted")
+	}
+	s.Adopted, s.Partitions, s.Retention, s.Compaction = true, info.Partitions, Duration(info.Retention), info.Compaction
+	return v.orNil()
+}
+
+// establish makes the topic of a claimed name and then the stream. ours says that a topic of that name,
+// if there is one, was made under an earlier claim.
+func (c *Catalog) establish(ctx context.Context, claim *object[streamBody], ours bool) (Stream, error) {
+	s := claim.v.Stream
+	made := false
+	if !s.Adopted {
+		err := c.topics.Create(ctx, s.Topic, s.topicConfig(c.cfg.ReplicationFactor))
+		made = err == nil
+		switch {
+		case made || errors.Is(err, broker.ErrTopicExists) && ours:
+		case isPassing(err):
+			return Stream{}, fmt.Errorf("topic of stream %s: %w", s.Name, err) // the claim stays, for the next attempt
+		default:
+			if undo := c.streams.delete(ctx, claim); undo != nil && !isConflict(undo) {
+				c.log.Warn("a stream that could not be created still holds its name", "stream", s.Name, "error", undo)
+			}
+			if errors.Is(err, broker.ErrTopicExists) {
+				return Stream{}, invalid("/topic", "topic %s was made by somebody else meanwhile: name it to adopt it", s.Topic)
+			}
+			return Stream{}, fmt.Errorf("topic of stream %s: %w", s.Name, err)
+		}
+	}
+	info, err := c.describeNew(ctx, s.Topic)
+	if err != nil {
+		return Stream{}, fmt.Errorf("topic of stream %s: %w", s.Name, err)
+	}
+	s.Partitions, s.Retention = info.Partitions, Duration(info.Retention)
+	o, err := c.streams.put(ctx, s.Name, claim, streamBody{Stream: s, Epoch: epochText(info.Epoch)})
+	switch {
+	case isConflict(err):
+		c.leave(ctx, s, made, info.Epoch)
+		return Stream{}, exists(s.Name)
+	case err != nil:
+		return Stream{}, err
+	}
+	s, _ = visible(o)
+	return s, nil
+}
+
+// describeNew describes a topic that was just made: not every broker knows it at once.
+func (c *Catalog) describeNew(ctx context.Context, topic string) (info broker.TopicInfo, err error) {
+	for range 50 {
+		if info, err = c.topics.Describe(ctx, topic); !errors.Is(err, broker.ErrNoTopic) {
+			return info, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return info, ctx.Err()
+		}
+	}
+	return info, err
+}
+
+// leave deletes the topic that a creation made whose claim was taken over after long, unless the other uses it.
+func (c *Catalog) leave(ctx context.Context, s Stream, made bool, epoch broker.Epoch) {
+	if cur := c.streams.get(s.Name); !made || cur != nil && cur.v.Topic == s.Topic || c.shared(s) {
+		return
+	}
+	if err := c.deleteTopic(ctx, s.Topic, epochText(epoch)); err != nil {
+		c.log.Warn("a topic is left over", "topic", s.Topic, "error", err)
+	}
+}
+
+// DeleteStream deletes a stream, and its topic unless it was adopted. One that has event types is refused, unless force
+// deletes these too. Errors: ErrNotFound, ErrPreconditionFailed, ErrInUse, and those of the table and the log; after one
+// of the log the stream is gone, and asking again, or Run in time, deletes the topic.
+func (c *Catalog) DeleteStream(ctx context.Context, name, ifMatch string, force bool) error {
+	marked, err := retry(ifMatch, func() (*object[streamBody], error) {
+		cur := c.streams.get(name)
+		if cur != nil && cur.v.Phase == phaseDeleting {
+			return cur, nil
+		}
+		if _, ok := visible(cur); !ok {
+			cur = nil
+		}
+		if err := permit(cur, "stream "+name, ifMatch); err != nil {
+			return nil, err
+		}
+		if err := c.unused(name, force); err != nil {
+			return nil, err
+		}
+		body := cur.v
+		body.Phase = phaseDeleting
+		return c.streams.put(ctx, name, cur, body)
+	})
+	if err != nil {
+		return err
+	}
+	// A type may have been registered just before the mark. One that comes after it sees the mark, and goes again.
+	if err := c.unused(name, force); err != nil {
+		body := marked.v
+		body.Phase = phaseReady
+		if _, undo := c.streams.put(ctx, name, marked, body); undo != nil {
+			return undo
+		}
+		return err
+	}
+	if err := c.finishDeletion(ctx, marked); err != nil && !isConflict(err) {
+		return err
+	}
+	return nil // on a conflict another replica has finished it
+}
+
+func (c *Catalog) unused(stream string, force bool) error {
+	if types := c.EventTypesOf(stream); len(types) > 0 && !force {
+		return fmt.Errorf("stream %s: %w: %d, %s among them", stream, ErrInUse, len(types), types[0].Type)
+	}
+	return nil
+}
+
+// finishDeletion does what is left of a deletion once it is marked. Several replicas may do it at once.
+func (c *Catalog) finishDeletion(ctx context.Context, o *object[streamBody]) error {
+	for _, t := range c.EventTypesOf(o.key) {
+		if err := c.DeleteEventType(ctx, t.Type, ""); err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	if s := o.v.Stream; !s.Adopted && !c.shared(s) {
+		if err := c.deleteTopic(ctx, s.Topic, o.v.Epoch); err != nil {
+			return fmt.Errorf("stream %s is deleted, its topic is not yet: %w", o.key, err)
+		}
+	}
+	return c.streams.delete(ctx, o)
+}
+
+// shared reports whether another stream has adopted the topic.
+func (c *Catalog) shared(s Stream) bool {
+	for _, other := range c.Streams() {
+		if other.Topic == s.Topic && other.Name != s.Name {
+			return true
+		}
+	}
+	return false
+}
+
+// deleteTopic deletes a topic in the life in which it was ours. Without that check a replica that was paused between
+// the mark and here would delete the topic of the next stream of this name.
+func (c *Catalog) deleteTopic(ctx context.Context, topic, epoch string) error {
+	info, err := c.topics.Describe(ctx, topic)
+	if err == nil && (epoch == "" || epochText(info.Epoch) == epoch) {
+		err = c.topics.Delete(ctx, topic)
+	}
+	if errors.Is(err, broker.ErrNoTopic) {
+		return nil
+	}
+	return err
+}
+
+// reconcile finishes what was left half done.
+func (c *Catalog) reconcile(ctx context.Context) {
+	for _, o := range c.streams.all() {
+		var err error
+		switch o.v.Phase {
+		case phaseDeleting:
+			if err = c.finishDeletion(ctx, o); isConflict(err) {
+				err = nil
+			}
+		case phaseReady:
+			err = c.fit(ctx, o)
+		case phaseCreating: // the next creation takes it over; nothing is lost meanwhile
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			c.log.Warn("a stream is not as it should be", "stream", o.key, "error", err)
+		}
+	}
+}

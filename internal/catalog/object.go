@@ -1,0 +1,171 @@
+package catalog
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+
+	"github.com/eventissuer/eventissuer/internal/table"
+)
+
+// object is a version of a definition, as it is in the table. It is immutable.
+type object[T any] struct {
+	key string // unique within the kind
+	u   uuid.UUID
+	v   T
+}
+
+// kind is one kind of definition. Its objects' ids in the table are "<name>/<key>": what must be unique is the id.
+// Every kind has the same life: written by compare-and-set, collected as the table applies it, and looked up in an
+// index that is replaced bucket by bucket.
+type kind[T any] struct {
+	name    string
+	table   *table.Table
+	index   index[object[T]]
+	applied map[string]*object[T] // owned by the table's goroutine: changes since the last settle; nil: deleted
+	changed func(was, is *object[T])
+	failed  func(id string, err error)
+}
+
+// keeper is what the catalog needs of a kind while the table is applied.
+type keeper interface {
+	apply(key string, v table.Version, deleted bool)
+	settle()
+}
+
+func newKind[T any](name string, t *table.Table, failed func(string, error)) *kind[T] {
+	return &kind[T]{name: name, table: t, applied: map[string]*object[T]{}, index: newIndex[object[T]](), failed: failed}
+}
+
+func (k *kind[T]) id(key string) string { return k.name + "/" + key }
+
+// get returns the applied version of an object, nil where there is none.
+func (k *kind[T]) get(key string) *object[T] { return k.index.get(key) }
+
+// all returns all objects, by key.
+func (k *kind[T]) all() []*object[T] {
+	return slices.SortedFunc(k.index.values(), func(a, b *object[T]) int { return cmp.Compare(a.key, b.key) })
+}
+
+// put writes v over prev, or creates it where prev is nil. Errors are the table's.
+func (k *kind[T]) put(ctx context.Context, key string, prev *object[T], v T) (*object[T], error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
+	}
+	var over uuid.UUID
+	if prev != nil {
+		over = prev.u
+	}
+	written, err := k.table.Put(ctx, k.id(key), over, body)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
+	}
+	return &object[T]{key, written.U, v}, nil
+}
+
+func (k *kind[T]) delete(ctx context.Context, o *object[T]) error {
+	if _, err := k.table.Delete(ctx, k.id(o.key), o.u); err != nil {
+		return fmt.Errorf("%s %s: %w", k.name, o.key, err)
+	}
+	return nil
+}
+
+func (k *kind[T]) apply(key string, v table.Version, deleted bool) {
+	if deleted {
+		k.applied[key] = nil
+		return
+	}
+	o := &object[T]{key: key, u: v.U}
+	if err := json.Unmarshal(v.Body, &o.v); err != nil {
+		k.failed(k.id(key), err) // what was there before stays
+		return
+	}
+	k.applied[key] = o
+}
+
+func (k *kind[T]) settle() {
+	if len(k.applied) == 0 {
+		return
+	}
+	was := make(map[string]*object[T], len(k.applied))
+	for key := range k.applied {
+		was[key] = k.index.get(key)
+	}
+	k.index.update(k.applied)
+	if k.changed != nil {
+		for _, key := range slices.Sorted(maps.Keys(k.applied)) {
+			k.changed(was[key], k.applied[key])
+		}
+	}
+	clear(k.applied)
+}
+
+// index is a map for one writer and any number of readers that take no lock. It is copied bucket by bucket, so that
+// a change costs a small part of what is in it.
+type index[V any] struct {
+	seed    maphash.Seed
+	buckets *[256]atomic.Pointer[map[string]*V]
+}
+
+func newIndex[V any]() index[V] {
+	return index[V]{seed: maphash.MakeSeed(), buckets: new([256]atomic.Pointer[map[string]*V])}
+}
+
+func (x *index[V]) bucket(key string) int {
+	return int(maphash.String(x.seed, key) % uint64(len(x.buckets)))
+}
+
+func (x *index[V]) get(key string) *V {
+	if m := x.buckets[x.bucket(key)].Load(); m != nil {
+		return (*m)[key]
+	}
+	return nil
+}
+
+// update enters values, and removes where the value is nil.
+func (x *index[V]) update(changes map[string]*V) {
+	copies := map[int]map[string]*V{}
+	for key, v := range changes {
+		b := x.bucket(key)
+		if copies[b] == nil {
+			copies[b] = map[string]*V{}
+			if old := x.buckets[b].Load(); old != nil {
+				copies[b] = maps.Clone(*old)
+			}
+		}
+		if v == nil {
+			delete(copies[b], key)
+		} else {
+			copies[b][key] = v
+		}
+	}
+	for b, m := range copies {
+		x.buckets[b].Store(&m)
+	}
+}
+
+func (x *index[V]) values() func(yield func(*V) bool) {
+	return func(yield func(*V) bool) {
+		for b := range x.buckets {
+			if m := x.buckets[b].Load(); m != nil {
+				for _, v := range *m {
+					if !yield(v) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// isConflict reports whether the table rejected a write.
+func isConflict(err error) bool { return errors.Is(err, table.ErrConflict) }
