@@ -21,8 +21,9 @@ test: ## Run every test: race detector, embedded broker, real Kafka, Redis and C
 	$(INSTALL) kafka redis chromium web $(OPTIONAL)
 	$(MAKE) --no-print-directory test-go test-browser
 
+# Never from the cache: it does not see that a server was installed since a test was skipped.
 test-go:
-	deploy/local/with-servers $(GO) test -race -timeout 15m $(TESTFLAGS) ./...
+	deploy/local/with-servers $(GO) test -race -count=1 -timeout 15m $(TESTFLAGS) ./...
 
 test-browser:
 	deploy/local/browser-tests
