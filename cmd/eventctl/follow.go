@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/r3labs/sse/v2"
+)
+
+// follower reads an event stream over any number of connections as if it were one.
+type follower struct {
+	client   *client
+	console  *console
+	path     string
+	maxEvent int
+	idle     time.Duration
+	printer  *printer
+	keep     *keeper
+
+	cursor string        // of the last block that was read whole and, if it was an event, printed
+	left   int           // events until the end; 0: no end
+	retry  time.Duration // what the server asked for last; 0: nothing
+	final  error         // why not to come back
+	done   bool          // the count is reached
+}
+
+// refusedError is the server's wish that the reader stays away.
+type refusedError struct{ text string }
+
+func (e *refusedError) Error() string { return e.text }
+
+// run follows until ctx is done (which is no error: a tail has no end of its own), the count is reached, or the server refuses for good.
+func (f *follower) run(ctx context.Context) error {
+	err := f.follow(ctx)
+	// What was printed is kept even when the interrupt has come.
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	return errors.Join(err, f.keep.keep(last, f.cursor))
+}
+
+func (f *follower) follow(ctx context.Context) error {
+	for failures := 0; ; {
+		blocks, err := f.connect(ctx)
+		if f.done || ctx.Err() != nil {
+			return nil
+		}
+		if f.final != nil {
+			return f.final
+		}
+		if blocks > 0 {
+			failures = 0
+		}
+		wait := f.pause(failures, err)
+		failures++
+		f.console.note("%s; coming back in %s", ended(err), wait.Round(10*time.Millisecond))
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+func ended(err error) string {
+	if err == nil {
+		return "the server closed the connection"
+	}
+	return err.Error()
+}
+
+// pause is how long to stay away. The server's word (Retry-After, or retry: after a connection that worked) goes before
+// a backoff of ours, and both are spread so that many readers do not come back at once.
+func (f *follower) pause(failures int, err error) time.Duration {
+	var no *problem
+	if errors.As(err, &no) && no.after > 0 {
+		return no.after + rand.N(no.after/4+1)
+	}
+	if failures == 0 && f.retry > 0 {
+		return f.retry
+	}
+	return max(backoff(failures), f.retry)
+}
+
+// connect reads one connection to its end, and says how many whole blocks it had. Clean or not, its end is no reason to stop.
+func (f *follower) connect(ctx context.Context) (blocks int, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	body := &guardedBody{idle: f.idle, cancel: cancel, cutMark: "eventctl-cut-" + strconv.FormatUint(rand.Uint64(), 36)}
+	c := sse.NewClient(f.client.base+f.path, sse.ClientMaxBufferSize(f.maxEvent))
+	c.Connection = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		body.watch()
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		if err == nil && resp.StatusCode == http.StatusOK {
+			body.body, resp.Body = resp.Body, body
+		}
+		return resp, err
+	})}
+	c.ReconnectStrategy = once{}
+	for name, values := range f.client.header {
+		c.Headers[name] = strings.Join(values, ", ")
+	}
+	if f.cursor != "" {
+		c.LastEventID.Store([]byte(f.cursor))
+	}
+	var answer error
+	c.ResponseValidator = func(_ *sse.Client, resp *http.Response) error {
+		if answer = f.check(resp); answer != nil {
+			_ = resp.Body.Close()
+		}
+		return answer
+	}
+	var printing error
+	err = c.SubscribeRawWithContext(ctx, func(m *sse.Event) {
+		if string(m.Event) == body.cutMark || printing != nil || f.done || f.final != nil {
+			return
+		}
+		blocks++
+		if printing = f.block(ctx, m); printing != nil || f.done || f.final != nil {
+			cancel(nil)
+		}
+	})
+	body.unwatch()
+	switch {
+	case printing != nil:
+		f.final = printing
+	case answer != nil:
+		err = answer
+	case errors.Is(err, bufio.ErrTooLong):
+		f.final = fmt.Errorf("an event is larger than %d bytes: raise --max-event", f.maxEvent)
+	case errors.Is(context.Cause(ctx), errIdle):
+		err = errIdle
+	case err != nil:
+		err = f.client.unreachable(err)
+	}
+	return blocks, err
+}
+
+// check tells a stream from anything else.
+func (f *follower) check(resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != "text/event-stream" {
+			f.final = &refusedError{fmt.Sprintf("the answer is %q and no event stream: does --server lead to an Event Issuer?", resp.Header.Get("Content-Type"))}
+			return f.final
+		}
+		return nil
+	}
+	if resp.StatusCode == http.StatusNoContent {
+		f.final = &refusedError{"the server asks this reader to stop (204): another one has taken over its consumer"}
+		return f.final
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	no := f.client.problemOf(resp.StatusCode, resp.Header, body)
+	if no.final() {
+		f.final = no
+	}
+	return no
+}
+
+// block takes one whole block of the stream.
+func (f *follower) block(ctx context.Context, m *sse.Event) error {
+	if len(m.Retry) > 0 {
+		if n, err := strconv.Atoi(string(m.Retry)); err == nil && n >= 0 {
+			f.retry = min(time.Duration(n)*time.Millisecond, time.Hour)
+		}
+	}
+	id := string(m.ID) // the last one known, where the block has none
+	switch {
+	case len(m.Event) > 0 && string(m.Event) != "message":
+		f.control(string(m.Event), m.Data)
+	case len(m.Data) > 0:
+		if err := f.printer.event(id, m.Data); err != nil {
+			return err
+		}
+		if f.left > 0 {
+			f.left--
+			f.done = f.left == 0
+		}
+	}
+	if id != "" {
+		f.cursor = id
+	}
+	return f.keep.moved(ctx, f.cursor)
+}
+
+// control tells what the server says besides events.
+func (f *follower) control(name string, data []byte) {
+	if name != "problem" {
+		var payload struct {
+			Stream, Reason   string
+			Partition        int
+			From, To, Offset json.Number
+		}
+		_ = json.Unmarshal(data, &payload) // a payload in another form is shown as it is
+		switch name {
+		case "gap":
+			f.console.note("GAP in stream %s, partition %d: what was from %s up to %s is gone (%s)", payload.Stream, payload.Partition, payload.From, payload.To, payload.Reason)
+		case "drain":
+			f.console.note("the server is going away; coming back at the next one")
+		default:
+			f.console.note("%s %s", name, data)
+		}
+		return
+	}
+	no := &problem{}
+	if json.Unmarshal(data, no) != nil || no.Title == "" {
+		no = &problem{Title: "the server ended the session", Detail: string(data)}
+	}
+	no.remedy = f.client.remedyOf(no.Type)
+	if no.final() {
+		f.final = no
+		return
+	}
+	f.console.note("%v", no)
+}
+
+// once is the strategy of connecting once a call: coming back is follow's part.
+type once struct{}
+
+func (once) NextBackOff() time.Duration { return -1 }
+func (once) Reset()                     {}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// errIdle ends a connection on which even heartbeats stay away.
+var errIdle = errors.New("nothing was heard from the server for too long")
+
+// guardedBody reads a stream's body, and mends two things on the way to the SSE client: a connection on which nothing
+// comes any more is ended, and a block that the end of the connection cuts off gets a mark, since the client hands it
+// out as if it were whole: half a cursor is no cursor, and half an event no event.
+type guardedBody struct {
+	body    io.ReadCloser
+	idle    time.Duration
+	cancel  context.CancelCauseFunc
+	cutMark string
+
+	timer atomic.Pointer[time.Timer]
+	tail  [2]byte // the last two bytes, without carriage returns
+	any   bool
+	rest  []byte // the mark, still to be handed out
+	end   error  // what the body ended with
+}
+
+// watch starts the clock; each byte that comes sets it back.
+func (b *guardedBody) watch() {
+	if b.idle > 0 {
+		b.timer.Store(time.AfterFunc(b.idle, func() { b.cancel(errIdle) }))
+	}
+}
+
+func (b *guardedBody) unwatch() {
+	if t := b.timer.Load(); t != nil {
+		t.Stop()
+	}
+}
+
+// Read implements io.Reader.
+func (b *guardedBody) Read(p []byte) (int, error) {
+	if b.end == nil {
+		n, err := b.body.Read(p)
+		if n > 0 {
+			if t := b.timer.Load(); t != nil {
+				t.Reset(b.idle)
+			}
+			b.remember(p[:n])
+		}
+		if err == nil {
+			return n, nil
+		}
+		b.end = err
+		if b.any && b.tail != [2]byte{'\n', '\n'} {
+			mark := "event: " + b.cutMark + "\n\n"
+			if b.tail[1] != '\n' {
+				mark = "\n" + mark
+			}
+			b.rest = []byte(mark)
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+	if len(b.rest) > 0 {
+		n := copy(p, b.rest)
+		b.rest = b.rest[n:]
+		return n, nil
+	}
+	return 0, b.end
+}
+
+func (b *guardedBody) remember(p []byte) {
+	b.any = true
+	for _, c := range p[max(0, len(p)-4):] {
+		if c != '\r' {
+			b.tail[0], b.tail[1] = b.tail[1], c
+		}
+	}
+}
+
+// Close implements io.Closer.
+func (b *guardedBody) Close() error { return b.body.Close() }

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// taking answers as a server that takes events; status says what becomes of one.
+func taking(status func(id string) string) func(int, http.ResponseWriter, *http.Request, []byte) {
+	return func(_ int, w http.ResponseWriter, _ *http.Request, body []byte) {
+		var events []struct{ ID, Source string }
+		if err := json.Unmarshal(body, &events); err != nil {
+			panic(err)
+		}
+		results, code := []any{}, 200
+		for _, e := range events {
+			r := map[string]any{"id": e.ID, "source": e.Source, "status": status(e.ID)}
+			switch r["status"] {
+			case "invalid":
+				r["errors"] = []any{map[string]any{"pointer": "/type", "message": "is not registered", "expected": "a registered type"}}
+				code = 207
+			case "failed":
+				r["retryable"] = true
+				code = 207
+			}
+			results = append(results, r)
+		}
+		writeAs(w, "application/json", code, map[string]any{"results": results})
+	}
+}
+
+func persisted(string) string { return "persisted" }
+
+func events(n int) (lines, array string) {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","time":"2026-01-02T03:04:%02d.5+01:00"}`, i, i%60))
+	}
+	return strings.Join(all, "\n") + "\n", "\ufeff [" + strings.Join(all, " ,\n ") + "]"
+}
+
+// ids lists the ids of all events that were sent, in order, batch by batch.
+func (f *fake) ids(t *testing.T) (batches [][]string) {
+	t.Helper()
+	for _, r := range f.requests() {
+		var events []struct{ ID string }
+		if err := json.Unmarshal(r.body, &events); err != nil {
+			t.Fatalf("body %.100s: %v", r.body, err)
+		}
+		var ids []string
+		for _, e := range events {
+			ids = append(ids, e.ID)
+		}
+		batches = append(batches, ids)
+	}
+	return batches
+}
+
+func TestEventsFromAnyInputAreSentInOrderAndInBatches(t *testing.T) {
+	lines, array := events(7)
+	file := filepath.Join(t.TempDir(), "events.json")
+	if err := os.WriteFile(file, []byte(array), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spread := strings.ReplaceAll(lines, ",", ",\n\t") // values over many lines
+	want := [][]string{{"0", "1", "2"}, {"3", "4", "5"}, {"6"}}
+	for name, c := range map[string]struct {
+		stdin string
+		args  []string
+	}{
+		"lines on standard input":  {lines, nil},
+		"array on standard input":  {array, []string{"-"}},
+		"values over many lines":   {spread, nil},
+		"array in a file":          {"", []string{file}},
+		"lines without a last end": {strings.TrimSpace(lines), nil},
+	} {
+		f := newFake(t, taking(persisted))
+		o := eventctl(t.Context(), c.stdin, append([]string{"--server", f.URL, "publish", "--batch", "3"}, c.args...)...)
+		if o.code != exitDone || !strings.Contains(o.err, "7 persisted") {
+			t.Errorf("%s: exit code %d, %s", name, o.code, o.err)
+		}
+		if diff := cmp.Diff(want, f.ids(t)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestRefusedEventsAreNamedAndTheRestIsPublished(t *testing.T) {
+	lines, _ := events(5)
+	f := newFake(t, taking(func(id string) string {
+		if id == "2" {
+			return "invalid"
+		}
+		return "persisted"
+	}))
+	o := eventctl(t.Context(), lines, "--server", f.URL, "publish", "--results")
+	if o.code != exitUnpublished {
+		t.Errorf("exit code %d, want %d", o.code, exitUnpublished)
+	}
+	for _, want := range []string{"standard input: event 3", `id "2"`, "/type: is not registered (expected a registered type)", "4 persisted, 1 NOT published"} {
+		if !strings.Contains(o.err, want) {
+			t.Errorf("%q lacks %q", o.err, want)
+		}
+	}
+	if n := strings.Count(o.out, "\n"); n != 5 {
+		t.Errorf("%d results, want one line for each event:\n%s", n, o.out)
+	}
+}
+
+func TestWhatFailedIsTriedAgain(t *testing.T) {
+	lines, _ := events(4)
+	failed := false
+	f := newFake(t, taking(func(id string) string {
+		if id == "1" && !failed {
+			failed = true
+			return "failed"
+		}
+		return "persisted"
+	}))
+	o := eventctl(t.Context(), lines, "--server", f.URL, "publish")
+	if o.code != exitDone || !strings.Contains(o.err, "4 persisted") {
+		t.Errorf("exit code %d, %s", o.code, o.err)
+	}
+	if diff := cmp.Diff([][]string{{"0", "1", "2", "3"}, {"1"}}, f.ids(t)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUnavailableServerIsTriedAsLongAsItAsksAndThenGivenUp(t *testing.T) {
+	lines, _ := events(1)
+	busy := func(_ int, w http.ResponseWriter, _ *http.Request, _ []byte) {
+		w.Header().Set("Retry-After", "1")
+		writeAs(w, "application/problem+json", 503, map[string]any{"type": "/problems/log-unavailable", "title": "The log cannot be reached", "status": 503})
+	}
+	f := newFake(t, busy)
+	start := time.Now()
+	o := eventctl(t.Context(), lines, "--server", f.URL, "publish", "--retries", "1")
+	if o.code != exitFailed || len(f.requests()) != 2 || !strings.Contains(o.err, "The log cannot be reached (503)") || time.Since(start) < time.Second {
+		t.Errorf("exit code %d after %s and %d requests, %s", o.code, time.Since(start), len(f.requests()), o.err)
+	}
+}
+
+func TestBatchThatIsTooLargeIsSentInParts(t *testing.T) {
+	lines, _ := events(5)
+	take := taking(persisted)
+	f := newFake(t, func(n int, w http.ResponseWriter, r *http.Request, body []byte) {
+		if strings.Count(string(body), "specversion") > 2 || strings.Contains(string(body), `"id":"3"`) {
+			writeAs(w, "application/problem+json", 413, map[string]any{"type": "/problems/batch-too-large", "title": "The batch is too large", "status": 413})
+			return
+		}
+		take(n, w, r, body)
+	})
+	o := eventctl(t.Context(), lines, "--server", f.URL, "publish")
+	if o.code != exitUnpublished || !strings.Contains(o.err, "4 persisted, 1 NOT published") || !strings.Contains(o.err, `event 4 (id "3"`) {
+		t.Errorf("exit code %d, %s", o.code, o.err)
+	}
+}
+
+func TestBrokenInputIsToldWithItsPlaceAfterWhatWasBefore(t *testing.T) {
+	lines, array := events(2)
+	for _, c := range []struct{ input, want string }{
+		{lines + "{broken\n", "event 3 (byte "},
+		{lines + "7\n", "event 3 is no JSON object: 7"},
+		{array[:len(array)-1], "cut off after event 2"},
+	} {
+		f := newFake(t, taking(persisted))
+		o := eventctl(t.Context(), c.input, "--server", f.URL, "publish")
+		if o.code != exitFailed || !strings.Contains(o.err, c.want) || !strings.Contains(o.err, "2 persisted") {
+			t.Errorf("exit code %d, %q lacks %q", o.code, o.err, c.want)
+		}
+	}
+}
+
+func TestOneEventFromFlags(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		in   string
+		want map[string]any
+	}{
+		{[]string{"--data", `{"a":[1]}`, "--subject", "/x", "--id", "7"}, "", map[string]any{"data": map[string]any{"a": []any{1.0}}, "datacontenttype": "application/json", "subject": "/x", "id": "7"}},
+		{[]string{"--data", "hello", "-a", "resource=r1"}, "", map[string]any{"data": "hello", "datacontenttype": "text/plain; charset=utf-8", "resource": "r1"}},
+		{[]string{"--data", "@-"}, "\xff\x00", map[string]any{"data_base64": "/wA=", "datacontenttype": "application/octet-stream"}},
+		{[]string{"--source", "/me"}, "", map[string]any{"source": "/me", "specversion": "1.0", "type": "t"}},
+	} {
+		f := newFake(t, taking(persisted))
+		o := eventctl(t.Context(), c.in, append([]string{"--server", f.URL, "publish", "--type", "t"}, c.args...)...)
+		if o.code != exitDone {
+			t.Fatalf("%v: exit code %d, %s", c.args, o.code, o.err)
+		}
+		var got []map[string]any
+		if err := json.Unmarshal(f.requests()[0].body, &got); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range c.want {
+			if diff := cmp.Diff(want, got[0][name]); diff != "" {
+				t.Errorf("%v: %s: %s", c.args, name, diff)
+			}
+		}
+		if got[0]["id"] == "" || got[0]["time"] == nil {
+			t.Errorf("%v: %v lacks an id or a time", c.args, got[0])
+		}
+	}
+}
+
+// TestReplayKeepsThePaceOfTheEvents runs in a synctest bubble, where a minute takes no time: the server is a transport.
+func TestReplayKeepsThePaceOfTheEvents(t *testing.T) {
+	event := func(id, at string) string { return fmt.Sprintf(`{"id":%q,"source":"/s","type":"t","time":%q}`, id, at) }
+	trains := event("a", "2026-01-02T03:00:00Z") + "\n" + event("c", "2026-01-02T03:02:00Z") + "\n" + event("d", "2026-01-02T03:02:00Z") + "\n" + `{"id":"e"}` + "\n"
+	works := "[" + event("b", "2026-01-02T04:01:00+01:00") + "," + event("f", "2026-01-02T03:10:00Z") + "]"
+	dir := t.TempDir()
+	for name, text := range map[string]string{"trains": trains, "works": works} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		sent := map[string]time.Duration{}
+		var order []string
+		var out, errs lockedBuffer
+		c := &client{base: "http://test", header: http.Header{}, http: &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			w := recorder()
+			body := readAll(r.Body)
+			var events []struct{ ID, Time string }
+			if err := json.Unmarshal(body, &events); err != nil {
+				return nil, err
+			}
+			for _, e := range events {
+				sent[e.ID] = time.Since(start)
+				order = append(order, e.ID)
+			}
+			taking(persisted)(0, w, r, body)
+			return w.Result(), nil
+		})}}
+		p := &replayCommand{Files: []string{filepath.Join(dir, "trains"), filepath.Join(dir, "works")}, Speed: 60, Until: "2026-01-02T03:10:00Z", publishing: publishing{Batch: 10}}
+		if err := p.Run(t.Context(), c, &console{out: &out, err: &errs}); err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]time.Duration{"a": 0, "b": time.Second, "c": 2 * time.Second, "d": 2 * time.Second, "e": 2 * time.Second}
+		if diff := cmp.Diff(want, sent); diff != "" {
+			t.Error(diff)
+		}
+		if got := strings.Join(order, ""); got != "abcde" {
+			t.Errorf("order %s, want by time and within a file as written", got)
+		}
+	})
+}
+
+func TestReplayGivesNewIdsAndTimesIfAsked(t *testing.T) {
+	lines, _ := events(3)
+	f := newFake(t, taking(persisted))
+	o := eventctl(t.Context(), lines, "--server", f.URL, "replay", "-", "--speed", "0", "--new-ids", "--now", "--from", "2026-01-02T02:04:01Z")
+	if o.code != exitDone {
+		t.Fatalf("exit code %d, %s", o.code, o.err)
+	}
+	var got []struct {
+		ID, Source string
+		Time       time.Time
+	}
+	if err := json.Unmarshal(f.requests()[0].body, &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || len(got[0].ID) != 36 || got[0].ID == got[1].ID || got[0].Source != "/s" || time.Since(got[0].Time) > time.Minute {
+		t.Errorf("sent %+v, want events 1 and 2 with new ids and times", got)
+	}
+}
