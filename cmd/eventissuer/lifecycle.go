@@ -23,9 +23,9 @@ type lifecycle struct {
 
 type part struct {
 	name string
-	told atomic.Bool               // it was told to stop
-	stop func(ctx context.Context) // tells it to; it may take as long as ctx
-	done chan struct{}             // closed when it has ended
+	told atomic.Bool   // it was told to stop
+	stop func()        // tells it to
+	done chan struct{} // closed when it has ended
 }
 
 func newLifecycle(log *slog.Logger) *lifecycle {
@@ -36,11 +36,11 @@ func newLifecycle(log *slog.Logger) *lifecycle {
 // run starts a part that goes on until its context ends.
 func (l *lifecycle) run(name string, run func(ctx context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l.start(name, func() error { defer cancel(); return run(ctx) }, func(context.Context) { cancel() })
+	l.start(name, func() error { defer cancel(); return run(ctx) }, cancel)
 }
 
 // start starts a part that goes on until stop is called.
-func (l *lifecycle) start(name string, run func() error, stop func(ctx context.Context)) {
+func (l *lifecycle) start(name string, run func() error, stop func()) {
 	p := &part{name: name, stop: stop, done: make(chan struct{})}
 	l.parts = append(l.parts, p)
 	l.group.Go(func() error {
@@ -56,25 +56,19 @@ func (l *lifecycle) start(name string, run func() error, stop func(ctx context.C
 	})
 }
 
-// closing adds something that only has to be closed at its turn.
+// closing adds something that only has to be closed, or done, at its turn of the stop.
 func (l *lifecycle) closing(name string, closeIt func() error) {
 	stop := make(chan struct{})
-	l.start(name, func() error { <-stop; return closeIt() }, func(context.Context) { close(stop) })
-}
-
-// step adds something that has to be done at its turn of the stop.
-func (l *lifecycle) step(name string, do func(ctx context.Context) error) {
-	turn := make(chan context.Context, 1)
-	l.start(name, func() error { return do(<-turn) }, func(ctx context.Context) { turn <- ctx })
+	l.start(name, func() error { <-stop; return closeIt() }, func() { close(stop) })
 }
 
 // stop ends all parts, the last one first, and returns the first failure of any.
-func (l *lifecycle) stop(ctx context.Context) error {
+func (l *lifecycle) stop() error {
 	for i := len(l.parts) - 1; i >= 0; i-- {
 		p := l.parts[i]
 		begin := time.Now()
 		p.told.Store(true)
-		p.stop(ctx)
+		p.stop()
 		<-p.done
 		l.log.Debug("stopped", "part", p.name, "took", time.Since(begin))
 	}

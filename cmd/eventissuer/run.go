@@ -1,0 +1,418 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/broker/embedded"
+	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/gateway"
+	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/table"
+	"github.com/eventissuer/eventissuer/session"
+)
+
+// How long the parts of a stop may take beside --drain-timeout.
+const (
+	shutdownTime     = 10 * time.Second // requests under way
+	certificateCheck = 10 * time.Second // how often the certificate's files are looked at
+)
+
+// server is the whole program, wired. Its parts are fields for those that start after them.
+type server struct {
+	config   Config
+	log      *slog.Logger
+	life     *lifecycle
+	registry *prometheus.Registry
+
+	listener  net.Listener
+	records   broker.Log
+	redis     redis.UniversalClient
+	tables    []namedTable
+	catalog   *catalog.Catalog
+	consumers *cursor.Consumers
+	sessions  *session.Server
+	scheme    string
+
+	loaded   atomic.Bool // all tables are loaded
+	stopping atomic.Bool // told to stop
+}
+
+type namedTable struct {
+	name  string
+	table *table.Table
+}
+
+// serve runs the server until ctx ends, then drains it and stops it in order. started, if not nil, is told the address
+// once the server takes requests. In text mode a few lines for people go to banner.
+func serve(ctx context.Context, c Config, log *slog.Logger, banner io.Writer, started func(net.Addr)) error {
+	s := &server{
+		config:   c,
+		log:      log,
+		life:     newLifecycle(log),
+		registry: prometheus.NewRegistry(),
+		scheme:   "http",
+	}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	err := s.start(ctx)
+	if err == nil && ctx.Err() == nil {
+		if c.LogFormat == "text" {
+			s.greet(banner)
+		}
+		log.Info("ready", "address", s.address(), "version", version())
+		if started != nil {
+			started(s.listener.Addr())
+		}
+		select {
+		case <-ctx.Done():
+			log.Info("stopping: sessions are sent elsewhere first", "drainTimeout", c.DrainTimeout)
+		case <-s.life.failed:
+		}
+	}
+	s.stopping.Store(true)
+	stopErr := s.life.stop()
+	if errors.Is(err, context.Canceled) {
+		err = nil // told to stop while starting
+	}
+	return errors.Join(err, stopErr)
+}
+
+// start starts all parts, each after those that it needs, and returns when the server takes requests. What was started
+// is on s.life, to be stopped in the opposite order.
+func (s *server) start(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		s.listen,         // first: a port in use should cost nothing
+		s.startStorage,   // Kafka and Redis, here or elsewhere
+		s.startCatalog,   // streams, event types
+		s.startConsumers, // named cursors
+		s.startSessions,  // fan-out and the readers on it
+		s.startHTTP,      // requests are answered; /readyz is not yet ready
+		s.startDrain,     // stopped first of these: sessions go elsewhere while requests are still answered
+		s.awaitLoaded,    // now it is
+		s.startDemo,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) listen(ctx context.Context) error {
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", s.config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", s.config.Listen, err)
+	}
+	s.listener = listener
+	s.life.closing("listener", func() error {
+		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	return nil
+}
+
+func (s *server) startStorage(ctx context.Context) error {
+	config := s.config
+	if config.embedded() {
+		servers, err := embedded.Start(ctx, embedded.Config{Dir: config.DataDir, Log: s.log})
+		if err != nil {
+			return err
+		}
+		s.life.closing("embedded servers", servers.Close)
+		config.KafkaBrokers = servers.Brokers()
+		config.RedisURL = "redis://" + servers.RedisAddr()
+	}
+	password, err := secret(config.KafkaPasswordFile)
+	if err != nil {
+		return err
+	}
+	records, err := kafka.New(kafka.Config{
+		Brokers: config.KafkaBrokers,
+		Rack:    config.KafkaRack,
+		TLS: kafka.TLS{
+			Enable:   config.KafkaTLS || config.KafkaTLSCA != "" || config.KafkaTLSCert != "",
+			CAFile:   config.KafkaTLSCA,
+			CertFile: config.KafkaTLSCert,
+			KeyFile:  config.KafkaTLSKey,
+		},
+		SASL: kafka.SASL{Mechanism: config.KafkaSASLMechanism, User: config.KafkaUsername, Password: password},
+	}, kafka.Deps{Log: s.log, Registerer: s.registry})
+	if err != nil {
+		return err
+	}
+	s.life.closing("log", records.Close)
+	s.records = records
+	if s.redis, err = config.redisClient(); err != nil {
+		return err
+	}
+	s.life.closing("redis", s.redis.Close)
+	return nil
+}
+
+// ownTopic names a topic that the server keeps for itself.
+func (s *server) ownTopic(name string) string {
+	prefix := s.config.TopicPrefix
+	if prefix == "" {
+		prefix = "eventissuer."
+	}
+	return "_" + prefix + name
+}
+
+func (s *server) newTable(name string, partitions int32) (*table.Table, error) {
+	t, err := table.New(table.Config{
+		Log:               s.records,
+		Topic:             s.ownTopic(name),
+		Partitions:        partitions,
+		ReplicationFactor: s.config.ReplicationFactor,
+		Logger:            s.log,
+		Registerer:        s.registry,
+	})
+	if err == nil {
+		s.tables = append(s.tables, namedTable{name, t})
+	}
+	return t, err
+}
+
+func (s *server) startCatalog(context.Context) error {
+	definitions, err := s.newTable("catalog", 1)
+	if err != nil {
+		return err
+	}
+	s.catalog, err = catalog.New(catalog.Config{
+		Table:             definitions,
+		Topics:            s.records,
+		TopicPrefix:       s.config.TopicPrefix,
+		ReplicationFactor: s.config.ReplicationFactor,
+		Logger:            s.log,
+		Registerer:        s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.life.run("catalog's table", definitions.Run)
+	s.life.run("catalog", s.catalog.Run)
+	return nil
+}
+
+// consumerPartitions is fixed for ever: it decides where a consumer lives.
+const consumerPartitions = 16
+
+func (s *server) startConsumers(context.Context) error {
+	positions, err := s.newTable("consumers", consumerPartitions)
+	if err != nil {
+		return err
+	}
+	s.consumers, err = cursor.NewConsumers(cursor.ConsumersConfig{
+		Table:      positions,
+		Redis:      s.redis,
+		Log:        s.log,
+		Registerer: s.registry,
+		Prefix:     strings.TrimPrefix(strings.TrimSuffix(s.ownTopic(""), "."), "_") + ":",
+	})
+	if err != nil {
+		return err
+	}
+	s.life.run("consumers' table", positions.Run)
+	s.life.run("consumers", s.consumers.Run)
+	return nil
+}
+
+func (s *server) startSessions(context.Context) error {
+	var err error
+	s.sessions, err = session.New(session.Config{
+		MaxSessions:   s.config.MaxSessions,
+		MaxPerAddress: s.config.MaxSessionsPerAddress,
+		Logger:        s.log,
+		Registerer:    s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	hubs, err := fanout.New(fanout.Config{
+		RingBytes:   int64(s.config.RingBytes),
+		MemoryBytes: int64(s.config.MemoryBytes),
+		Shards:      s.sessions.Shards(),
+		Log:         s.records,
+		Logger:      s.log,
+		Registerer:  s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.sessions.Use(session.Deps{Hubs: hubs, Log: s.records, Consumers: s.consumers})
+	s.life.run("hubs", hubs.Run)
+	s.life.run("sessions", s.sessions.Run)
+	return nil
+}
+
+func (s *server) startDrain(context.Context) error {
+	s.life.closing("sessions' drain", s.drain)
+	return nil
+}
+
+// drain sends all sessions elsewhere, within --drain-timeout.
+func (s *server) drain() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.DrainTimeout)
+	defer cancel()
+	if err := s.sessions.Drain(ctx); err != nil {
+		s.log.Warn("some sessions did not end within the drain's time and are cut", "sessions", s.sessions.Count(), "drainTimeout", s.config.DrainTimeout)
+	}
+	return nil
+}
+
+func (s *server) startHTTP(context.Context) error {
+	publicURL, err := s.config.publicURL()
+	if err != nil {
+		return err
+	}
+	proxies, err := s.config.trustedProxies()
+	if err != nil {
+		return err
+	}
+	edge, err := gateway.New(gateway.Config{
+		PublicURL:      publicURL,
+		TrustedProxies: proxies,
+		Origins:        s.config.CorsOrigin,
+		MaxEventBytes:  int64(s.config.MaxEventBytes),
+		MaxBatchBytes:  int64(s.config.MaxBatchBytes),
+		MaxBatchEvents: s.config.MaxBatchEvents,
+		Version:        version(),
+	}, gateway.Deps{
+		Log:        s.records,
+		Catalog:    s.catalog,
+		Consumers:  s.consumers,
+		Sessions:   s.sessions,
+		Drain:      func() { go func() { _ = s.drain() }() },
+		Ready:      s.checks,
+		Logger:     s.log,
+		Registerer: s.registry,
+		Gatherer:   s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	var certificates *gateway.Certificates
+	if s.config.TLSCert != "" {
+		if certificates, err = gateway.LoadCertificates(s.config.TLSCert, s.config.TLSKey, s.log); err != nil {
+			return err
+		}
+		s.scheme = "https"
+		s.life.run("certificates", func(ctx context.Context) error { return certificates.Watch(ctx, certificateCheck) })
+	}
+	web := edge.Server(certificates)
+	s.life.start("http", func() error {
+		if certificates != nil {
+			return closed(web.ServeTLS(s.listener, "", ""))
+		}
+		return closed(web.Serve(s.listener))
+	}, func() {
+		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+		defer cancel()
+		if err := gateway.Shutdown(ctx, web); err != nil {
+			s.log.Warn("requests were cut", "error", err)
+		}
+	})
+	return nil
+}
+
+// closed drops the error that says that a server was shut down as it should.
+func closed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// awaitLoaded waits until the tables are loaded: however long that takes, since a log that is away comes back.
+func (s *server) awaitLoaded(ctx context.Context) error {
+	patience := time.NewTicker(10 * time.Second)
+	defer patience.Stop()
+	for _, t := range s.tables {
+		for waiting := true; waiting; {
+			select {
+			case <-t.table.Ready():
+				waiting = false
+			case <-patience.C:
+				s.log.Warn("still waiting for the log", "table", t.name)
+			case <-s.life.failed:
+				return nil // the stop tells what failed
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	s.loaded.Store(true)
+	return nil
+}
+
+// checks tells /readyz what is missing.
+func (s *server) checks() []gateway.Check {
+	checks := make([]gateway.Check, 0, len(s.tables)+1)
+	for _, t := range s.tables {
+		check := gateway.Check{Name: t.name}
+		select {
+		case <-t.table.Ready():
+			check.Ready = true
+		default:
+			check.Reason = "the table is being loaded from the log"
+		}
+		checks = append(checks, check)
+	}
+	server := gateway.Check{Name: "server", Ready: !s.stopping.Load()}
+	if !server.Ready {
+		server.Reason = "the server is stopping"
+	}
+	return append(checks, server)
+}
+
+func (s *server) startDemo(context.Context) error {
+	if !s.config.Demo {
+		return nil
+	}
+	return nil
+}
+
+// address is where a browser on this machine finds the server.
+func (s *server) address() string {
+	host, port, err := net.SplitHostPort(s.listener.Addr().String())
+	if err != nil {
+		return s.listener.Addr().String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return s.scheme + "://" + net.JoinHostPort(host, port) + "/"
+}
+
+// greet tells a person at a terminal what to do next.
+func (s *server) greet(w io.Writer) {
+	where := "Kafka at " + strings.Join(s.config.KafkaBrokers, ", ")
+	if s.config.embedded() {
+		where = s.config.DataDir + " (Kafka and Redis run inside this process)"
+	}
+	what := "Open      "
+	if s.config.Demo {
+		what = "The trains"
+	}
+	_, _ = fmt.Fprintf(w, "\n  Event Issuer %s is ready.\n\n  %s  %s\n  Events in   %s\n  API         %sopenapi.json\n  Stop        Ctrl-C\n\n",
+		version(), what, s.address(), where, s.address())
+}

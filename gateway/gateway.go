@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/session"
+)
+
+// Config says how the edge behaves.
+type Config struct {
+	PublicURL      *url.URL       // how clients reach the server; it decides links. Default: as each request says
+	TrustedProxies []netip.Prefix // peers whose forwarding headers are believed. Default: none
+	Origins        []string       // origins of pages that may use the server beside its own; "*" for all. Default: none
+
+	MaxEventBytes  int64         // of one event. Default and at least useful: 1 MiB; never below 64 KiB
+	MaxBatchBytes  int64         // of one batch. Default 8 MiB
+	MaxBatchEvents int           // events in one batch. Default 1,000
+	MaxBodyMemory  int64         // of all bodies being handled at once. Default 256 MiB
+	BodyTimeout    time.Duration // how long a body may take to arrive. Default 30 s
+	AppendTimeout  time.Duration // how long a publish waits for the log. Default 10 s
+
+	Version string // of the program, as /openapi.json tells it. Default "dev"
+}
+
+// Deps are what the edge works with. Log, Catalog and Consumers must be given.
+type Deps struct {
+	Log       broker.Log
+	Catalog   *catalog.Catalog
+	Consumers *cursor.Consumers
+
+	Page  http.Handler   // what / answers. Default: 404
+	Ready func() []Check // what /readyz tells. Default: always ready
+	// Sessions serves the reads. Default: this replica has none, and reads are answered 503.
+	Sessions *session.Server
+	// Drain begins to send all sessions away, and returns at once. Default: 501.
+	Drain func()
+
+	Logger     *slog.Logger          // default: discards
+	Registerer prometheus.Registerer // default: none
+	Gatherer   prometheus.Gatherer   // what /metrics shows. Default: 404
+}
+
+// Check is one thing that must be so before the server takes requests.
+type Check struct {
+	Name   string `json:"name"`
+	Ready  bool   `json:"ready"`
+	Reason string `json:"reason,omitempty"` // why it is not
+}
+
+// Gateway is the HTTP edge.
+type Gateway struct {
+	// static
+	config  Config
+	deps    Deps
+	log     *slog.Logger
+	metrics *metrics
+	origins map[string]bool
+	openapi []byte
+	handler http.Handler
+
+	bodies *semaphore.Weighted // bytes of bodies being handled
+}
+
+// New makes the edge. It starts nothing.
+func New(config Config, deps Deps) (*Gateway, error) {
+	if deps.Log == nil || deps.Catalog == nil || deps.Consumers == nil {
+		return nil, errors.New("gateway: a log, a catalog and consumers are needed")
+	}
+	config.MaxEventBytes = max(orDefault(config.MaxEventBytes, 1<<20), 64<<10)
+	config.MaxBatchBytes = max(orDefault(config.MaxBatchBytes, 8<<20), config.MaxEventBytes)
+	config.MaxBatchEvents = orDefault(config.MaxBatchEvents, 1000)
+	config.MaxBodyMemory = max(orDefault(config.MaxBodyMemory, 256<<20), config.MaxBatchBytes, documentBytes)
+	config.BodyTimeout = orDefault(config.BodyTimeout, 30*time.Second)
+	config.AppendTimeout = orDefault(config.AppendTimeout, 10*time.Second)
+	config.Version = orDefault(config.Version, "dev")
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Gateway{
+		config:  config,
+		deps:    deps,
+		log:     deps.Logger,
+		metrics: newMetrics(deps.Registerer),
+		origins: map[string]bool{},
+		bodies:  semaphore.NewWeighted(config.MaxBodyMemory),
+	}
+	for _, origin := range config.Origins {
+		g.origins[strings.ToLower(strings.TrimSuffix(origin, "/"))] = true
+	}
+	var err error
+	if g.openapi, err = openapiDocument(config); err != nil {
+		return nil, err
+	}
+	g.handler = g.observe(secure(g.guardOrigins(g.router())))
+	return g, nil
+}
+
+// Handler gives the handler of the whole API.
+func (g *Gateway) Handler() http.Handler { return g.handler }
+
+func orDefault[T comparable](value, otherwise T) T {
+	var zero T
+	if value == zero {
+		return otherwise
+	}
+	return value
+}

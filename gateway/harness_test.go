@@ -1,0 +1,193 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"github.com/eventissuer/eventissuer/broker/embedded"
+	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/table"
+)
+
+func TestMain(m *testing.M) {
+	// sarama's metrics keep one goroutine for the whole process.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+}
+
+// harness is an edge over a real log: the embedded Kafka and Redis.
+type harness struct {
+	t        *testing.T
+	edge     *Gateway
+	server   *httptest.Server
+	registry *prometheus.Registry
+	deps     Deps
+}
+
+// newHarness starts an edge; change may alter what it is made of.
+func newHarness(t *testing.T, change ...func(*Config, *Deps)) *harness {
+	t.Helper()
+	servers, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing(t, servers.Close)
+	records, err := kafka.New(kafka.Config{Brokers: servers.Brokers()}, kafka.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing(t, records.Close)
+	client := redis.NewClient(&redis.Options{Addr: servers.RedisAddr()})
+	closing(t, client.Close)
+
+	definitions, err := table.New(table.Config{Log: records, Topic: "_eventissuer.catalog"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	definitionsOf, err := catalog.New(catalog.Config{Table: definitions, Topics: records, TopicPrefix: "eventissuer."})
+	if err != nil {
+		t.Fatal(err)
+	}
+	positions, err := table.New(table.Config{Log: records, Topic: "_eventissuer.consumers", Partitions: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumers, err := cursor.NewConsumers(cursor.ConsumersConfig{Table: positions, Redis: client})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, run := range []func(context.Context) error{definitions.Run, definitionsOf.Run, positions.Run, consumers.Run} {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- run(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+	}
+	<-definitions.Ready()
+	<-positions.Ready()
+
+	h := &harness{t: t, registry: prometheus.NewRegistry()}
+	config := Config{Version: "test"}
+	h.deps = Deps{Log: records, Catalog: definitionsOf, Consumers: consumers, Registerer: h.registry, Gatherer: h.registry}
+	for _, c := range change {
+		c(&config, &h.deps)
+	}
+	if h.edge, err = New(config, h.deps); err != nil {
+		t.Fatal(err)
+	}
+	h.server = httptest.NewUnstartedServer(nil)
+	h.server.Config = h.edge.Server(nil)
+	h.server.Start()
+	t.Cleanup(h.server.Close)
+	return h
+}
+
+func closing(t *testing.T, closeIt func() error) {
+	t.Cleanup(func() {
+		if err := closeIt(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// answer is what came back, its body read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// problem reads the body as a problem, and checks what all problems have.
+func (a answer) problem(t *testing.T) problemDocument {
+	t.Helper()
+	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
+		t.Fatalf("status %d of type %q is no problem: %s", a.status, ct, a.body)
+	}
+	var p problemDocument
+	a.decode(t, &p)
+	if p.Status != a.status || p.Title == "" || p.Detail == "" || p.RequestID == "" || p.RequestID != a.header.Get(requestIDHeader) {
+		t.Errorf("the problem lacks something: %s", a.body)
+	}
+	return p
+}
+
+func (a answer) decode(t *testing.T, v any) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, v); err != nil {
+		t.Fatalf("%s: %v", a.body, err)
+	}
+}
+
+// send makes a request. Headers are given as "Name: value".
+func (h *harness) send(method, path, body string, headers ...string) answer {
+	h.t.Helper()
+	var src io.Reader
+	if body != "" {
+		src = strings.NewReader(body)
+	}
+	r, err := http.NewRequestWithContext(h.t.Context(), method, h.server.URL+path, src)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, header := range headers {
+		name, value, _ := strings.Cut(header, ": ")
+		r.Header.Add(name, value)
+		if name == "Host" {
+			r.Host = value
+		}
+	}
+	return h.do(r)
+}
+
+func (h *harness) do(r *http.Request) answer {
+	h.t.Helper()
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return answer{res.StatusCode, res.Header, bytes.TrimSpace(body)}
+}
+
+// sendJSON is send with a JSON body.
+func (h *harness) sendJSON(method, path, body string, headers ...string) answer {
+	h.t.Helper()
+	return h.send(method, path, body, append(headers, "Content-Type: application/json")...)
+}
+
+// must fails the test unless the status is as it should be.
+func (h *harness) must(a answer, status int) answer {
+	h.t.Helper()
+	if a.status != status {
+		h.t.Fatalf("status %d instead of %d: %s", a.status, status, a.body)
+	}
+	return a
+}
+
+// withTrains makes the stream "trains" of 3 partitions and the event type "train.position" of it.
+func (h *harness) withTrains() *harness {
+	h.t.Helper()
+	h.must(h.sendJSON("POST", "/v1/streams", `{"name":"trains","partitions":3}`), http.StatusCreated)
+	h.must(h.sendJSON("POST", "/v1/event-types", `{"type":"train.position","stream":"trains"}`), http.StatusCreated)
+	return h
+}

@@ -1,0 +1,292 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/event"
+	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/internal/table"
+)
+
+// problemKind is one entry of the list of everything that can go wrong. Its name never changes: clients decide on it.
+type problemKind struct {
+	name   string // the last segment of the type URI
+	status int
+	title  string
+	remedy string // what the caller can do, as the page /problems/{name} tells it
+}
+
+// The kinds of problems. Each is described at /problems/{name}, the very URI that the answer's type names.
+var (
+	kindMalformedJSON      = problemKind{"malformed-json", 400, "The body is not well-formed JSON", "Send one JSON value, UTF-8 encoded, as the operation describes it in /openapi.json."}
+	kindInvalidBody        = problemKind{"invalid-body", 400, "The body is not what this operation takes", "Compare the body with the operation's schema in /openapi.json; `errors` points at the members that are wrong."}
+	kindInvalidEvent       = problemKind{"invalid-event", 400, "The request holds no CloudEvent that can be read", "Send CloudEvents 1.0 in one of the three modes of the HTTP binding; `errors` points at what is wrong."}
+	kindInvalidFilter      = problemKind{"invalid-filter", 400, "The filter has a mistake", "Correct the expression at `position`."}
+	kindInvalidCursor      = problemKind{"invalid-cursor", 400, "The cursor is not one that this server gave", "Present a cursor exactly as it was given, or leave it out and say where to begin with from=."}
+	kindInvalidParameter   = problemKind{"invalid-parameter", 400, "A parameter of the request is wrong", "Correct the parameter that `detail` names."}
+	kindOriginNotAllowed   = problemKind{"origin-not-allowed", 403, "Pages of this origin may not do this", "Serve the page from the server's own origin, or have the operator add the origin with --cors-origin."}
+	kindNotFound           = problemKind{"not-found", 404, "There is nothing at this address", "See /openapi.json for the addresses there are."}
+	kindUnknownStream      = problemKind{"unknown-stream", 404, "There is no such stream", "List the streams with GET /v1/streams, or create this one with POST /v1/streams."}
+	kindUnknownEventType   = problemKind{"unknown-event-type", 404, "There is no such event type", "List the event types with GET /v1/event-types, or register this one with POST /v1/event-types."}
+	kindUnknownConsumer    = problemKind{"unknown-consumer", 404, "There is no such consumer", "A consumer begins with the first read that names it (consumer=), or with PUT and reset."}
+	kindMethodNotAllowed   = problemKind{"method-not-allowed", 405, "This address does not take the method", "Use one of the methods that the Allow header lists."}
+	kindNotAcceptable      = problemKind{"not-acceptable", 406, "None of the asked formats can be given", "Ask for one of the formats that `detail` lists."}
+	kindBodyTimeout        = problemKind{"body-timeout", 408, "The body came too slowly", "Send the body at once, or in smaller requests."}
+	kindConflict           = problemKind{"conflict", 409, "It conflicts with what is there", "Read what is there, and decide anew."}
+	kindNotCompacted       = problemKind{"not-compacted", 409, "The stream keeps no state by key", "Tombstones only mean something on a stream with compaction."}
+	kindPreconditionFailed = problemKind{"precondition-failed", 412, "It has changed since it was read", "Read it again, and send the change with the new ETag in If-Match."}
+	kindEventTooLarge      = problemKind{"event-too-large", 413, "The event is too large", "Send the payload elsewhere and refer to it from the event, or split it."}
+	kindBatchTooLarge      = problemKind{"batch-too-large", 413, "The batch is too large", "Send it in several smaller batches."}
+	kindBodyTooLarge       = problemKind{"body-too-large", 413, "The body is too large", "No legitimate body of this operation is as large."}
+	kindUnsupportedMedia   = problemKind{"unsupported-media-type", 415, "The content type is not one that this operation takes", "Send one of the content types that `detail` lists."}
+	kindUnsupportedCoding  = problemKind{"unsupported-content-coding", 415, "The content coding is not supported", "Send the body as it is, or compressed with gzip."}
+	kindInvalidObject      = problemKind{"invalid-object", 422, "The definition has mistakes", "Correct what `errors` points at."}
+	kindTooManySessions    = problemKind{"too-many-sessions", 429, "There are too many connections from this address", "Close some, or wait as long as Retry-After says."}
+	kindInternal           = problemKind{"internal", 500, "The server made a mistake", "Report the requestId to the operator."}
+	kindNotImplemented     = problemKind{"not-implemented", 501, "This is not built yet", "See /openapi.json for what is."}
+	kindLogUnavailable     = problemKind{"log-unavailable", 503, "The log cannot be reached", "Try again after the time that Retry-After gives; the same events may be sent again."}
+	kindInDoubt            = problemKind{"in-doubt", 503, "It is not known whether the change was made", "Read it again, then decide."}
+	kindOverloaded         = problemKind{"overloaded", 503, "The server has as much to do as it can", "Try again after the time that Retry-After gives."}
+	kindNotReady           = problemKind{"not-ready", 503, "The server is starting or stopping", "Try again after the time that Retry-After gives, or at another replica."}
+	kindConsumerBusy       = problemKind{"consumer-busy", 503, "Several readers want this consumer at once", "Try again after the time that Retry-After gives."}
+)
+
+// kinds lists all of them, for the pages that describe them.
+func kinds() []problemKind {
+	return []problemKind{
+		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
+		kindOriginNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownConsumer,
+		kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindNotCompacted, kindPreconditionFailed,
+		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
+		kindInvalidObject, kindTooManySessions, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
+		kindOverloaded, kindNotReady, kindConsumerBusy,
+	}
+}
+
+// problem is an error as the client sees it: RFC 9457, with the request's id. What caused it stays on this side.
+type problem struct {
+	kind       problemKind
+	detail     string        // what was expected, what came, and what to do
+	errors     []fieldError  // the single mistakes, where there are several or where they have a place
+	position   *int          // where in an expression the mistake is
+	retryAfter time.Duration // 0: no Retry-After
+	header     http.Header   // more headers of the answer
+	cause      error         // logged, never sent
+}
+
+// fieldError is one mistake at one place of a JSON document.
+type fieldError struct {
+	Pointer  string `json:"pointer"` // RFC 6901; "" is the whole document
+	Message  string `json:"message"`
+	Expected string `json:"expected,omitempty"` // what would be right
+}
+
+// problemDocument is the problem on the wire.
+type problemDocument struct {
+	Type      string       `json:"type"`
+	Title     string       `json:"title"`
+	Status    int          `json:"status"`
+	Detail    string       `json:"detail,omitempty"`
+	Instance  string       `json:"instance,omitempty"`
+	RequestID string       `json:"requestId,omitempty"`
+	Errors    []fieldError `json:"errors,omitempty"`
+	Position  *int         `json:"position,omitempty"`
+}
+
+func newProblem(kind problemKind, format string, args ...any) *problem {
+	return &problem{kind: kind, detail: fmt.Sprintf(format, args...)}
+}
+
+// Error implements error.
+func (p *problem) Error() string {
+	if p.cause != nil {
+		return p.kind.name + ": " + p.detail + ": " + p.cause.Error()
+	}
+	return p.kind.name + ": " + p.detail
+}
+
+// Unwrap gives the cause.
+func (p *problem) Unwrap() error { return p.cause }
+
+func (p *problem) because(err error) *problem { p.cause = err; return p }
+
+func (p *problem) retry(after time.Duration) *problem { p.retryAfter = after; return p }
+
+func (p *problem) at(errs ...fieldError) *problem { p.errors = append(p.errors, errs...); return p }
+
+func (p *problem) with(key, value string) *problem {
+	if p.header == nil {
+		p.header = http.Header{}
+	}
+	p.header.Add(key, value)
+	return p
+}
+
+// document gives the problem's form on the wire, as the answer to r.
+func (p *problem) document(r *http.Request) problemDocument {
+	d := problemDocument{
+		Type:     problemPath + p.kind.name,
+		Title:    p.kind.title,
+		Status:   p.kind.status,
+		Detail:   p.detail,
+		Errors:   p.errors,
+		Position: p.position,
+	}
+	if id := requestID(r.Context()); id != "" {
+		d.RequestID = id
+		d.Instance = "urn:eventissuer:request:" + id
+	}
+	return d
+}
+
+// problemPath is where the kinds of problems are described; with a kind's name it is a problem's type.
+const problemPath = "/problems/"
+
+// retrySoon is what Retry-After says where nothing better is known.
+const retrySoon = 2 * time.Second
+
+// writeProblem answers err as a problem. Every error that a handler meets ends here; errors of the packages below are
+// translated by [asProblem]. It must be called before anything of the answer was written.
+func writeProblem(w http.ResponseWriter, r *http.Request, err error) {
+	p := asProblem(err)
+	if info := infoOf(r.Context()); info != nil {
+		info.problem = p
+	}
+	h := w.Header()
+	for key, values := range p.header {
+		h[key] = append(h[key], values...)
+	}
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(max(1, int(math.Ceil(p.retryAfter.Seconds())))))
+	}
+	h.Del("ETag")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Type", "application/problem+json")
+	body, err := json.Marshal(p.document(r))
+	if err != nil { // strings and numbers always marshal
+		body = []byte(`{"type":"` + problemPath + `internal","status":500}`)
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	w.WriteHeader(p.kind.status)
+	_, _ = w.Write(append(body, '\n')) // a client that has gone needs no answer
+}
+
+// asProblem translates errors of the packages below. What it does not know is a mistake of ours: 500, with the cause
+// in the log and not in the answer.
+func asProblem(err error) *problem {
+	var (
+		p        *problem
+		evErr    *event.Error
+		reqErr   *event.RequestError
+		filErr   *filter.Error
+		invalid  *catalog.InvalidError
+		tooLarge *http.MaxBytesError
+	)
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.As(err, &filErr):
+		position := filErr.Position
+		p = newProblem(kindInvalidFilter, "at position %d of %q: %s", filErr.Position, filErr.Expression, filErr.Message)
+		p.position = &position
+		if filErr.Pointer != "" {
+			p = p.at(fieldError{Pointer: filErr.Pointer, Message: filErr.Message})
+		}
+		return p.because(err)
+	case errors.As(err, &evErr):
+		kind := kindInvalidEvent
+		if evErr.Malformed {
+			kind = kindMalformedJSON
+		}
+		return newProblem(kind, "%s", evErr.Error()).at(eventErrors(evErr)...)
+	case errors.As(err, &reqErr):
+		return requestProblem(reqErr)
+	case errors.Is(err, cursor.ErrVersion):
+		return newProblem(kindInvalidCursor, "the cursor is of a newer format than this server knows: present it to a replica of the version that gave it, or begin with from=").because(err)
+	case errors.Is(err, cursor.ErrMalformed):
+		return newProblem(kindInvalidCursor, "the cursor is damaged or was never given by this server: present it exactly as it was given, or begin with from=").because(err)
+	case errors.As(err, &invalid):
+		return newProblem(kindInvalidObject, "%s", strings.TrimPrefix(invalid.Error(), "invalid: ")).at(objectErrors(invalid)...)
+	case errors.Is(err, catalog.ErrExists):
+		return newProblem(kindConflict, "%s: change what is there, or choose another name", err)
+	case errors.Is(err, catalog.ErrInUse):
+		return newProblem(kindConflict, "%s: delete them first, or all at once with force=true", err)
+	case errors.Is(err, catalog.ErrKeyOrder):
+		return newProblem(kindConflict, "%s: with force=true if that does not matter", err)
+	case errors.Is(err, catalog.ErrPreconditionFailed):
+		return newProblem(kindPreconditionFailed, "it is no longer what If-Match names: read it again and send the change with the new ETag").because(err)
+	case errors.Is(err, table.ErrInDoubt):
+		return newProblem(kindInDoubt, "the log has not confirmed the change in time: read it again before you decide").retry(retrySoon).because(err)
+	case errors.Is(err, table.ErrNotReady):
+		return newProblem(kindNotReady, "definitions are being loaded from the log: try again").retry(retrySoon).because(err)
+	case errors.Is(err, table.ErrTooLarge):
+		return newProblem(kindBodyTooLarge, "the definition is too large: it may have %d bytes at most", table.MaxBody)
+	case errors.Is(err, broker.ErrUnavailable):
+		return newProblem(kindLogUnavailable, "the log cannot be reached at the moment: try again").retry(retrySoon).because(err)
+	case errors.As(err, &tooLarge):
+		return newProblem(kindBodyTooLarge, "the body may have %d bytes at most", tooLarge.Limit)
+	case errors.Is(err, context.DeadlineExceeded):
+		return newProblem(kindLogUnavailable, "the log did not answer in time: try again").retry(retrySoon).because(err)
+	}
+	return newProblem(kindInternal, "something went wrong that should not have: tell the operator the requestId").because(err)
+}
+
+// requestProblem says why a request holds no events at all.
+func requestProblem(err *event.RequestError) *problem {
+	switch {
+	case errors.Is(err, event.ErrTooLarge):
+		return newProblem(kindBatchTooLarge, "%s", err.Detail)
+	case errors.Is(err, event.ErrMediaType):
+		return newProblem(kindUnsupportedMedia, "%s", err.Detail)
+	}
+	return newProblem(kindInvalidEvent, "%s", err.Detail)
+}
+
+// logProblem writes what the operator needs to know: mistakes of ours and outages, not the callers' mistakes.
+func logProblem(log *slog.Logger, info *requestInfo) {
+	p := info.problem
+	if p == nil || p.kind.status < 500 || p.kind.status == 501 {
+		return
+	}
+	level := slog.LevelWarn
+	if p.kind.status == 500 {
+		level = slog.LevelError
+	}
+	log.LogAttrs(context.Background(), level, "request failed",
+		slog.String("requestId", info.id), slog.String("method", info.method), slog.String("route", info.route),
+		slog.String("problem", p.kind.name), slog.Any("error", p.cause))
+}
+
+// problemPage describes one kind of problem, or all of them, as plain text at the address that the type URI names.
+func (g *Gateway) problemPage(w http.ResponseWriter, r *http.Request) {
+	name := pathVar(r, "problem")
+	all := kinds()
+	sort.Slice(all, func(i, j int) bool { return all[i].name < all[j].name })
+	var text strings.Builder
+	for _, k := range all {
+		if name == "" || k.name == name {
+			fmt.Fprintf(&text, "%s%s (status %d)\n\n%s.\n%s\n\n", problemPath, k.name, k.status, k.title, k.remedy)
+		}
+	}
+	if text.Len() == 0 {
+		writeProblem(w, r, newProblem(kindNotFound, "there is no problem named %q: GET %s lists them", name, strings.TrimSuffix(problemPath, "/")))
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "max-age=3600")
+	_, _ = w.Write([]byte(text.String()))
+}

@@ -1,0 +1,322 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/internal/event"
+)
+
+// What became of a published event.
+const (
+	statusPersisted = "persisted"
+	statusInvalid   = "invalid"
+	statusFailed    = "failed"
+)
+
+// headerRequestID is the record header that names the request an event came with.
+const headerRequestID = "eventissuer-request-id"
+
+// publishResult is what became of one event.
+type publishResult struct {
+	ID        string       `json:"id,omitempty"`
+	Source    string       `json:"source,omitempty"`
+	Status    string       `json:"status"`
+	Stream    string       `json:"stream,omitempty"`
+	Position  *position    `json:"position,omitempty"`
+	Errors    []fieldError `json:"errors,omitempty"`
+	Retryable bool         `json:"retryable,omitempty"`
+
+	tooLarge bool // the log refused it for its size
+}
+
+type position struct {
+	Partition int32 `json:"partition"`
+	Offset    int64 `json:"offset"`
+}
+
+// publish answers POST /v1/events: the HTTP binding of CloudEvents in its three modes.
+func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
+	batch := isBatch(r.Header)
+	if err := wantEvents(r.Header); err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	limit, tooLarge := g.config.MaxEventBytes, newProblem(kindEventTooLarge, "an event may have %d bytes at most", g.config.MaxEventBytes)
+	if batch {
+		limit, tooLarge = g.config.MaxBatchBytes, newProblem(kindBatchTooLarge, "a batch may have %d bytes at most: send it in several", g.config.MaxBatchBytes)
+	}
+	body, release, err := g.readBody(w, r, limit, tooLarge)
+	if err != nil {
+		g.refuse(w, r, err)
+		return
+	}
+	defer release()
+	items, err := g.readEvents(r.Header, body)
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	results := g.appendEvents(r.Context(), items)
+	for i := range results {
+		g.metrics.events.WithLabelValues(results[i].Status).Inc()
+	}
+	if !batch && len(results) == 1 && results[0].tooLarge {
+		writeProblem(w, r, newProblem(kindEventTooLarge, "the event is larger than the topic of stream %q takes", results[0].Stream))
+		return
+	}
+	status := publishStatus(results)
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "2")
+	}
+	writeJSON(w, r, status, struct {
+		Results []publishResult `json:"results"`
+	}{results})
+}
+
+// readEvents reads the events of a request. A single one whose JSON is broken is a problem of the request; in a batch
+// it cannot be, since the batch is then broken itself.
+func (g *Gateway) readEvents(h http.Header, body []byte) ([]event.Item, error) {
+	items, batch, err := event.ReadRequest(h, body, event.Limits{
+		EventBytes:  int(g.config.MaxEventBytes),
+		BatchBytes:  int(g.config.MaxBatchBytes),
+		BatchEvents: g.config.MaxBatchEvents,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var broken *event.Error
+	if !batch && len(items) == 1 && errors.As(items[0].Err, &broken) && broken.Malformed {
+		return nil, broken
+	}
+	return items, nil
+}
+
+// isBatch tells a batch from a single event. The batch's media type begins with the single event's: it is tested first.
+func isBatch(h http.Header) bool {
+	return hasMediaPrefix(h, "application/cloudevents-batch")
+}
+
+func hasMediaPrefix(h http.Header, prefix string) bool {
+	value := strings.TrimSpace(h.Get("Content-Type"))
+	return len(value) >= len(prefix) && strings.EqualFold(value[:len(prefix)], prefix)
+}
+
+// wantEvents refuses what is none of the three modes before its body is read.
+func wantEvents(h http.Header) error {
+	if isBatch(h) || hasMediaPrefix(h, "application/cloudevents") {
+		mediaType, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+		if err == nil && (mediaType == "application/cloudevents-batch+json" || mediaType == "application/cloudevents+json") {
+			return nil
+		}
+		return newProblem(kindUnsupportedMedia, "Content-Type is %q: of the event formats, only JSON is read (application/cloudevents+json, application/cloudevents-batch+json)", h.Get("Content-Type"))
+	}
+	if h.Get("ce-specversion") == "" && h.Get("ce-id") == "" && h.Get("ce-type") == "" {
+		return newProblem(kindUnsupportedMedia, "Content-Type is %q and there are no ce- headers: send application/cloudevents+json, application/cloudevents-batch+json, or binary mode with ce-specversion, ce-id, ce-source and ce-type", h.Get("Content-Type"))
+	}
+	return nil
+}
+
+// publishStatus gives the answer's status for all results together.
+func publishStatus(results []publishResult) int {
+	var persisted, invalid, failed int
+	for i := range results {
+		switch results[i].Status {
+		case statusPersisted:
+			persisted++
+		case statusInvalid:
+			invalid++
+		case statusFailed:
+			failed++
+		}
+	}
+	switch len(results) {
+	case persisted:
+		return http.StatusOK
+	case invalid:
+		return http.StatusUnprocessableEntity
+	case failed:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusMultiStatus
+}
+
+// topicBatch is what goes to one topic, in the order of the request.
+type topicBatch struct {
+	topic    string
+	messages []broker.Message
+	items    []int // which results they are
+}
+
+// appendEvents checks each item, appends what is valid, and tells what became of each, in order.
+func (g *Gateway) appendEvents(ctx context.Context, items []event.Item) []publishResult {
+	results := make([]publishResult, len(items))
+	var batches []*topicBatch // a request seldom names more than one topic
+	id := []byte(requestID(ctx))
+	for i := range items {
+		e, res := &items[i].Event, &results[i]
+		res.ID, res.Source = e.ID(), e.Source()
+		if items[i].Err != nil {
+			res.Status, res.Errors = statusInvalid, itemErrors(items[i].Err)
+			continue
+		}
+		eventType, stream, problem := g.destination(e.Type())
+		if problem != nil {
+			res.Status, res.Errors = statusInvalid, []fieldError{*problem}
+			continue
+		}
+		res.Stream = stream.Name
+		m := e.Message(eventKey(e, eventType.KeyAttribute))
+		m.Headers = append(m.Headers, broker.Header{Key: headerRequestID, Value: id})
+		b := batchFor(&batches, stream.Topic, len(items)-i)
+		b.messages = append(b.messages, m)
+		b.items = append(b.items, i)
+	}
+	if len(batches) == 0 {
+		return results
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.config.AppendTimeout)
+	defer cancel()
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for _, b := range batches[1:] {
+		wg.Go(func() { g.appendBatch(ctx, b, results) })
+	}
+	g.appendBatch(ctx, batches[0], results)
+	wg.Wait()
+	g.metrics.append.Observe(time.Since(begin).Seconds())
+	return results
+}
+
+func batchFor(batches *[]*topicBatch, topic string, room int) *topicBatch {
+	for _, b := range *batches {
+		if b.topic == topic {
+			return b
+		}
+	}
+	b := &topicBatch{topic: topic, messages: make([]broker.Message, 0, room), items: make([]int, 0, room)}
+	*batches = append(*batches, b)
+	return b
+}
+
+// appendBatch appends b and notes what became of it. It touches only b's own results.
+func (g *Gateway) appendBatch(ctx context.Context, b *topicBatch, results []publishResult) {
+	acks := g.deps.Log.Append(ctx, b.topic, b.messages)
+	for j, i := range b.items {
+		res, ack := &results[i], acks[j]
+		switch {
+		case ack.Err == nil:
+			res.Status, res.Position = statusPersisted, &position{ack.Partition, ack.Offset}
+		case errors.Is(ack.Err, broker.ErrTooLarge):
+			res.Status, res.tooLarge = statusInvalid, true
+			res.Errors = []fieldError{{Pointer: "", Message: "the event is larger than the stream's topic takes"}}
+		default:
+			res.Status, res.Retryable = statusFailed, true
+			res.Errors = []fieldError{{Pointer: "", Message: failure(ack.Err)}}
+		}
+	}
+}
+
+// failure says in the caller's words why an event is not known to be on the log.
+func failure(err error) string {
+	switch {
+	case errors.Is(err, broker.ErrNoTopic):
+		return "the stream's topic is not there: it was deleted, or is just being made"
+	case errors.Is(err, broker.ErrRefused):
+		return "the log did not take the event: send it again"
+	}
+	return "the log has not acknowledged the event in time, so it may be there or not: send it again"
+}
+
+// destination finds where events of a type go, or says what to do about it.
+func (g *Gateway) destination(name string) (catalog.EventType, catalog.Stream, *fieldError) {
+	eventType, ok := g.deps.Catalog.EventType(name)
+	if !ok {
+		return eventType, catalog.Stream{}, &fieldError{Pointer: "/type", Message: "the event type " + name + " is not registered", Expected: "a registered type: POST /v1/event-types registers one"}
+	}
+	stream, ok := g.deps.Catalog.Stream(eventType.Stream)
+	if !ok {
+		return eventType, stream, &fieldError{Pointer: "/type", Message: "the event type's stream " + eventType.Stream + " is not there", Expected: "a stream that is: POST /v1/streams creates one"}
+	}
+	return eventType, stream, nil
+}
+
+// eventKey gives the key by which a record's partition is chosen: events of one key keep their order.
+func eventKey(e *event.Event, keyAttribute string) []byte {
+	if v, ok := e.Attribute("partitionkey"); ok {
+		return []byte(v.String())
+	}
+	if keyAttribute == "" {
+		keyAttribute = "subject"
+	}
+	if v, ok := e.Attribute(keyAttribute); ok {
+		return []byte(v.String())
+	}
+	return nil
+}
+
+// tombstone answers POST /v1/events:tombstone.
+func (g *Gateway) tombstone(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Type string `json:"type"`
+		Key  string `json:"key"`
+	}
+	if !g.readDocument(w, r, &in) {
+		return
+	}
+	if in.Type == "" || in.Key == "" {
+		p := newProblem(kindInvalidBody, `give the event type and the key: {"type":"…","key":"…"}`)
+		for name, value := range map[string]string{"/type": in.Type, "/key": in.Key} {
+			if value == "" {
+				p = p.at(fieldError{Pointer: name, Message: "is missing"})
+			}
+		}
+		writeProblem(w, r, p)
+		return
+	}
+	eventType, ok := g.deps.Catalog.EventType(in.Type)
+	if !ok {
+		writeProblem(w, r, unknownEventType(in.Type))
+		return
+	}
+	stream, ok := g.deps.Catalog.Stream(eventType.Stream)
+	if !ok {
+		writeProblem(w, r, unknownStream(eventType.Stream))
+		return
+	}
+	if !stream.Compaction {
+		writeProblem(w, r, newProblem(kindNotCompacted, "the stream %q keeps every event until its retention ends: only a stream with compaction knows tombstones", stream.Name))
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), g.config.AppendTimeout)
+	defer cancel()
+	ack := g.deps.Log.Append(ctx, stream.Topic, []broker.Message{{
+		Partition: broker.AnyPartition,
+		Key:       []byte(in.Key),
+		Headers:   []broker.Header{{Key: headerRequestID, Value: []byte(requestID(ctx))}},
+	}})[0]
+	if ack.Err != nil {
+		writeProblem(w, r, newProblem(kindLogUnavailable, "the log has not acknowledged the tombstone: send it again").retry(retrySoon).because(ack.Err))
+		return
+	}
+	writeJSON(w, r, http.StatusOK, struct {
+		Status   string   `json:"status"`
+		Stream   string   `json:"stream"`
+		Position position `json:"position"`
+	}{statusPersisted, stream.Name, position{ack.Partition, ack.Offset}})
+}
+
+func unknownStream(name string) *problem {
+	return newProblem(kindUnknownStream, "there is no stream %q: GET /v1/streams lists those there are", name)
+}
+
+func unknownEventType(name string) *problem {
+	return newProblem(kindUnknownEventType, "there is no event type %q: GET /v1/event-types lists those there are", name)
+}

@@ -1,0 +1,372 @@
+package gateway
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/internal/table"
+	"github.com/eventissuer/eventissuer/session"
+)
+
+const (
+	mediaBatch  = "application/cloudevents-batch+json"
+	mediaSSE    = "text/event-stream"
+	mediaNDJSON = "application/x-ndjson"
+)
+
+// read answers GET …/events and POST …/events:query in every transport.
+func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
+	if g.deps.Sessions == nil {
+		writeProblem(w, r, newProblem(kindNotReady, "this replica serves no sessions").retry(retrySoon))
+		return
+	}
+	var q readQuery
+	if r.Method == http.MethodPost {
+		if !g.readDocument(w, r, &q, "application/json") {
+			return
+		}
+	} else if err := q.fromURL(r.URL.Query()); err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		q.After = id
+	}
+	media, err := transport(r)
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	req, err := g.readRequest(r, &q)
+	if err == nil && media == mediaBatch {
+		err = q.page(&req)
+	}
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	switch media {
+	case "websocket":
+		if !g.originAllowed(r) {
+			err = newProblem(kindOriginNotAllowed, "a page of %q may not open a WebSocket here: serve it from the server's own origin, or start the server with --cors-origin", r.Header.Get("Origin"))
+			break
+		}
+		err = g.deps.Sessions.WebSocket(w, r, req, session.SocketOptions{
+			OriginPatterns: []string{"*"}, // decided above, by the one list
+			Query: func(body json.RawMessage) (*filter.Filter, error) {
+				var q readQuery
+				if err := decodeDocument(body, &q); err != nil {
+					return nil, err
+				}
+				return q.compile()
+			},
+		})
+	case mediaSSE:
+		if err = g.deps.Sessions.SSE(w, r, req); err != nil {
+			g.refuseSSE(w, r, err)
+			return
+		}
+	case mediaNDJSON:
+		err = g.deps.Sessions.NDJSON(w, r, req)
+	default:
+		g.page1(w, r, &q, req)
+		return
+	}
+	if err != nil {
+		g.refuseRead(w, r, err)
+	}
+}
+
+// transport reads which transport is asked for.
+func transport(r *http.Request) (string, error) {
+	if strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return "websocket", nil
+	}
+	accept := strings.Join(r.Header.Values("Accept"), ",")
+	if accept == "" {
+		return mediaBatch, nil
+	}
+	best, bestQ := "", 0.0
+	for _, part := range strings.Split(accept, ",") {
+		name, params, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		weight := 1.0
+		if text, ok := params["q"]; ok {
+			if weight, err = strconv.ParseFloat(text, 64); err != nil {
+				weight = 0
+			}
+		}
+		switch name {
+		case "*/*", "application/*", "application/json", mediaBatch:
+			name = mediaBatch
+		case mediaSSE, mediaNDJSON:
+		default:
+			continue
+		}
+		if weight > bestQ {
+			best, bestQ = name, weight
+		}
+	}
+	if best == "" {
+		return "", newProblem(kindNotAcceptable, "Accept %q is none of %s (one page), %s, %s: ask for one of them, or upgrade to a WebSocket", accept, mediaBatch, mediaSSE, mediaNDJSON)
+	}
+	return best, nil
+}
+
+// readRequest checks a query and finds its streams.
+func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, error) {
+	req := session.Request{Consumer: q.Consumer, Autosave: q.Autosave, Owner: localOwner, Address: g.clientAddr(r).String(), Typed: q.Event == "type"}
+	var err error
+	if req.Streams, err = g.streamsOf(r, q); err != nil {
+		return req, err
+	}
+	if req.Filter, err = q.compile(); err != nil {
+		return req, err
+	}
+	if q.After != "" {
+		c, err := cursor.Parse(q.After)
+		if err != nil {
+			return req, err
+		}
+		req.After = &c
+	}
+	if req.From, err = q.from(); err != nil {
+		return req, err
+	}
+	if q.Event != "" && q.Event != "type" {
+		return req, newProblem(kindInvalidParameter, "event=%s: only event=type is known: the SSE event field is then the event's type", q.Event)
+	}
+	if q.Consumer != "" && !consumerName(q.Consumer) {
+		return req, newProblem(kindInvalidParameter, "consumer: a name has 1 to 128 letters, digits, and - _ . ~")
+	}
+	if q.Autosave && q.Consumer == "" {
+		return req, newProblem(kindInvalidParameter, "autosave needs consumer=<name>: it is the consumer that is saved")
+	}
+	if req.Heartbeat, err = duration("heartbeat", q.Heartbeat, time.Second, 5*time.Minute); err != nil {
+		return req, err
+	}
+	if req.Flush, err = duration("flush", q.Flush, 0, 10*time.Second); err != nil {
+		return req, err
+	}
+	if q.Flush != "" && req.Flush == 0 {
+		req.Flush = -1
+	}
+	return req, nil
+}
+
+// localOwner owns everything while there is no access control.
+const localOwner = "local"
+
+// streamsOf finds what is to be read: the stream of the address, those that are named, or those of the types.
+func (g *Gateway) streamsOf(r *http.Request, q *readQuery) ([]fanout.Stream, error) {
+	names := q.Streams
+	if name := pathVar(r, "stream"); name != "" {
+		if len(names) > 0 {
+			return nil, newProblem(kindInvalidParameter, "the address names the stream: read several with /v1/events?stream=a&stream=b")
+		}
+		names = []string{name}
+	}
+	if len(names) == 0 && len(q.Types) > 0 {
+		for _, t := range g.deps.Catalog.EventTypes() {
+			for _, want := range q.Types {
+				if typesMeet(t.Type, want) {
+					names = append(names, t.Stream)
+				}
+			}
+		}
+		if len(names) == 0 {
+			return nil, newProblem(kindUnknownEventType, "no event type matches %s: GET /v1/event-types lists them", strings.Join(q.Types, ", "))
+		}
+	}
+	if len(names) == 0 {
+		return nil, newProblem(kindInvalidParameter, "say what to read: stream=<name> (repeatable) or type=<event type>; GET /v1/streams lists the streams")
+	}
+	seen := map[string]bool{}
+	var streams []fanout.Stream
+	sort.Strings(names)
+	for _, name := range names {
+		if seen[name] {
+			continue
+		}
+		seen[name] = true
+		st, ok := g.deps.Catalog.Stream(name)
+		if !ok {
+			return nil, unknownStream(name)
+		}
+		streams = append(streams, fanout.Stream{Name: st.Name, Topic: st.Topic})
+	}
+	if len(streams) > cursor.MaxStreams {
+		return nil, newProblem(kindInvalidParameter, "%d streams on one connection are too many: at most %d", len(streams), cursor.MaxStreams)
+	}
+	return streams, nil
+}
+
+// typesMeet tells whether events of a registered type, or pattern, may be of the type, or prefix, that is asked for.
+func typesMeet(registered, asked string) bool {
+	reg, open := strings.CutSuffix(registered, "*")
+	ask, prefix := strings.CutSuffix(asked, "*")
+	switch {
+	case open && prefix:
+		return strings.HasPrefix(reg, ask) || strings.HasPrefix(ask, reg)
+	case open:
+		return strings.HasPrefix(ask, reg)
+	case prefix:
+		return strings.HasPrefix(reg, ask)
+	}
+	return reg == ask
+}
+
+func consumerName(s string) bool {
+	if len(s) > 128 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.', c == '~':
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// page1 answers one page.
+func (g *Gateway) page1(w http.ResponseWriter, r *http.Request, q *readQuery, req session.Request) {
+	page, err := g.deps.Sessions.Page(r.Context(), req)
+	if err != nil {
+		g.refuseRead(w, r, err)
+		return
+	}
+	var body bytes.Buffer
+	body.WriteByte('[')
+	for i, e := range page.Events {
+		if i > 0 {
+			body.WriteByte(',')
+		}
+		body.Write(e)
+	}
+	body.WriteString("]\n")
+	h := w.Header()
+	h.Set("Content-Type", mediaBatch)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	h.Set("Cursor", page.Cursor)
+	h.Set("Link", "<"+g.nextPage(r, q, page.Cursor)+`>; rel="next"`)
+	for _, gap := range page.Gaps {
+		h.Add("Gap", headerJSON(gap))
+	}
+	for _, s := range page.Skipped {
+		h.Add("Skipped", headerJSON(s))
+	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(answerTime)) // a client that does not read holds nothing for ever
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
+	_, _ = w.Write(body.Bytes()) // a client that has gone needs no answer
+}
+
+// headerJSON encodes v for a header's value, in ASCII.
+func headerJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "{}"
+	}
+	var out strings.Builder
+	for _, c := range string(b) {
+		if c < 0x7f {
+			out.WriteRune(c)
+		} else {
+			out.WriteByte('?')
+		}
+	}
+	return out.String()
+}
+
+// nextPage links to the page that follows. A query that came as a body is not repeated in an address: the link then is
+// that of the query, and the cursor goes into the next body.
+func (g *Gateway) nextPage(r *http.Request, q *readQuery, at string) string {
+	values := url.Values{}
+	if r.Method != http.MethodPost {
+		values = r.URL.Query()
+		values.Del("from")
+		values.Del("ticket")
+		values.Set("after", at)
+	}
+	link := g.link(r, strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")...)
+	if len(values) > 0 {
+		link += "?" + values.Encode()
+	}
+	return link
+}
+
+// refuseSSE answers an SSE request that could not be served. A browser's EventSource gives up for good on any status
+// but 200, so what may pass is told in band, and only what is final by a status.
+func (g *Gateway) refuseSSE(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, cursor.ErrSuperseded) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	p := g.readProblem(err)
+	if p.kind.status < 500 && p.kind.status != http.StatusTooManyRequests {
+		writeProblem(w, r, p)
+		return
+	}
+	after := max(p.retryAfter, time.Second)
+	if errors.Is(err, session.ErrDraining) {
+		session.Refuse(w, after, "drain", session.Drain{RetryAfter: after.Seconds()})
+		return
+	}
+	if info := infoOf(r.Context()); info != nil {
+		info.problem = p
+	}
+	session.Refuse(w, after, "problem", p.document(r))
+}
+
+// refuseRead answers a read that could not be served on any other transport.
+func (g *Gateway) refuseRead(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, cursor.ErrSuperseded) {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if r.Context().Err() != nil {
+		return // nobody is there
+	}
+	writeProblem(w, r, g.readProblem(err))
+}
+
+// readProblem translates what can go wrong with a read.
+func (g *Gateway) readProblem(err error) *problem {
+	var limit *session.LimitError
+	switch {
+	case errors.As(err, &limit) && limit.Scope == "address":
+		return newProblem(kindTooManySessions, "there are %d connections from this address already: close some", limit.Limit).retry(limit.After)
+	case errors.As(err, &limit):
+		return newProblem(kindOverloaded, "this replica has %d sessions, as many as it takes: come back later, or to another replica", limit.Limit).retry(limit.After)
+	case errors.Is(err, session.ErrDraining), errors.Is(err, fanout.ErrClosed):
+		return newProblem(kindNotReady, "this replica is going away: come back, and reach another").retry(retrySoon)
+	case errors.Is(err, session.ErrOtherStream):
+		return newProblem(kindInvalidCursor, "the cursor is of another stream than those asked for: present it to the stream that gave it, or begin with from=")
+	case errors.Is(err, broker.ErrNoTopic), errors.Is(err, fanout.ErrGone):
+		return newProblem(kindUnknownStream, "the stream's topic is gone: it was deleted")
+	case errors.Is(err, cursor.ErrBusy):
+		return newProblem(kindConsumerBusy, "others take this consumer over at the same time: try again").retry(retrySoon)
+	case errors.Is(err, cursor.ErrInDoubt), errors.Is(err, table.ErrNotReady), errors.Is(err, table.ErrInDoubt):
+		return newProblem(kindLogUnavailable, "the consumer could not be opened in time: try again").retry(retrySoon).because(err)
+	case errors.Is(err, http.ErrHijacked):
+		return newProblem(kindInternal, "the connection is gone").because(err)
+	}
+	return asProblem(err)
+}

@@ -1,0 +1,133 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/session"
+)
+
+// readQuery is what a read asks for, from the parameters of the address or from the body of a query.
+type readQuery struct {
+	Streams   []string        `json:"streams"`
+	After     string          `json:"after"`
+	From      string          `json:"from"`
+	Consumer  string          `json:"consumer"`
+	Autosave  bool            `json:"autosave"`
+	Types     []string        `json:"types"`
+	Sources   []string        `json:"sources"`
+	Subjects  []string        `json:"subjects"`
+	Resources []string        `json:"resources"`
+	Filter    string          `json:"filter"`
+	Filters   json.RawMessage `json:"filters"`
+	Limit     *int            `json:"limit"`
+	Wait      string          `json:"wait"`
+	Heartbeat string          `json:"heartbeat"`
+	Flush     string          `json:"flush"`
+	Event     string          `json:"event"`
+}
+
+// fromURL reads the parameters. An unknown one is a mistake: a filter with a typing error must not be no filter.
+func (q *readQuery) fromURL(values url.Values) error {
+	for name, all := range values {
+		one := all[len(all)-1]
+		var err error
+		switch name {
+		case "stream":
+			q.Streams = all
+		case "type":
+			q.Types = all
+		case "source":
+			q.Sources = all
+		case "subject":
+			q.Subjects = all
+		case "resource":
+			q.Resources = all
+		case "after":
+			q.After = one
+		case "from":
+			q.From = one
+		case "consumer":
+			q.Consumer = one
+		case "filter":
+			q.Filter = one
+		case "wait":
+			q.Wait = one
+		case "heartbeat":
+			q.Heartbeat = one
+		case "flush":
+			q.Flush = one
+		case "event":
+			q.Event = one
+		case "autosave":
+			if q.Autosave, err = strconv.ParseBool(one); err != nil {
+				return newProblem(kindInvalidParameter, "autosave=%s: give true or false", one)
+			}
+		case "limit":
+			n, err := strconv.Atoi(one)
+			if err != nil {
+				return newProblem(kindInvalidParameter, "limit=%s: give a number from 1 to %d", one, maxPage)
+			}
+			q.Limit = &n
+		default:
+			return newProblem(kindInvalidParameter, "there is no parameter %q: a read takes stream, after, from, consumer, autosave, type, source, subject, resource, filter, limit, wait, heartbeat, flush and event", name)
+		}
+	}
+	return nil
+}
+
+// compile makes the query's filter; nil for everything.
+func (q *readQuery) compile() (*filter.Filter, error) {
+	return filter.Compile(filter.Query{
+		Types: q.Types, Sources: q.Sources, Subjects: q.Subjects, Resources: q.Resources, Filters: q.Filters, SQL: q.Filter,
+	})
+}
+
+func (q *readQuery) from() (session.From, error) {
+	switch q.From {
+	case "", "latest":
+		return session.From{}, nil
+	case "oldest":
+		return session.From{Oldest: true}, nil
+	}
+	// A "+" that was not escaped arrives as a space.
+	t, err := time.Parse(time.RFC3339Nano, strings.Replace(q.From, " ", "+", 1))
+	if err != nil {
+		return session.From{}, newProblem(kindInvalidParameter, "from=%s: give oldest, latest, or a time as 2026-11-21T08:00:00Z", q.From)
+	}
+	return session.From{Time: t}, nil
+}
+
+// page checks and sets what only a page has.
+func (q *readQuery) page(req *session.Request) error {
+	req.Limit = defaultPage
+	if q.Limit != nil {
+		if req.Limit = *q.Limit; req.Limit < 1 || req.Limit > maxPage {
+			return newProblem(kindInvalidParameter, "limit=%d: give a number from 1 to %d", req.Limit, maxPage)
+		}
+	}
+	var err error
+	req.Wait, err = duration("wait", q.Wait, 0, time.Minute)
+	return err
+}
+
+// duration reads a parameter such as 15s; "" is 0.
+func duration(name, text string, least, most time.Duration) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		if n, nerr := strconv.ParseFloat(text, 64); nerr == nil && n >= 0 && n < 1e6 {
+			d, err = time.Duration(n*float64(time.Second)), nil // plain seconds, as HTTP's own headers have them
+		}
+	}
+	if err != nil || d < least || d > most {
+		return 0, newProblem(kindInvalidParameter, "%s=%s: give a duration from %s to %s, such as %s", name, text, least, most, min(most, max(least, 10*time.Second)))
+	}
+	return d, nil
+}

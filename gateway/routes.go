@@ -1,0 +1,174 @@
+package gateway
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gorilla/mux"
+)
+
+// route is one operation.
+type route struct {
+	method  string
+	path    string
+	handler http.HandlerFunc
+	kind    routeKind
+}
+
+// routeKind says how an operation is treated around its handler.
+type routeKind int
+
+const (
+	ordinary  routeKind = iota
+	hotPath             // logged at debug level: it happens for every event
+	streaming           // its answer may go on for ever: no write deadline, no duration
+)
+
+// routes is the whole API.
+func (g *Gateway) routes() []route {
+	return []route{
+		// Publish.
+		{"POST", "/v1/events", g.publish, hotPath},
+		{"POST", "/v1/events:tombstone", g.tombstone, ordinary},
+
+		// Read.
+		{"GET", "/v1/events", g.read, streaming},
+		{"POST", "/v1/events:query", g.read, streaming},
+		{"GET", "/v1/streams/{stream}/events", g.read, streaming},
+		{"POST", "/v1/streams/{stream}/events:query", g.read, streaming},
+
+		// Streams, event types, consumers.
+		{"GET", "/v1/streams", g.listStreams, ordinary},
+		{"POST", "/v1/streams", g.createStream, ordinary},
+		{"GET", "/v1/streams/{stream}", g.getStream, ordinary},
+		{"PATCH", "/v1/streams/{stream}", g.changeStream, ordinary},
+		{"DELETE", "/v1/streams/{stream}", g.deleteStream, ordinary},
+		{"GET", "/v1/streams/{stream}/consumers/{consumer}", g.getConsumer, ordinary},
+		{"PUT", "/v1/streams/{stream}/consumers/{consumer}", g.putConsumer, hotPath},
+		{"DELETE", "/v1/streams/{stream}/consumers/{consumer}", g.deleteConsumer, ordinary},
+		{"GET", "/v1/event-types", g.listEventTypes, ordinary},
+		{"POST", "/v1/event-types", g.createEventType, ordinary},
+		{"GET", "/v1/event-types/{type}", g.getEventType, ordinary},
+		{"PUT", "/v1/event-types/{type}", g.putEventType, ordinary},
+		{"DELETE", "/v1/event-types/{type}", g.deleteEventType, ordinary},
+
+		// Operations.
+		{"GET", "/healthz", g.healthz, hotPath},
+		{"GET", "/readyz", g.readyz, hotPath},
+		{"GET", "/metrics", g.metricsPage, hotPath},
+		{"GET", "/v1/admin/sessions", g.listSessions, ordinary},
+		{"POST", "/v1/admin/drain", g.drain, ordinary},
+
+		// Documents.
+		{"GET", "/openapi.json", g.openapiPage, ordinary},
+		{"GET", "/asyncapi.json", g.asyncapiPage, ordinary},
+		{"GET", "/problems", g.problemPage, ordinary},
+		{"GET", "/problems/{problem}", g.problemPage, ordinary},
+	}
+}
+
+// router gathers the routes by path: each path answers OPTIONS, HEAD where it has GET, and 405 with Allow.
+func (g *Gateway) router() http.Handler {
+	m := mux.NewRouter().UseEncodedPath().SkipClean(true)
+	byPath := map[string][]route{}
+	var paths []string
+	for _, rt := range g.routes() {
+		if byPath[rt.path] == nil {
+			paths = append(paths, rt.path)
+		}
+		byPath[rt.path] = append(byPath[rt.path], rt)
+	}
+	for _, path := range paths {
+		m.Path(path).Handler(g.resource(path, byPath[path]))
+	}
+	notFound := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		writeProblem(w, r, newProblem(kindNotFound, "there is nothing at this address: /openapi.json lists what there is"))
+	})
+	m.NotFoundHandler = notFound
+	if g.deps.Page != nil {
+		m.PathPrefix("/").Handler(g.page(notFound))
+	}
+	return m
+}
+
+// resource serves one path.
+func (g *Gateway) resource(path string, routes []route) http.Handler {
+	byMethod := map[string]route{}
+	allow := []string{"OPTIONS"}
+	for _, rt := range routes {
+		byMethod[rt.method] = rt
+		allow = append(allow, rt.method)
+		if rt.method == "GET" {
+			byMethod["HEAD"] = rt
+			allow = append(allow, "HEAD")
+		}
+	}
+	slices.Sort(allow)
+	allowed := strings.Join(allow, ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info := infoOf(r.Context())
+		info.route = path
+		rt, ok := byMethod[r.Method]
+		switch {
+		case ok:
+			info.hot, info.stream = rt.kind == hotPath, rt.kind == streaming
+			if info.stream {
+				if r.Method == http.MethodHead {
+					r = headOfPage(r)
+				}
+				rt.handler(w, r)
+				return
+			}
+			boundWrites(w, rt.handler, r)
+		case r.Method == http.MethodOptions:
+			w.Header().Set("Allow", allowed)
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			writeProblem(w, r, newProblem(kindMethodNotAllowed, "%s takes %s", path, allowed).with("Allow", allowed))
+		}
+	})
+}
+
+// headOfPage makes a HEAD of an address that can stream ask for one page at once: no other answer has an end.
+func headOfPage(r *http.Request) *http.Request {
+	r = r.Clone(r.Context())
+	r.Method = http.MethodGet // the answer's body is left out by the server, which knows the method
+	r.Header.Set("Accept", "application/cloudevents-batch+json")
+	r.Header.Del("Upgrade")
+	query := r.URL.Query()
+	query.Del("wait")
+	query.Del("consumer") // looking must not take a consumer over
+	r.URL.RawQuery = query.Encode()
+	return r
+}
+
+// answerTime is how long an answer that has an end may take to be written, so that a client that does not read holds
+// nothing for ever.
+const answerTime = time.Minute
+
+func boundWrites(w http.ResponseWriter, next http.HandlerFunc, r *http.Request) {
+	rc := http.NewResponseController(w)
+	if rc.SetWriteDeadline(time.Now().Add(answerTime)) == nil {
+		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
+	}
+	next(w, r)
+}
+
+// page serves the page under every address that is not the API's.
+func (g *Gateway) page(notFound http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v1/") {
+			notFound.ServeHTTP(w, r)
+			return
+		}
+		info := infoOf(r.Context())
+		info.route = "page"
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			writeProblem(w, r, newProblem(kindMethodNotAllowed, "the page is only read").with("Allow", "GET, HEAD"))
+			return
+		}
+		boundWrites(w, g.deps.Page.ServeHTTP, r)
+	})
+}
