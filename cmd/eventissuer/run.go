@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,9 +23,11 @@ import (
 	"github.com/eventissuer/eventissuer/gateway"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/demo"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/session"
+	"github.com/eventissuer/eventissuer/web"
 )
 
 // How long the parts of a stop may take beside --drain-timeout.
@@ -66,7 +69,7 @@ func serve(ctx context.Context, c Config, log *slog.Logger, banner io.Writer, st
 		log:      log,
 		life:     newLifecycle(log),
 		registry: prometheus.NewRegistry(),
-		scheme:   "http",
+		drains:   make(chan struct{}, 1),
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -101,6 +104,7 @@ func (s *server) start(ctx context.Context) error {
 		s.startStorage,   // Kafka and Redis, here or elsewhere
 		s.startCatalog,   // streams, event types
 		s.startConsumers, // named cursors
+		s.startSessions,  // hubs, and the sessions that read from them
 		s.startSessions,  // fan-out and the readers on it
 		s.startHTTP,      // requests are answered; /readyz is not yet ready
 		s.startDrain,     // stopped first of these: sessions go elsewhere while requests are still answered
@@ -279,6 +283,58 @@ func (s *server) drain() error {
 	return nil
 }
 
+func (s *server) startSessions(context.Context) error {
+	sessions, err := session.New(session.Config{
+		MaxSessions:   s.config.MaxSessions,
+		MaxPerAddress: s.config.MaxSessionsPerAddress,
+		Logger:        s.log,
+		Registerer:    s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	hubs, err := fanout.New(fanout.Config{
+		RingBytes:   int64(s.config.RingBytes),
+		MemoryBytes: int64(s.config.MemoryBytes),
+		Shards:      sessions.Shards(),
+		Log:         s.records,
+		Logger:      s.log,
+		Registerer:  s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	sessions.Use(session.Deps{Hubs: hubs, Log: s.records, Consumers: s.consumers})
+	s.sessions = sessions
+	s.life.run("hubs", hubs.Run)
+	s.life.run("sessions", sessions.Run)
+	s.life.run("drains", s.drainWhenAsked)
+	return nil
+}
+
+// drainWhenAsked sends the sessions away when an operator asks for it. The process stays, so that what it still
+// does can be looked at, but it takes no more sessions.
+func (s *server) drainWhenAsked(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-s.drains:
+	}
+	s.drain(ctx)
+	<-ctx.Done()
+	return nil
+}
+
+// drain sends the sessions elsewhere, for as long as --drain-timeout.
+func (s *server) drain(ctx context.Context) {
+	s.draining.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, s.config.DrainTimeout)
+	defer cancel()
+	if err := s.sessions.Drain(ctx); err != nil {
+		s.log.Warn("sessions that did not go are cut", "sessions", s.sessions.Count())
+	}
+}
+
 func (s *server) startHTTP(context.Context) error {
 	publicURL, err := s.config.publicURL()
 	if err != nil {
@@ -297,12 +353,21 @@ func (s *server) startHTTP(context.Context) error {
 		MaxBatchEvents: s.config.MaxBatchEvents,
 		Version:        version(),
 	}, gateway.Deps{
-		Log:        s.records,
-		Catalog:    s.catalog,
-		Consumers:  s.consumers,
-		Sessions:   s.sessions,
-		Drain:      func() { go func() { _ = s.drain() }() },
-		Ready:      s.checks,
+		Log:       s.records,
+		Catalog:   s.catalog,
+		Consumers: s.consumers,
+		Sessions:  s.sessions,
+		Drain:     func() { go func() { _ = s.drain() }() },
+		Page:      web.Handler(),
+		Sessions:  s.sessions,
+		Page:      web.Handler(),
+		Ready:     s.checks,
+		Drain: func() {
+			select {
+			case s.drains <- struct{}{}:
+			default: // asked before
+			}
+		},
 		Logger:     s.log,
 		Registerer: s.registry,
 		Gatherer:   s.registry,
@@ -310,28 +375,40 @@ func (s *server) startHTTP(context.Context) error {
 	if err != nil {
 		return err
 	}
-	var certificates *gateway.Certificates
-	if s.config.TLSCert != "" {
-		if certificates, err = gateway.LoadCertificates(s.config.TLSCert, s.config.TLSKey, s.log); err != nil {
-			return err
-		}
-		s.scheme = "https"
-		s.life.run("certificates", func(ctx context.Context) error { return certificates.Watch(ctx, certificateCheck) })
+	certificates, err := s.loadCertificates()
+	if err != nil {
+		return err
 	}
-	web := edge.Server(certificates)
+	requests := edge.Server(certificates)
 	s.life.start("http", func() error {
 		if certificates != nil {
-			return closed(web.ServeTLS(s.listener, "", ""))
+			return closed(requests.ServeTLS(s.listener, "", ""))
 		}
-		return closed(web.Serve(s.listener))
+		return closed(requests.Serve(s.listener))
 	}, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
 		defer cancel()
-		if err := gateway.Shutdown(ctx, web); err != nil {
+		if err := gateway.Shutdown(ctx, requests); err != nil {
 			s.log.Warn("requests were cut", "error", err)
 		}
 	})
+	s.life.closing("drain", func() error { s.drain(context.Background()); return nil })
 	return nil
+}
+
+// loadCertificates gives nil where the server speaks plain HTTP.
+func (s *server) loadCertificates() (*gateway.Certificates, error) {
+	if s.config.TLSCert == "" {
+		s.demo = &http.Client{Transport: &http.Transport{}}
+		return nil, nil
+	}
+	certificates, err := gateway.LoadCertificates(s.config.TLSCert, s.config.TLSKey, s.log)
+	if err != nil {
+		return nil, err
+	}
+	s.life.run("certificates", func(ctx context.Context) error { return certificates.Watch(ctx, certificateCheck) })
+	s.demo = &http.Client{Transport: &http.Transport{TLSClientConfig: certificates.ClientConfig()}}
+	return certificates, nil
 }
 
 // closed drops the error that says that a server was shut down as it should.
@@ -360,7 +437,6 @@ func (s *server) awaitLoaded(ctx context.Context) error {
 			}
 		}
 	}
-	s.loaded.Store(true)
 	return nil
 }
 
@@ -377,30 +453,44 @@ func (s *server) checks() []gateway.Check {
 		}
 		checks = append(checks, check)
 	}
-	server := gateway.Check{Name: "server", Ready: !s.stopping.Load()}
-	if !server.Ready {
-		server.Reason = "the server is stopping"
+	server := gateway.Check{Name: "server", Ready: true}
+	switch {
+	case s.stopping.Load():
+		server.Ready, server.Reason = false, "the server is stopping"
+	case s.draining.Load():
+		server.Ready, server.Reason = false, "an operator has drained this replica"
 	}
 	return append(checks, server)
 }
 
+// startDemo publishes as everybody else does, over HTTP.
 func (s *server) startDemo(context.Context) error {
 	if !s.config.Demo {
 		return nil
 	}
+	trains, err := demo.New(demo.Config{BaseURL: s.address(), HTTPClient: s.demo, Start: s.config.DemoTime, Log: s.log})
+	if err != nil {
+		return err
+	}
+	s.life.run("demo", func(ctx context.Context) error {
+		defer s.demo.CloseIdleConnections()
+		return trains.Run(ctx)
+	})
 	return nil
 }
 
-// address is where a browser on this machine finds the server.
+// address is where a client on this machine finds the server.
 func (s *server) address() string {
-	host, port, err := net.SplitHostPort(s.listener.Addr().String())
-	if err != nil {
-		return s.listener.Addr().String()
+	scheme, address := "http", s.listener.Addr().String()
+	if s.config.TLSCert != "" {
+		scheme = "https"
 	}
-	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
-		host = "localhost"
+	if host, port, err := net.SplitHostPort(address); err == nil {
+		if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+			address = net.JoinHostPort("127.0.0.1", port)
+		}
 	}
-	return s.scheme + "://" + net.JoinHostPort(host, port) + "/"
+	return scheme + "://" + address + "/"
 }
 
 // greet tells a person at a terminal what to do next.

@@ -1,0 +1,387 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/filter"
+)
+
+func start(t testing.TB, c Config) *Hubs {
+	t.Helper()
+	hs, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = hs.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return hs
+}
+
+func open(t testing.TB, hs *Hubs) *Hub {
+	t.Helper()
+	h, err := hs.Open(context.Background(), Stream{Name: "s", Topic: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func trainEvent(i int) string {
+	return fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","subject":"/train/%d"}`, i, i%10)
+}
+
+// follower drives a reader as a session would.
+type driver struct {
+	t    testing.TB
+	r    *Reader
+	wake chan struct{}
+	gaps []broker.Gap
+}
+
+func drive(t testing.TB, h *Hub, o Options) *driver {
+	d := &driver{t: t, wake: make(chan struct{}, 1)}
+	o.Notify = func() {
+		select {
+		case d.wake <- struct{}{}:
+		default:
+		}
+	}
+	d.r = h.Reader(o)
+	t.Cleanup(func() { d.r.Unpark(); d.r.Close() })
+	return d
+}
+
+// until takes entries until done says so, and returns their ids.
+func (d *driver) until(done func(ids []string) bool) []string {
+	d.t.Helper()
+	var ids []string
+	deadline := time.After(10 * time.Second)
+	for {
+		entries, status := d.r.Take(nil, 1<<20)
+		d.gaps = append(d.gaps, d.r.Gaps()...)
+		if status == Behind {
+			var err error
+			entries, _, err = d.r.Fill(context.Background(), nil, 1<<20)
+			d.gaps = append(d.gaps, d.r.Gaps()...)
+			if err != nil && !errors.Is(err, broker.ErrUnavailable) {
+				d.t.Fatal(err)
+			}
+		}
+		for _, e := range entries {
+			d.r.After(e)
+			ids = append(ids, e.Event.ID())
+		}
+		if done(ids) || status == Ended {
+			return ids
+		}
+		if len(entries) > 0 || status != Idle {
+			continue
+		}
+		if d.r.Park() {
+			select {
+			case <-d.wake:
+			case <-deadline:
+				d.t.Fatalf("got %v and no more", ids)
+			}
+			d.r.Unpark()
+		}
+	}
+}
+
+func count(n int) func([]string) bool { return func(ids []string) bool { return len(ids) >= n } }
+
+func ids(from, to int) (s []string) {
+	for i := from; i < to; i++ {
+		s = append(s, fmt.Sprint(i))
+	}
+	return s
+}
+
+func TestCursorsBeforeALostEndAreToldAGapAndJoinWhatFollows(t *testing.T) {
+	l := newMemoryLog(1)
+	for i := range 10 {
+		l.append(0, trainEvent(i))
+	}
+	h := open(t, start(t, Config{Log: l}))
+	live := drive(t, h, Options{})
+	ahead := drive(t, h, Options{Next: []int64{10}, Epoch: cursor.EpochOf(l.epoch)})
+	ahead.until(func([]string) bool { return ahead.r.live })
+	l.lose(0, 6)
+	live.until(func([]string) bool { return len(live.gaps) > 0 })
+	for i := range 8 { // beyond where the cursors stood, so that offsets alone would not tell
+		l.append(0, trainEvent(100+i))
+	}
+	want := []broker.Gap{{Partition: 0, From: 10, To: 6, Reason: broker.GapTruncated}}
+	for name, d := range map[string]*driver{"live": live, "resumed": ahead} {
+		if diff := cmp.Diff(ids(100, 108), d.until(count(8))); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if diff := cmp.Diff(want, d.gaps); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+func TestACursorBeyondTheEndIsProbedAndNeverJoinedAsLive(t *testing.T) {
+	l := newMemoryLog(1)
+	for i := range 5 {
+		l.append(0, trainEvent(i))
+	}
+	h := open(t, start(t, Config{Log: l}))
+	d := drive(t, h, Options{Next: []int64{9}, Epoch: cursor.EpochOf(l.epoch)})
+	d.until(func([]string) bool { return len(d.gaps) > 0 })
+	if diff := cmp.Diff([]broker.Gap{{Partition: 0, From: 9, To: 5, Reason: broker.GapTruncated}}, d.gaps); diff != "" {
+		t.Error(diff)
+	}
+	for i := range 6 {
+		l.append(0, trainEvent(50+i))
+	}
+	if diff := cmp.Diff(ids(50, 56), d.until(count(6))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestARemadeTopicIsToldAndReadFromItsBeginning(t *testing.T) {
+	l := newMemoryLog(2)
+	for i := range 10 {
+		l.append(i%2, trainEvent(i))
+	}
+	hs := start(t, Config{Log: l})
+	h := open(t, hs)
+	old := cursor.EpochOf(l.epoch)
+	live := drive(t, h, Options{})
+	away := drive(t, h, Options{Next: []int64{0, 0}, Epoch: old})
+	l.recreate(1)
+	for i := range 20 { // more than before: the old offsets exist again
+		l.append(0, trainEvent(100+i))
+	}
+	for name, d := range map[string]*driver{"live": live, "behind": away, "comes back": drive(t, h, Options{Next: []int64{3, 4}, Epoch: old})} {
+		got := d.until(func(ids []string) bool { return len(ids) > 0 && ids[len(ids)-1] == "119" })
+		from := slices.Index(got, "100")
+		if from < 0 || !slices.Equal(got[from:], ids(100, 120)) {
+			t.Errorf("%s: got %v", name, got)
+		}
+		if len(d.gaps) == 0 || d.gaps[0].Reason != broker.GapRecreated {
+			t.Errorf("%s: gaps %v", name, d.gaps)
+		}
+	}
+}
+
+func TestANewPartitionIsReadFromItsBeginning(t *testing.T) {
+	l := newMemoryLog(1)
+	h := open(t, start(t, Config{Log: l}))
+	d := drive(t, h, Options{})
+	l.append(0, trainEvent(1))
+	d.until(count(1))
+	l.grow(3)
+	l.append(2, trainEvent(2))
+	if diff := cmp.Diff([]string{"2"}, d.until(count(1))); diff != "" {
+		t.Error(diff)
+	}
+	if vec, _ := d.r.Position(); !slices.Equal(vec, []int64{1, 0, 1}) {
+		t.Errorf("position %v", vec)
+	}
+}
+
+func TestAnOutageIsToldAndSoIsItsEnd(t *testing.T) {
+	l := newMemoryLog(1)
+	h := open(t, start(t, Config{Log: l}))
+	f, err := filter.Compile(filter.Query{Subjects: []string{"/train/3"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := drive(t, h, Options{Filter: f})
+	l.outage(true)
+	d.until(func([]string) bool { return d.r.Health() != nil })
+	l.outage(false)
+	d.until(func([]string) bool { return d.r.Health() == nil })
+	l.append(0, trainEvent(3))
+	d.until(count(1))
+}
+
+func TestADeletedTopicEndsItsReaders(t *testing.T) {
+	l := newMemoryLog(1)
+	h := open(t, start(t, Config{Log: l}))
+	d := drive(t, h, Options{})
+	l.change(func() { l.gone = true })
+	d.until(func([]string) bool { return h.Err() != nil })
+	if _, s := d.r.Take(nil, 1); s != Ended || !errors.Is(h.Err(), ErrGone) {
+		t.Errorf("status %v, %v", s, h.Err())
+	}
+}
+
+func TestOneEventWakesOnlyParkedReadersThatItConcerns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLog(1)
+		hs, err := New(Config{Log: l})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = hs.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		h := open(t, hs)
+		woken := make([]int, 10)
+		var readers []*Reader
+		for i := range 10 {
+			f, err := filter.Compile(filter.Query{Subjects: []string{fmt.Sprintf("/train/%d", i)}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := h.Reader(Options{Filter: f, Notify: func() { woken[i]++ }})
+			defer r.Close()
+			if !r.Park() {
+				t.Fatal("nothing is due")
+			}
+			readers = append(readers, r)
+		}
+		l.append(0, trainEvent(4))
+		l.append(0, trainEvent(14)) // its reader is awake by now, and finds it by itself
+		synctest.Wait()
+		if diff := cmp.Diff([]int{0, 0, 0, 0, 1, 0, 0, 0, 0, 0}, woken); diff != "" {
+			t.Error(diff)
+		}
+		if got, _ := readers[4].Take(nil, 1<<20); len(got) != 2 {
+			t.Errorf("took %d entries", len(got))
+		}
+	})
+}
+
+func TestTenThousandReadersThatComeBackShareTheReadsOfTheLog(t *testing.T) {
+	l := newMemoryLog(4)
+	for i := range 20_000 {
+		l.append(i%4, trainEvent(i))
+	}
+	h := open(t, start(t, Config{Log: l}))
+	var running sync.WaitGroup
+	for i := range 10_000 {
+		running.Go(func() {
+			r := h.Reader(Options{Next: []int64{int64(4000 + i%1000), 4500, 4100, int64(4990 - i%900)}, Epoch: cursor.EpochOf(l.epoch)})
+			defer r.Close()
+			got := 0
+			for {
+				entries, s, err := r.Fill(context.Background(), nil, 32<<10)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for _, e := range entries {
+					r.After(e)
+				}
+				got += len(entries)
+				if s == Idle {
+					break
+				}
+			}
+			if want := (1000 - i%1000) + 500 + 900 + (10 + i%900); got != want {
+				t.Errorf("reader %d got %d of %d", i, got, want)
+			}
+		})
+	}
+	running.Wait()
+	if n := l.reads.Load(); n > 40 {
+		t.Errorf("the log was read %d times", n)
+	}
+}
+
+func TestRingsStayWithinTheirBoundsTogether(t *testing.T) {
+	l := newMemoryLog(1)
+	const total = 1 << 20
+	hs := start(t, Config{Log: l, RingBytes: 1 << 20, MemoryBytes: total})
+	var drivers []*driver
+	for i := range 3 {
+		h, err := hs.Open(context.Background(), Stream{Name: fmt.Sprint(i), Topic: "s"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		drivers = append(drivers, drive(t, h, Options{}))
+	}
+	pad := strings.Repeat("x", 1000)
+	for i := range 3000 {
+		l.append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":%q}`, i, pad))
+	}
+	for _, d := range drivers {
+		d.until(count(3000))
+	}
+	if used := hs.budget.used.Load(); used > total || used < total/4 {
+		t.Errorf("rings hold %d bytes", used)
+	}
+}
+
+func TestHubsWithoutReadersEnd(t *testing.T) {
+	l := newMemoryLog(1)
+	hs := start(t, Config{Log: l, Linger: 20 * time.Millisecond})
+	h := open(t, hs)
+	<-h.done
+	if again := open(t, hs); again == h {
+		t.Error("an ended hub was given out")
+	}
+}
+
+func BenchmarkPublish(b *testing.B) {
+	for _, sessions := range []int{1, 1000, 100_000} {
+		b.Run(fmt.Sprintf("distinctFilters=%d", sessions), func(b *testing.B) {
+			l := newMemoryLog(1)
+			hs, err := New(Config{Log: l, RingBytes: 8 << 20})
+			if err != nil {
+				b.Fatal(err)
+			}
+			h, err := hs.open(context.Background(), Stream{Name: "s", Topic: "s"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			hs.budget.hubs.Add(1)
+			for i := range sessions {
+				f, err := filter.Compile(filter.Query{Subjects: []string{fmt.Sprintf("/train/%d", i)}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				h.Reader(Options{Filter: f}).Park()
+			}
+			record := broker.Record{Value: []byte(`{"specversion":"1.0","id":"1","source":"/bnr/siri-et","type":"no.banenor.train.position.v1","subject":"/train/0","time":"2018-08-27T22:15:00+02:00","datacontenttype":"application/json","data":{"trainId":"5794","line":"R20","latitude":59.91,"longitude":10.75,"delaySeconds":12}}`)}
+			b.ReportAllocs()
+			for b.Loop() {
+				h.publish([]broker.Record{record}, record.Offset+1)
+				record.Offset++
+			}
+		})
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	l := newMemoryLog(1)
+	h := open(b, start(b, Config{Log: l}))
+	r := h.Reader(Options{})
+	defer r.Close()
+	record := broker.Record{Value: []byte(trainEvent(1))}
+	var entries []*Entry
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		h.publish([]broker.Record{record}, record.Offset+1)
+		record.Offset++
+		b.StartTimer()
+		entries, _ = r.Take(entries[:0], 1<<16)
+		for _, e := range entries {
+			r.After(e)
+		}
+		r.Park()
+		r.Unpark()
+	}
+}
