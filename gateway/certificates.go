@@ -1,8 +1,10 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -67,6 +69,22 @@ func (c *Certificates) Watch(ctx context.Context, interval time.Duration) error 
 		}
 		c.stamp = stamp
 		c.log.Info("the TLS certificate was loaded again", "file", c.certFile)
+	}
+}
+
+// ClientConfig is for clients inside this process: they trust exactly the certificate that is being served, whatever
+// name it is for.
+func (c *Certificates) ClientConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, // the name need not be this machine's; the certificate itself is compared instead
+		VerifyConnection: func(state tls.ConnectionState) error {
+			served := c.current.Load().Certificate
+			if len(state.PeerCertificates) == 0 || !bytes.Equal(state.PeerCertificates[0].Raw, served[0]) {
+				return errors.New("the peer serves another certificate than this process")
+			}
+			return nil
+		},
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -50,10 +49,11 @@ type server struct {
 	catalog   *catalog.Catalog
 	consumers *cursor.Consumers
 	sessions  *session.Server
-	scheme    string
+	demo      *http.Client // how the demo reaches the server
 
-	loaded   atomic.Bool // all tables are loaded
-	stopping atomic.Bool // told to stop
+	drains   chan struct{} // an operator asks for a drain; holds one
+	draining atomic.Bool   // sessions are sent away, and no more are taken
+	stopping atomic.Bool   // told to stop
 }
 
 type namedTable struct {
@@ -104,7 +104,6 @@ func (s *server) start(ctx context.Context) error {
 		s.startStorage,   // Kafka and Redis, here or elsewhere
 		s.startCatalog,   // streams, event types
 		s.startConsumers, // named cursors
-		s.startSessions,  // hubs, and the sessions that read from them
 		s.startSessions,  // fan-out and the readers on it
 		s.startHTTP,      // requests are answered; /readyz is not yet ready
 		s.startDrain,     // stopped first of these: sessions go elsewhere while requests are still answered
@@ -269,46 +268,8 @@ func (s *server) startSessions(context.Context) error {
 }
 
 func (s *server) startDrain(context.Context) error {
-	s.life.closing("sessions' drain", s.drain)
-	return nil
-}
-
-// drain sends all sessions elsewhere, within --drain-timeout.
-func (s *server) drain() error {
-	ctx, cancel := context.WithTimeout(context.Background(), s.config.DrainTimeout)
-	defer cancel()
-	if err := s.sessions.Drain(ctx); err != nil {
-		s.log.Warn("some sessions did not end within the drain's time and are cut", "sessions", s.sessions.Count(), "drainTimeout", s.config.DrainTimeout)
-	}
-	return nil
-}
-
-func (s *server) startSessions(context.Context) error {
-	sessions, err := session.New(session.Config{
-		MaxSessions:   s.config.MaxSessions,
-		MaxPerAddress: s.config.MaxSessionsPerAddress,
-		Logger:        s.log,
-		Registerer:    s.registry,
-	})
-	if err != nil {
-		return err
-	}
-	hubs, err := fanout.New(fanout.Config{
-		RingBytes:   int64(s.config.RingBytes),
-		MemoryBytes: int64(s.config.MemoryBytes),
-		Shards:      sessions.Shards(),
-		Log:         s.records,
-		Logger:      s.log,
-		Registerer:  s.registry,
-	})
-	if err != nil {
-		return err
-	}
-	sessions.Use(session.Deps{Hubs: hubs, Log: s.records, Consumers: s.consumers})
-	s.sessions = sessions
-	s.life.run("hubs", hubs.Run)
-	s.life.run("sessions", sessions.Run)
 	s.life.run("drains", s.drainWhenAsked)
+	s.life.closing("sessions' drain", func() error { s.drain(context.Background()); return nil })
 	return nil
 }
 
@@ -331,7 +292,7 @@ func (s *server) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.config.DrainTimeout)
 	defer cancel()
 	if err := s.sessions.Drain(ctx); err != nil {
-		s.log.Warn("sessions that did not go are cut", "sessions", s.sessions.Count())
+		s.log.Warn("some sessions did not end within the drain's time and are cut", "sessions", s.sessions.Count(), "drainTimeout", s.config.DrainTimeout)
 	}
 }
 
@@ -356,9 +317,6 @@ func (s *server) startHTTP(context.Context) error {
 		Log:       s.records,
 		Catalog:   s.catalog,
 		Consumers: s.consumers,
-		Sessions:  s.sessions,
-		Drain:     func() { go func() { _ = s.drain() }() },
-		Page:      web.Handler(),
 		Sessions:  s.sessions,
 		Page:      web.Handler(),
 		Ready:     s.checks,
@@ -392,7 +350,6 @@ func (s *server) startHTTP(context.Context) error {
 			s.log.Warn("requests were cut", "error", err)
 		}
 	})
-	s.life.closing("drain", func() error { s.drain(context.Background()); return nil })
 	return nil
 }
 
