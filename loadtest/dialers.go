@@ -154,7 +154,7 @@ func (d *websocketDialer) session(ctx context.Context, r *reader, live func()) e
 	if d.protocol != "" {
 		opt.Subprotocols = []string{d.protocol}
 	}
-	conn, resp, err := websocket.Dial(ctx, target, opt)
+	conn, resp, err := websocket.Dial(ctx, target, opt) //nolint:bodyclose // Dial has read it: its caller never closes it
 	if err != nil {
 		if resp != nil {
 			var body []byte

@@ -129,6 +129,3 @@ func missed(hole span, s sequence) uint64 {
 	}
 	return n
 }
-
-// complete says whether everything that was surely published by now has arrived.
-func (g *ledger) complete(sent []sequence) bool { return g.lost(sent) == 0 }

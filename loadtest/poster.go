@@ -105,6 +105,7 @@ func (p *poster) exchange() (int, []byte, error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("no answer: %w", err)
 	}
+	defer func() { _ = resp.Body.Close() }()
 	const most = 1 << 20
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, most))
 	if err != nil {

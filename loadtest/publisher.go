@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
@@ -30,7 +31,7 @@ type PublishConfig struct {
 
 	Rate       float64       // events a second, of all publishers together; 0: as fast as answers come
 	Batch      int           // events in a request, as a JSON array where above 1; default 1
-	Publishers int           // connections that publish, each with one request at a time; default one for each 200 requests a second
+	Publishers int           // connections that publish, each with one request at a time; default one for each 25 requests a second, at most 64
 	Lanes      int           // numbered sequences; default one for each publisher
 	Timeout    time.Duration // of a request; default 10 s
 	Events     uint64        // stop after so many; 0: no such limit
@@ -56,7 +57,7 @@ func (c *PublishConfig) defaults() error {
 	set(&c.Size, 400)
 	set(&c.Timeout, 10*time.Second)
 	if c.Publishers == 0 {
-		c.Publishers = min(max(1, int(c.Rate/float64(c.Batch)/200)), 64)
+		c.Publishers = min(max(1, int(math.Ceil(c.Rate/float64(c.Batch)/25))), 64)
 		if c.Lanes > 0 {
 			c.Publishers = min(c.Publishers, c.Lanes)
 		}
@@ -128,7 +129,8 @@ func (p *publishers) run(ctx context.Context) error {
 			return err
 		}
 		running.Go(func() {
-			errs[i] = errors.Join(p.publish(ctx, i, s), s.Close())
+			p.publish(ctx, i, s)
+			errs[i] = s.Close()
 		})
 	}
 	running.Wait()
@@ -143,7 +145,7 @@ func (p *publishers) sink() (sink, error) {
 }
 
 // publish is publisher i. It owns the lanes i, i+publishers, i+2·publishers…, and sends them in turn.
-func (p *publishers) publish(ctx context.Context, i int, to sink) error {
+func (p *publishers) publish(ctx context.Context, i int, to sink) {
 	c := &p.config
 	var interval time.Duration
 	if c.Rate > 0 {
@@ -158,11 +160,8 @@ func (p *publishers) publish(ctx context.Context, i int, to sink) error {
 		if interval > 0 {
 			due = start.Add(time.Duration(n) * interval)
 		}
-		if !wait(ctx, time.Until(due)) {
-			return nil
-		}
-		if c.Events > 0 && p.sent.Load()+p.failed.Load() >= c.Events {
-			return nil
+		if !wait(ctx, time.Until(due)) || c.Events > 0 && p.sent.Load()+p.failed.Load() >= c.Events {
+			return
 		}
 		first := p.take(lane, c.Batch)
 		began := time.Now()
@@ -170,7 +169,7 @@ func (p *publishers) publish(ctx context.Context, i int, to sink) error {
 		ok, status, err := to.send(ctx, lane, body, c.Batch)
 		p.account(lane, first, ok, status, err, began, began.Sub(due))
 		if err != nil && !wait(ctx, 50*time.Millisecond) { // a refusing server is not hammered
-			return nil
+			return
 		}
 		if lane += c.Publishers; lane >= c.Lanes {
 			lane = i

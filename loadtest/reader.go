@@ -102,6 +102,9 @@ func (r *reader) data(p []byte, now int64) (found bool) {
 			continue
 		}
 		t.deliveries++
+		if r.ledger.open {
+			r.all.saw(m.lane, m.seq+1)
+		}
 		if r.all.in(now) {
 			t.inWindow++
 		}

@@ -38,6 +38,7 @@ type feed struct {
 }
 
 func newFeed(t *testing.T, set func(f *feed)) *feed {
+	t.Helper()
 	f := &feed{more: make(chan struct{}), hangUps: make(chan struct{}), eol: "\n", paths: map[string]int{}}
 	if set != nil {
 		set(f)

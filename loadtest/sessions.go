@@ -20,44 +20,46 @@ type sessions struct {
 	fleet  *fleet
 	dialer dialer
 
-	mu     sync.Mutex
-	round  context.Context    // guarded by mu; ends with a drop
-	cancel context.CancelFunc // guarded by mu
-	base   context.Context    // guarded by mu; nil until run
+	mu  sync.Mutex
+	end []context.CancelCauseFunc // guarded by mu; ends the session of the reader with that number
 }
 
-func newSessions(f *fleet, d dialer) *sessions { return &sessions{fleet: f, dialer: d} }
-
-// current returns the context that the sessions of the present round live under.
-func (s *sessions) current() context.Context {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.round
+func newSessions(f *fleet, d dialer) *sessions {
+	return &sessions{fleet: f, dialer: d, end: make([]context.CancelCauseFunc, len(f.readers))}
 }
+
+// errDropped ends a session that is dropped on purpose.
+var errDropped = errors.New("dropped")
 
 func (s *sessions) drop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.base == nil {
-		return
-	}
-	old := s.cancel
-	s.round, s.cancel = context.WithCancel(s.base)
 	s.fleet.all.stormAt.Store(time.Now().UnixNano())
-	old()
+	for _, end := range s.end {
+		if end != nil {
+			end(errDropped)
+		}
+	}
+}
+
+// begin makes the context of one session of a reader.
+func (s *sessions) begin(ctx context.Context, r *reader) context.Context {
+	ctx, end := context.WithCancelCause(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end[r.index] = end
+	return ctx
+}
+
+// over releases what begin made.
+func (s *sessions) over(r *reader) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end[r.index](nil)
+	s.end[r.index] = nil
 }
 
 func (s *sessions) run(ctx context.Context) error {
-	s.mu.Lock()
-	s.base = ctx
-	s.round, s.cancel = context.WithCancel(ctx)
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.cancel()
-		s.mu.Unlock()
-	}()
-
 	slots := make(chan struct{}, s.fleet.dials)
 	start := time.Now()
 	var all sync.WaitGroup
@@ -77,7 +79,6 @@ func (s *sessions) run(ctx context.Context) error {
 // keep holds one reader connected until ctx is done or the server tells it to stop.
 func (s *sessions) keep(ctx context.Context, r *reader, slots chan struct{}) {
 	for ctx.Err() == nil {
-		round := s.current()
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -86,12 +87,16 @@ func (s *sessions) keep(ctx context.Context, r *reader, slots chan struct{}) {
 		var once sync.Once
 		release := func() { once.Do(func() { <-slots }) }
 		r.dialed = time.Now().UnixNano()
-		err := s.dialer.session(round, r, release)
+		session := s.begin(ctx, r)
+		err := s.dialer.session(session, r, release)
 		release()
+		stopped := session.Err() != nil
+		dropped := errors.Is(context.Cause(session), errDropped)
+		s.over(r)
 
 		r.tally.mu.Lock()
 		final := false
-		if !r.headed && round.Err() == nil && err != nil {
+		if !r.headed && !stopped && err != nil {
 			status, why := 0, err.Error()
 			var no *rejection
 			if errors.As(err, &no) {
@@ -100,7 +105,6 @@ func (s *sessions) keep(ctx context.Context, r *reader, slots chan struct{}) {
 			final = r.rejectedWith(status, why)
 		}
 		r.lost()
-		dropped := round.Err() != nil
 		r.storm = r.storm || dropped
 		asked := r.retry
 		r.tally.mu.Unlock()

@@ -92,7 +92,8 @@ type subscription struct {
 	all        *gauges
 	watch      *watch
 	report     *Report
-	self       usage // at the window's begin
+	self       usage      // at the window's begin
+	foreign    []sequence // what another process had published at the window's end
 }
 
 // Subscribe runs the readers, and the publisher if there is one, and reports. When ctx ends early the report is of what
@@ -230,8 +231,16 @@ func (s *subscription) phases(ctx context.Context) error {
 	if err == nil {
 		err = publishErr
 	}
-	if err == nil && s.publishers != nil {
-		s.linger(ctx)
+	switch {
+	case s.publishers != nil:
+		// After an interruption too, else what is under way would count as lost; but then not for ever.
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(10*time.Second, s.config.Linger))
+		s.linger(last)
+		cancel()
+	case err != nil:
+	case s.all.deliveries.Load() > 0: // of another process, which may go on
+		s.sampleForeign()
+		wait(ctx, s.config.Linger)
 	}
 	return err
 }
@@ -379,7 +388,9 @@ func (s *subscription) finish(live int) {
 		}
 		r.Published, published = p.report(r.Seconds), p.inWindow
 	} else {
-		d.Lost = s.lostOfForeign()
+		for _, reader := range s.fleet.readers {
+			d.Lost += reader.ledger.lost(s.foreign)
+		}
 	}
 	r.Delivered, r.Latency = d, quantiles(t.latency)
 	if len(r.Storms) > 0 {
@@ -391,18 +402,10 @@ func (s *subscription) finish(live int) {
 	}
 }
 
-// lostOfForeign counts what another process published: up to the highest number that any reader saw, each reader is
-// held to what came after its own first.
-func (s *subscription) lostOfForeign() uint64 {
-	sent := make([]sequence, maxForeignLanes)
-	for _, r := range s.fleet.readers {
-		for i, l := range r.ledger.lanes {
-			sent[i].end = max(sent[i].end, l.next)
-		}
+// sampleForeign notes how far another process had published by now: what any reader has seen, all should see.
+func (s *subscription) sampleForeign() {
+	s.foreign = make([]sequence, maxForeignLanes)
+	for i := range s.foreign {
+		s.foreign[i].end = s.all.highest[i].Load()
 	}
-	var n uint64
-	for _, r := range s.fleet.readers {
-		n += r.ledger.lost(sent)
-	}
-	return n
 }

@@ -40,7 +40,7 @@ func clients() map[string]string {
 func config(f *feed, client, path string) loadtest.SubscribeConfig {
 	c := loadtest.SubscribeConfig{
 		URL: f.URL + path, Client: client, Connections: 5, Settle: time.Millisecond, Duration: 500 * time.Millisecond, Linger: 300 * time.Millisecond,
-		Publish: &loadtest.PublishConfig{URL: f.URL + "/pub", Rate: 200},
+		Publish: &loadtest.PublishConfig{URL: f.URL + "/pub", Rate: 200, Publishers: 1},
 	}
 	if client == loadtest.ClientWebSocket {
 		c.Subprotocol = "eventissuer.v1"
@@ -173,7 +173,7 @@ func TestFiltersOfAConnectionHoldItToItsOwnLane(t *testing.T) {
 	f := newFeed(t, nil) // which filters nothing
 	c := config(f, loadtest.ClientGoroutine, "/sub")
 	c.Query = []string{"subject=/train/{lane}"}
-	c.Publish.Lanes, c.Publish.Publishers, c.Publish.Subject = 3, 1, "/train/{lane}"
+	c.Publish.Lanes, c.Publish.Subject = 3, "/train/{lane}"
 	r := subscribe(t, c)
 	if d := r.Delivered; d.Unexpected == 0 || d.Lost != 0 || d.Unexpected+d.Events != 5*r.Published.Events {
 		t.Errorf("unexpected %d, lost %d, events %d; want every event of another lane unexpected", d.Unexpected, d.Lost, d.Events)

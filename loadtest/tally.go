@@ -52,8 +52,12 @@ func newTally() *tally {
 // merge adds o to t.
 func (t *tally) merge(o *tally) {
 	for _, p := range [][2]*hdrhistogram.Histogram{
-		{t.latency, o.latency}, {t.connect, o.connect}, {t.block, o.block},
-		{t.stormHead, o.stormHead}, {t.stormBlock, o.stormBlock}, {t.stormEvent, o.stormEvent},
+		{t.latency, o.latency},
+		{t.connect, o.connect},
+		{t.block, o.block},
+		{t.stormHead, o.stormHead},
+		{t.stormBlock, o.stormBlock},
+		{t.stormEvent, o.stormEvent},
 	} {
 		p[0].Merge(p[1])
 	}
@@ -81,10 +85,21 @@ type gauges struct {
 	reconnects atomic.Uint64
 	failures   atomic.Uint64 // connection attempts that brought no stream
 	lastFail   atomic.Pointer[string]
-	stopped    atomic.Int64 // readers that were told to stop for good
-	lastAt     atomic.Int64 // Unix nanoseconds of the last delivery
-	from, to   atomic.Int64 // the window that is measured, Unix nanoseconds; 0: not begun, not ended
-	stormAt    atomic.Int64 // when the last storm dropped everybody, Unix nanoseconds
+	stopped    atomic.Int64                   // readers that were told to stop for good
+	lastAt     atomic.Int64                   // Unix nanoseconds of the last delivery
+	from, to   atomic.Int64                   // the window that is measured, Unix nanoseconds; 0: not begun, not ended
+	highest    [maxForeignLanes]atomic.Uint64 // one above the highest number that any reader saw of a lane of another process
+	stormAt    atomic.Int64                   // when the last storm dropped everybody, Unix nanoseconds
+}
+
+// saw raises the highest number seen of a lane.
+func (g *gauges) saw(lane int, next uint64) {
+	for {
+		old := g.highest[lane].Load()
+		if next <= old || g.highest[lane].CompareAndSwap(old, next) {
+			return
+		}
+	}
 }
 
 // in says whether a time lies in the window that is measured.

@@ -31,7 +31,7 @@ func (s *consumersShow) Run(ctx context.Context, c *client, o *console) error {
 
 type consumersSave struct {
 	consumerName
-	Cursor string `required:"" help:"As 'eventctl tail --consumer NAME --envelope' prints it."`
+	Cursor string `required:"true" help:"As 'eventctl tail --consumer NAME --envelope' prints it."`
 }
 
 // Run is called by kong.
@@ -41,8 +41,8 @@ func (s *consumersSave) Run(ctx context.Context, c *client, o *console) error {
 
 type consumersReset struct {
 	consumerName
-	Cursor string `xor:"to" required:"" help:"To this cursor."`
-	From   string `xor:"to" required:"" help:"To the oldest event, the latest, or a time: oldest, latest, 2026-01-02T03:04:05Z."`
+	Cursor string `xor:"to" required:"true" help:"To this cursor."`
+	From   string `xor:"to" required:"true" help:"To the oldest event, the latest, or a time: oldest, latest, 2026-01-02T03:04:05Z."`
 }
 
 // Help is shown by kong.

@@ -98,7 +98,7 @@ func (s *typesShow) Run(ctx context.Context, c *client, o *console) error {
 
 type typesRegister struct {
 	Type         string `arg:"" help:"The event type, or a pattern that ends in .*"`
-	Stream       string `required:"" help:"Stream that its events go to."`
+	Stream       string `required:"true" help:"Stream that its events go to."`
 	KeyAttribute string `name:"key-attribute" placeholder:"subject" help:"Attribute whose value keeps events in order. Default subject."`
 	Owner        string `help:"Who answers for it."`
 	Audience     string `enum:"public,partner,internal," default:"" help:"public, partner or internal."`
@@ -227,14 +227,14 @@ func show(ctx context.Context, c *client, o *console, path string) error {
 	return o.print(body)
 }
 
-func (o *console) print(body []byte) error {
+func (c *console) print(body []byte) error {
 	var b bytes.Buffer
 	if json.Indent(&b, bytes.TrimSpace(body), "", "  ") != nil {
 		b.Reset()
 		b.Write(body)
 	}
 	b.WriteByte('\n')
-	_, err := o.out.Write(b.Bytes())
+	_, err := c.out.Write(b.Bytes())
 	return err
 }
 

@@ -52,10 +52,7 @@ func (f *follower) run(ctx context.Context) error {
 func (f *follower) follow(ctx context.Context) error {
 	for failures := 0; ; {
 		blocks, err := f.connect(ctx)
-		if f.done || ctx.Err() != nil {
-			return nil
-		}
-		if f.final != nil {
+		if f.done || f.final != nil || ctx.Err() != nil {
 			return f.final
 		}
 		if blocks > 0 {

@@ -72,6 +72,7 @@ type fake struct {
 }
 
 func newFake(t *testing.T, next func(n int, w http.ResponseWriter, r *http.Request, body []byte)) *fake {
+	t.Helper()
 	f := &fake{next: next}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)

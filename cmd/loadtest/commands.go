@@ -36,7 +36,7 @@ type readers struct {
 	Settle         duration `default:"2s" help:"From all live until memory is taken and publishing begins (${default})."`
 	Rate           float64  `default:"100" help:"Events a second (${default}); 0 for idle connections."`
 	NoPublish      bool     `name:"no-publish" help:"Another process publishes, under the same --run."`
-	Publishers     int      `help:"Connections that publish. Default one for each 200 requests a second."`
+	Publishers     int      `help:"Connections that publish. Default one for each 25 requests a second, since each waits for its answers."`
 	Warmup         duration `default:"2s" help:"Published, but neither timed nor charged (${default})."`
 	Duration       duration `short:"d" default:"10s" help:"The window that is measured (${default})."`
 	Linger         duration `default:"3s" help:"After the last arrival, before what is outstanding is lost (${default})."`
