@@ -8,7 +8,7 @@ INSTALL := deploy/local/install
 OPTIONAL := || [ "$${CI:-}" != true ]
 
 .DEFAULT_GOAL := build
-.PHONY: run build test test-go test-browser lint lint-go lint-web fmt check bench clean
+.PHONY: run build test test-go test-browser lint lint-go lint-web fmt check bench bench-go bench-load clean
 
 run: ## Start one durable process with the demo: http://127.0.0.1:8080
 	$(GO) build -o bin/eventissuer ./cmd/eventissuer
@@ -47,9 +47,14 @@ fmt: ## Format the Go code
 
 check: lint test build ## Everything that must hold before a change lands
 
-bench: ## Run the Go benchmarks, those on real Kafka too; BENCH=regexp picks some
+bench: bench-go bench-load ## Measure everything; takes a quarter of an hour and wants the machine for itself
+
+bench-go: ## The Go benchmarks, those on real Kafka too; BENCH=regexp picks some
 	$(INSTALL) kafka redis $(OPTIONAL)
 	deploy/local/with-servers $(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -timeout 30m ./...
+
+bench-load: ## The server under load from other processes, beside nginx with nchan
+	loadtest/bench
 
 clean: ## Delete what was built, but not what was installed
 	rm -rf bin
