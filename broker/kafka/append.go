@@ -16,6 +16,7 @@ import (
 const (
 	recordOverhead = 61 + 36
 	headerOverhead = 10
+	attemptsMost   = 3
 )
 
 // Append implements broker.Appender. The messages' slices must not be changed afterwards, not even when it is in doubt
@@ -45,14 +46,37 @@ func (l *Log) Append(ctx context.Context, topic string, msgs []broker.Message) [
 	return call.acks
 }
 
+// append sends msgs, and once more those that the brokers refused for a reason that lies in the past.
 func (l *Log) append(ctx context.Context, topic string, msgs []broker.Message, call *appendCall) {
-	view, err := l.cluster.view(ctx, topic, viewAge)
+	for attempt := 1; ; attempt++ {
+		l.send(ctx, topic, msgs, call)
+		if attempt == attemptsMost || ctx.Err() != nil {
+			return
+		}
+		if !call.reopen(msgs) {
+			return
+		}
+	}
+}
+
+// send sends the messages that are not settled and waits for their fate.
+func (l *Log) send(ctx context.Context, topic string, msgs []broker.Message, call *appendCall) {
+	view, err := l.cluster.view(ctx, topic, l.cfg.MetadataEvery)
 	if errors.Is(err, broker.ErrNoTopic) {
 		view, err = l.cluster.confirm(ctx, topic, broker.Epoch{}, nil)
 	}
 	var p *producer
 	if err == nil {
-		p, err = l.producers.forTopic(ctx, topic)
+		if p, err = l.producers.forTopic(ctx, topic, view.epoch); err == nil {
+			defer p.senders.Done()
+		}
+	}
+	last := lastPartition(msgs)
+	if err == nil && last >= len(view.partitions) { // the topic may have grown since
+		view, err = l.cluster.look(ctx, topic)
+	}
+	if err == nil && last < len(view.partitions) {
+		err = p.learn(topic, last)
 	}
 	if err != nil {
 		call.failAll(refused(err))
@@ -60,6 +84,9 @@ func (l *Log) append(ctx context.Context, topic string, msgs []broker.Message, c
 	}
 	for i := range msgs {
 		m := &msgs[i]
+		if call.known[i] { // no lock: what was sent of the last attempt is settled
+			continue
+		}
 		if err := p.refuses(m, view); err != nil {
 			call.settle(i, -1, -1, err)
 			continue
@@ -77,6 +104,15 @@ func (l *Log) append(ctx context.Context, topic string, msgs []broker.Message, c
 	call.wait(ctx)
 }
 
+// lastPartition returns the highest partition that a message asks for, or -1.
+func lastPartition(msgs []broker.Message) int {
+	last := -1
+	for i := range msgs {
+		last = max(last, int(msgs[i].Partition))
+	}
+	return last
+}
+
 // refused marks an error as one that came before anything was sent.
 func refused(err error) error {
 	if errors.Is(err, broker.ErrRefused) {
@@ -86,7 +122,7 @@ func refused(err error) error {
 }
 
 func message(topic string, m *broker.Message, call *appendCall, i int) *sarama.ProducerMessage {
-	pm := &sarama.ProducerMessage{Topic: topic, Partition: m.Partition, Metadata: ticket{call, i, m.Partition}}
+	pm := &sarama.ProducerMessage{Topic: topic, Partition: m.Partition, Offset: -1, Metadata: ticket{call, i, m.Partition}}
 	if m.Key != nil {
 		pm.Key = sarama.ByteEncoder(m.Key)
 	}
@@ -111,7 +147,7 @@ type ticket struct {
 
 // appendCall gathers the fates of one call's messages.
 type appendCall struct {
-	done chan struct{} // closed when left is 0
+	done chan struct{} // closed when left is 0; replaced only between attempts
 
 	mu    sync.Mutex // guards what follows, until done is closed
 	acks  []broker.Ack
@@ -134,9 +170,47 @@ func (c *appendCall) settle(i int, partition int32, offset int64, err error) {
 	}
 }
 
+// reopen makes messages unsettled that were refused out of sequence: the log does not have what this producer wrote
+// before, because the topic was made again or its log lost its end. sarama has begun a new sequence by now, so they may
+// be sent once more, provided that no later message of their partition was taken. It reports whether there are any.
+func (c *appendCall) reopen(msgs []broker.Message) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	taken := make(map[int32]bool)
+	var again []int
+	for i := len(msgs) - 1; i >= 0; i-- {
+		switch err := c.acks[i].Err; {
+		case err == nil:
+			taken[c.acks[i].Partition] = true
+		case outOfSequence(err):
+			again = append(again, i)
+		}
+	}
+	if len(again) == 0 {
+		return false
+	}
+	for _, i := range again {
+		// Where a message without a partition of its own would have gone is not told; then any taken one bars it.
+		if p := msgs[i].Partition; p < 0 && len(taken) > 0 || taken[p] {
+			return false
+		}
+	}
+	for _, i := range again {
+		c.known[i] = false
+	}
+	c.left, c.done = len(again), make(chan struct{})
+	return true
+}
+
+func outOfSequence(err error) bool {
+	return errors.Is(err, sarama.ErrOutOfOrderSequenceNumber) || errors.Is(err, sarama.ErrUnknownProducerID)
+}
+
 func (c *appendCall) failAll(err error) {
 	for i := range c.acks {
-		c.acks[i] = broker.Ack{Partition: -1, Offset: -1, Err: err}
+		if !c.known[i] {
+			c.acks[i] = broker.Ack{Partition: -1, Offset: -1, Err: err}
+		}
 	}
 }
 

@@ -22,7 +22,7 @@ type Config struct {
 	MetadataEvery   time.Duration // default 1 s: how often leaders, partitions and topic ids in use are looked up
 	MaxMessageBytes int           // default 8 MiB: the largest batch sent, whatever a topic would take
 	FetchBytes      int           // default 1 MiB: per partition and fetch of a tail
-	FetchTotalBytes int           // default 8 MiB: per fetch of a tail and leader
+	FetchTotalBytes int           // default 8 MiB: per fetch of a tail and leader, shared by its partitions; a single larger batch still comes
 	ReadConnections int           // default 4: connections per broker for random reads
 }
 

@@ -33,62 +33,94 @@ type producers struct {
 
 	mu      sync.Mutex // guards what follows
 	byLimit map[int]*producer
-	limits  map[string]topicLimit
+	topics  map[string]written
+	retired sync.WaitGroup
 }
 
-type topicLimit struct {
-	bytes int
+// written is a topic that was written to.
+type written struct {
+	epoch broker.Epoch
+	limit int // max.message.bytes
 	asked time.Time
 }
 
 type producer struct {
-	limit int
-	async sarama.AsyncProducer
-	done  sync.WaitGroup // its two readers
+	limit  int
+	client sarama.Client
+	async  sarama.AsyncProducer
+	done   sync.WaitGroup // its two readers
+
+	senders sync.WaitGroup // calls that use it; added to only while it is in byLimit, with mu held
 }
 
 func newProducers(l *Log) *producers {
-	return &producers{log: l, byLimit: make(map[int]*producer), limits: make(map[string]topicLimit)}
+	return &producers{log: l, byLimit: make(map[int]*producer), topics: make(map[string]written)}
 }
 
-// forTopic returns the producer for a topic, starting it if it is the first of its kind.
-func (ps *producers) forTopic(ctx context.Context, topic string) (*producer, error) {
+// forTopic returns the producer for a topic, starting it if it is the first of its kind. The caller ends its use with
+// senders.Done.
+func (ps *producers) forTopic(ctx context.Context, topic string, epoch broker.Epoch) (*producer, error) {
 	ps.mu.Lock()
-	limit, known := ps.limits[topic]
-	p := ps.byLimit[limit.bytes]
-	ps.mu.Unlock()
-	if known && p != nil && time.Since(limit.asked) < limitAge {
+	last, known := ps.topics[topic]
+	p := ps.byLimit[last.limit]
+	if known && p != nil && last.epoch != epoch {
+		// A producer numbers what it writes by a topic's name. A topic made again takes only number 0 at first.
+		ps.retire(p)
+		known, p = false, nil
+	}
+	if known && p != nil && time.Since(last.asked) < limitAge {
+		p.senders.Add(1)
+		ps.mu.Unlock()
 		return p, nil
 	}
-	bytes := ourMessageBytes
-	configs, err := ps.log.topicConfigs(ctx, topic, "max.message.bytes")
+	ps.mu.Unlock()
+
+	limit, err := ps.limit(ctx, topic)
 	switch {
 	case err == nil:
-		if n, err := strconv.Atoi(configs["max.message.bytes"]); err == nil && n > 0 {
-			bytes = n
-		}
-	case known: // the limit rarely changes: go on with what was known
-		bytes = limit.bytes
-	case errors.Is(err, sarama.ErrTopicAuthorizationFailed):
+	case known: // it rarely changes: go on with what was known
+		limit = last.limit
 	default:
 		return nil, err
 	}
-	bytes = min(bytes, ps.log.cfg.MaxMessageBytes)
-	ps.mu.Lock()
-	if _, ok := ps.byLimit[bytes]; !ok && len(ps.byLimit) >= classesMost {
-		bytes = ps.nearest(bytes)
+	for {
+		ps.mu.Lock()
+		if _, ok := ps.byLimit[limit]; !ok && len(ps.byLimit) >= classesMost {
+			limit = ps.nearest(limit)
+		}
+		if p = ps.byLimit[limit]; p != nil {
+			p.senders.Add(1)
+			ps.topics[topic] = written{epoch, limit, time.Now()}
+			ps.mu.Unlock()
+			return p, nil
+		}
+		ps.mu.Unlock()
+		if _, err, _ := ps.opening.Do(strconv.Itoa(limit), func() (any, error) { return nil, ps.open(limit) }); err != nil {
+			return nil, err
+		}
 	}
-	p = ps.byLimit[bytes]
-	ps.limits[topic] = topicLimit{bytes, time.Now()}
-	ps.mu.Unlock()
-	if p != nil {
-		return p, nil
+}
+
+// limit asks for the largest batch that a topic takes.
+func (ps *producers) limit(ctx context.Context, topic string) (int, error) {
+	configs, err := ps.log.topicConfigs(ctx, topic, "max.message.bytes")
+	if err != nil && !errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		return 0, err
 	}
-	opened, err, _ := ps.opening.Do(strconv.Itoa(bytes), func() (any, error) { return ps.open(bytes) })
-	if err != nil {
-		return nil, err
+	bytes, err := strconv.Atoi(configs["max.message.bytes"])
+	if err != nil || bytes <= 0 {
+		bytes = ourMessageBytes // we may write to it, but not ask
 	}
-	return opened.(*producer), nil
+	return min(bytes, ps.log.cfg.MaxMessageBytes), nil
+}
+
+// retire lets a producer send what it has and end; mu is held.
+func (ps *producers) retire(p *producer) {
+	delete(ps.byLimit, p.limit)
+	ps.retired.Go(func() {
+		p.senders.Wait()
+		p.close()
+	})
 }
 
 // nearest returns the largest limit in use that is not above bytes, else the smallest.
@@ -108,12 +140,13 @@ func (ps *producers) nearest(bytes int) int {
 	return least
 }
 
-func (ps *producers) open(limit int) (*producer, error) {
+// open starts the producer of a limit, unless it is there.
+func (ps *producers) open(limit int) error {
 	ps.mu.Lock()
 	p := ps.byLimit[limit]
 	ps.mu.Unlock()
 	if p != nil {
-		return p, nil
+		return nil
 	}
 	cfg := *ps.log.base
 	cfg.Net.MaxOpenRequests = 1 // sarama's condition for idempotence
@@ -131,42 +164,69 @@ func (ps *producers) open(limit int) (*producer, error) {
 		}
 		return min(firstRetry<<min(max(retries-1, 0), 10), time.Second)
 	}
-	async, err := sarama.NewAsyncProducer(ps.log.cfg.Brokers, &cfg)
+	client, err := sarama.NewClient(ps.log.cfg.Brokers, &cfg)
 	if err != nil {
-		return nil, fmt.Errorf("%w: start a producer: %w", broker.ErrUnavailable, err)
+		return fmt.Errorf("%w: start a producer: %w", broker.ErrUnavailable, err)
 	}
-	p = &producer{limit: limit, async: async}
+	async, err := sarama.NewAsyncProducerFromClient(client)
+	if err != nil {
+		_ = client.Close()
+		return fmt.Errorf("%w: start a producer: %w", broker.ErrUnavailable, err)
+	}
+	p = &producer{limit: limit, client: client, async: async}
 	p.done.Go(p.successes)
 	p.done.Go(func() { p.failures(ps) })
 	ps.mu.Lock()
 	ps.byLimit[limit] = p
 	ps.mu.Unlock()
-	return p, nil
+	return nil
 }
 
 // close sends what was accepted and ends the producers.
-func (ps *producers) close() error {
+func (ps *producers) close() {
 	ps.closing.Store(true)
 	ps.mu.Lock()
-	defer ps.mu.Unlock()
 	for _, p := range ps.byLimit {
-		p.async.AsyncClose()
+		ps.retire(p)
 	}
-	for _, p := range ps.byLimit {
-		p.done.Wait()
-	}
-	return nil
+	ps.mu.Unlock()
+	ps.retired.Wait()
+}
+
+func (p *producer) close() {
+	p.async.AsyncClose()
+	p.done.Wait()
+	_ = p.client.Close()
 }
 
 func (ps *producers) forgetLimit(topic string) {
 	ps.mu.Lock()
-	delete(ps.limits, topic)
+	delete(ps.topics, topic)
 	ps.mu.Unlock()
+}
+
+// learn sees to it that the producer knows of a topic's partition, which may be new.
+func (p *producer) learn(topic string, partition int) error {
+	if partition < 0 {
+		return nil
+	}
+	known, err := p.client.Partitions(topic)
+	if err == nil && partition >= len(known) {
+		err = p.client.RefreshMetadata(topic)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: metadata of %s: %w", broker.ErrUnavailable, topic, err)
+	}
+	return nil
 }
 
 func (p *producer) successes() {
 	for m := range p.async.Successes() {
 		t := m.Metadata.(ticket)
+		if m.Offset < 0 { // written by an attempt so long ago that the broker has forgotten where
+			t.call.settle(t.index, -1, -1, fmt.Errorf("%w: written at a position that is not known", broker.ErrUnavailable))
+			continue
+		}
 		t.call.settle(t.index, m.Partition, m.Offset, nil)
 	}
 }
@@ -192,9 +252,6 @@ func (p *producer) refuses(m *broker.Message, view *topicView) error {
 		return fmt.Errorf("%w: %d bytes, where the topic takes %d", broker.ErrTooLarge, size, p.limit)
 	}
 	if m.Partition >= 0 && int(m.Partition) >= len(view.partitions) {
-		if view.asked.IsZero() {
-			return nil
-		}
 		return fmt.Errorf("%w: %w: %d", broker.ErrRefused, broker.ErrNoPartition, m.Partition)
 	}
 	return nil

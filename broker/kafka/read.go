@@ -25,7 +25,7 @@ func (l *Log) Read(ctx context.Context, topic string, partition int32, offset in
 		return broker.Batch{}, err
 	}
 	defer end()
-	limit := int32(min(max(maxBytes, 1), 64<<20))
+	limit := int32(min(max(maxBytes, 1), fetchMost))
 	at := offset
 	for skips := 0; ; {
 		d, err := l.readOnce(ctx, topic, partition, at, limit)
@@ -35,7 +35,7 @@ func (l *Log) Read(ctx context.Context, topic string, partition int32, offset in
 		case len(d.Records) > 0 || d.Next >= d.End && !d.truncated:
 			return d.Batch, nil
 		case d.truncated && d.Next == at:
-			if limit >= 64<<20 {
+			if limit >= fetchMost {
 				return broker.Batch{}, fmt.Errorf("%w: a batch of partition %d at %d is larger than 64 MiB", broker.ErrUnavailable, partition, at)
 			}
 			limit *= 4
@@ -57,7 +57,7 @@ func (l *Log) readOnce(ctx context.Context, topic string, partition int32, offse
 	err = l.retry(ctx, topic, partition, func(addr string) error {
 		var block *sarama.FetchResponseBlock
 		err := l.reads.do(ctx, addr, func(c *conn) error {
-			blocks, err := l.fetch(ctx, c, kindRead, topic, []want{{partition, offset, limit}}, int(limit), 0)
+			blocks, err := l.fetch(ctx, c, kindRead, topic, []want{{partition, offset, limit}}, 0)
 			block = blocks[partition]
 			return err
 		})

@@ -16,10 +16,9 @@ const (
 	longPoll = 500 * time.Millisecond
 	// A topic cannot be deleted, made again and written to within this time of its last answer, so what comes next on
 	// the same connection is of the same topic. After a longer silence on our side its id is looked up first.
-	trustFor = 10 * time.Millisecond
+	trustFor = time.Millisecond
 	// How long a preferred replica is read from before the leader is asked again.
 	preferFor = 5 * time.Minute
-	fetchMost = 64 << 20 // bytes; no batch is larger
 )
 
 // tail is one Tail call. Its workers, one per broker that it reads from, only fetch and decode; everything is decided
@@ -59,6 +58,7 @@ type tailPart struct {
 	replica   int32     // -1: none preferred to the leader
 	preferred time.Time // since when
 	maxBytes  int32
+	starved   bool      // there is a batch for it larger than it may have, so it may have more
 	busy      bool      // in a fetch, held, or checked
 	notBefore time.Time // wait after a failure
 	failures  int
@@ -252,6 +252,12 @@ func (t *tail) dispatch(ctx context.Context) (wait time.Duration) {
 			t.parts[want.partition].busy = true
 		}
 		w.idle = false
+		share := int32(max(t.log.cfg.FetchTotalBytes/len(wants), 1))
+		for i := range wants {
+			if p := t.parts[wants[i].partition]; !p.starved {
+				wants[i].maxBytes = min(wants[i].maxBytes, share)
+			}
+		}
 		w.tasks <- task{wants: wants} // never blocks: an idle worker's channel is empty
 	}
 	return wait
@@ -383,14 +389,15 @@ func (t *tail) deliver(ctx context.Context, a *partAnswer, silent bool) {
 		}
 	}
 	switch {
-	case a.truncated && len(a.Records) == 0 && a.Next == p.next:
-		p.maxBytes = int32(min(int(p.maxBytes)*4, fetchMost))
+	case !silent && a.Next == p.next && a.End > p.next:
+		// Its next batch is larger than its share, and a broker gives only one such in an answer.
+		p.starved, p.maxBytes = true, int32(min(int(p.maxBytes)*2, fetchMost))
 		return
 	case silent && a.End > a.Next:
 		// Kafka gives at least one batch of one partition where there is one: there is nothing up to the end but holes.
 		a.Next = a.End
 	}
-	p.maxBytes = int32(t.log.cfg.FetchBytes)
+	p.starved, p.maxBytes = false, int32(t.log.cfg.FetchBytes)
 	if a.Next <= p.next {
 		return
 	}

@@ -84,7 +84,7 @@ func (t *tail) hire(ctx context.Context, id int32, addr string) *worker {
 }
 
 func (t *tail) fetch(ctx context.Context, c *conn, a answer) answer {
-	blocks, err := t.log.fetch(ctx, c, kindTail, t.topic, a.wants, t.log.cfg.FetchTotalBytes, longPoll)
+	blocks, err := t.log.fetch(ctx, c, kindTail, t.topic, a.wants, longPoll)
 	if err != nil {
 		a.err = err
 		return a

@@ -1,0 +1,148 @@
+package embedded_test
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/broker/brokertest"
+	"github.com/eventissuer/eventissuer/broker/embedded"
+	"github.com/eventissuer/eventissuer/broker/kafka"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childVariable); dir != "" {
+		os.Exit(serveChild(dir))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func TestContract(t *testing.T) {
+	brokertest.Run(t, func(t *testing.T) brokertest.Harness { return newHarness(t) })
+}
+
+// harness is the embedded servers in this process.
+type harness struct {
+	config embedded.Config
+	server *embedded.Server
+
+	mu         sync.Mutex
+	registries []*prometheus.Registry
+}
+
+func newHarness(t testing.TB) *harness {
+	h := &harness{config: embedded.Config{Dir: t.TempDir(), KafkaPort: freePort(t), RedisPort: freePort(t)}}
+	h.start(t)
+	t.Cleanup(func() {
+		if err := h.server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return h
+}
+
+func freePort(t testing.TB) int {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	n, _ := strconv.Atoi(port)
+	return n
+}
+
+func (h *harness) start(t testing.TB) {
+	t.Helper()
+	s, err := embedded.Start(t.Context(), h.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.server = s
+}
+
+func (h *harness) stop(t testing.TB) {
+	t.Helper()
+	if err := h.server.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Open implements brokertest.Harness.
+func (h *harness) Open(t testing.TB) broker.Log {
+	r := prometheus.NewRegistry()
+	log, err := kafka.New(kafka.Config{Brokers: h.Brokers()}, kafka.Deps{Registerer: r})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.mu.Lock()
+	h.registries = append(h.registries, r)
+	h.mu.Unlock()
+	return log
+}
+
+// Brokers implements brokertest.Kafka.
+func (h *harness) Brokers() []string { return h.server.Brokers() }
+
+// Fetches implements brokertest.FetchCounter.
+func (h *harness) Fetches(kind string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for _, r := range h.registries {
+		n += fetches(r, kind)
+	}
+	return n
+}
+
+func fetches(r *prometheus.Registry, kind string) int {
+	families, _ := r.Gather()
+	for _, f := range families {
+		if f.GetName() != "eventissuer_kafka_fetches_total" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			if m.GetLabel()[0].GetValue() == kind {
+				return int(m.GetCounter().GetValue())
+			}
+		}
+	}
+	return 0
+}
+
+// Restart implements brokertest.Restarter.
+func (h *harness) Restart(t testing.TB) {
+	h.stop(t)
+	h.start(t)
+}
+
+// Compact implements brokertest.Compactor.
+func (h *harness) Compact(testing.TB, string) { h.server.Cluster().Compact() }
+
+// LoseEnd implements brokertest.EndLoser: it puts back the folder as it was.
+func (h *harness) LoseEnd(t testing.TB, write func()) {
+	kept := filepath.Join(t.TempDir(), "kept")
+	h.stop(t)
+	if err := os.CopyFS(kept, os.DirFS(h.config.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	h.start(t)
+	write()
+	h.stop(t)
+	if err := os.RemoveAll(h.config.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(h.config.Dir, os.DirFS(kept)); err != nil {
+		t.Fatal(err)
+	}
+	h.start(t)
+}
