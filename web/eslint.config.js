@@ -11,7 +11,6 @@ export default [
       "no-eval": "error",
       "no-implied-eval": "error",
       "no-new-func": "error",
-      "no-shadow": "error",
       "no-throw-literal": "error",
       "no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
       "no-restricted-properties": [
