@@ -64,11 +64,16 @@ func (s *streamsCreate) Run(ctx context.Context, c *client, o *console) error {
 type streamsDelete struct {
 	Stream string `arg:"" help:"Name of the stream."`
 	Yes    bool   `short:"y" help:"Do not ask."`
+	Force  bool   `help:"With the registrations of its event types."`
 }
 
 // Run is called by kong.
 func (s *streamsDelete) Run(ctx context.Context, c *client, o *console) error {
-	return remove(ctx, c, o, "/v1/streams/"+url.PathEscape(s.Stream), "stream "+s.Stream+" with all its events", s.Yes)
+	path, what := "/v1/streams/"+url.PathEscape(s.Stream), "stream "+s.Stream+" with all its events"
+	if s.Force {
+		path, what = path+"?force=true", what+" and its event types"
+	}
+	return remove(ctx, c, o, path, what, s.Yes)
 }
 
 type typesCommand struct {

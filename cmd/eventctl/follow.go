@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/r3labs/sse/v2"
@@ -67,9 +68,16 @@ func (f *follower) follow(ctx context.Context) error {
 	}
 }
 
+// ended says in one line why a connection ended.
 func ended(err error) string {
-	if err == nil {
+	var no *problem
+	switch {
+	case err == nil:
 		return "the server closed the connection"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "nobody answers there at the moment"
+	case errors.As(err, &no):
+		return fmt.Sprintf("%s (%d)", no.Title, no.Status)
 	}
 	return err.Error()
 }

@@ -206,6 +206,7 @@ func TestDefinitionsAreSentAsTheServerTakesThem(t *testing.T) {
 	}{
 		{[]string{"streams", "create", "s", "--partitions", "3"}, "POST", "/v1/streams", `{"name":"s","partitions":3}`},
 		{[]string{"streams", "delete", "s", "--yes"}, "DELETE", "/v1/streams/s", ""},
+		{[]string{"streams", "delete", "s", "--yes", "--force"}, "DELETE", "/v1/streams/s?force=true", ""},
 		{[]string{"types", "register", "app.*", "--stream", "s", "--key-attribute", "source"}, "POST", "/v1/event-types", `{"keyAttribute":"source","stream":"s","type":"app.*"}`},
 		{[]string{"types", "register", "a/b", "--stream", "s", "--replace"}, "PUT", "/v1/event-types/a%2Fb", `{"stream":"s","type":"a/b"}`},
 		{[]string{"types", "delete", "app.*", "-y"}, "DELETE", "/v1/event-types/app.%2A", ""},

@@ -272,11 +272,16 @@ func (s *sender) flush(ctx context.Context) error {
 
 // try sends what is pending once. What stays pending may be tried again, after the time returned if it is not 0.
 func (s *sender) try(ctx context.Context, again bool) (time.Duration, error) {
-	a, err := s.client.send(ctx, http.MethodPost, "/v1/events", "application/cloudevents-batch+json", s.body())
+	kind := "application/cloudevents-batch+json"
+	if len(s.pending) == 1 { // the server's word is then about the event, not about a batch
+		kind = "application/cloudevents+json"
+	}
+	a, err := s.client.send(ctx, http.MethodPost, "/v1/events", kind, s.body())
 	if err != nil {
 		// Before anything was taken, an absent server is told at once; later it may be a restart.
 		if again && s.persisted > 0 && !errors.Is(err, context.Canceled) {
-			s.console.note("%v; trying again", err)
+			s.progress.end()
+			s.console.note("%s; trying again", ended(err))
 			return 0, nil
 		}
 		return 0, err
@@ -325,6 +330,9 @@ func (s *sender) halve(ctx context.Context, again bool) error {
 }
 
 func (s *sender) body() []byte {
+	if len(s.pending) == 1 {
+		return s.pending[0].raw
+	}
 	var b bytes.Buffer
 	b.Grow(s.bytes + len(s.pending) + 2)
 	for i, p := range s.pending {
