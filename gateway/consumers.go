@@ -182,6 +182,8 @@ func consumerProblem(err error, name cursor.Name) error {
 	switch {
 	case errors.Is(err, cursor.ErrNotFound):
 		return newProblem(kindUnknownConsumer, "there is no consumer %q on stream %q: it begins with the first read that names it, or with a reset", name.Consumer, name.Stream)
+	case errors.Is(err, cursor.ErrName):
+		return newProblem(kindInvalidParameter, "%q: %s", name.Consumer, err)
 	case errors.Is(err, cursor.ErrSuperseded), errors.Is(err, cursor.ErrLost):
 		return newProblem(kindConflict, "a later session reads as consumer %q: this cursor is no longer its word", name.Consumer).because(err)
 	case errors.Is(err, cursor.ErrBusy):

@@ -39,6 +39,7 @@ type harness struct {
 // newHarness starts an edge; change may alter what it is made of.
 func newHarness(t *testing.T, change ...func(*Config, *Deps)) *harness {
 	t.Helper()
+	t.Parallel() // nearly all of a test's time is waiting
 	servers, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

@@ -245,14 +245,19 @@ func asProblem(err error) *problem {
 }
 
 // requestProblem says why a request holds no events at all.
-func requestProblem(err *event.RequestError) *problem {
+func requestProblem(err error) *problem {
+	detail := err.Error()
+	var req *event.RequestError
+	if errors.As(err, &req) {
+		detail = req.Detail
+	}
 	switch {
 	case errors.Is(err, event.ErrTooLarge):
-		return newProblem(kindBatchTooLarge, "%s", err.Detail)
+		return newProblem(kindBatchTooLarge, "%s", detail)
 	case errors.Is(err, event.ErrMediaType):
-		return newProblem(kindUnsupportedMedia, "%s", err.Detail)
+		return newProblem(kindUnsupportedMedia, "%s", detail)
 	}
-	return newProblem(kindInvalidEvent, "%s", err.Detail)
+	return newProblem(kindInvalidEvent, "%s", detail)
 }
 
 // logProblem writes what the operator needs to know: mistakes of ours and outages, not the callers' mistakes.

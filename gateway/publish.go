@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"mime"
 	"net/http"
@@ -89,6 +90,9 @@ func (g *Gateway) readEvents(h http.Header, body []byte) ([]event.Item, error) {
 		BatchBytes:  int(g.config.MaxBatchBytes),
 		BatchEvents: g.config.MaxBatchEvents,
 	})
+	if errors.Is(err, event.ErrMalformed) && hasMediaPrefix(h, "application/cloudevents") && !json.Valid(body) {
+		return nil, newProblem(kindMalformedJSON, "%s", requestProblem(err).detail)
+	}
 	if err != nil {
 		return nil, err
 	}
