@@ -76,11 +76,14 @@ func (l *loop) asked() (jobs []func(o *output), end *ending) {
 
 // run serves the session until it ends. It closes the feed and leaves the register.
 func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
+	l.server.loops.Add(1)
+	defer l.server.loops.Done()
 	reason := endClient
 	defer func() {
 		l.feed.close()
 		l.server.leave(&l.entry, reason)
 	}()
+	defer l.server.guard(func() { reason = endFailure })
 	l.feed.onLost(l.stop)
 	l.out.reset()
 	first(&l.out)

@@ -7,8 +7,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"runtime"
+	"runtime/debug"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,6 +58,9 @@ type Server struct {
 	draining bool                // guarded by mu
 	empty    chan struct{}       // closed when draining and no session is left; guarded by mu
 	serial   uint64              // guarded by mu
+
+	turn  atomic.Uint32  // the shard that the next connection goes to
+	loops sync.WaitGroup // the goroutines of sessions that no shard drives
 }
 
 // entry is a session in the server's register.
@@ -162,6 +167,9 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.watcher.run(ctx) })
 	err := g.Wait()
 	s.mu.Lock()
+	if !s.draining {
+		s.draining, s.empty = true, make(chan struct{})
+	}
 	var left []*entry
 	for e := range s.entries {
 		left = append(left, e)
@@ -173,6 +181,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, sh := range s.shards { // nobody drives them any more
 		sh.closeAll()
 	}
+	s.loops.Wait()
 	return err
 }
 
@@ -224,7 +233,7 @@ func (s *Server) leave(e *entry, reason string) {
 	s.m.sessions.WithLabelValues(e.info.Transport).Dec()
 	s.m.ended.WithLabelValues(reason).Inc()
 	if s.draining && len(s.entries) == 0 {
-		close(s.empty)
+		s.closeEmpty()
 	}
 }
 
@@ -266,7 +275,7 @@ func (s *Server) Drain(ctx context.Context) error {
 		all = append(all, e)
 	}
 	if len(all) == 0 {
-		close(empty)
+		s.closeEmpty()
 	}
 	s.mu.Unlock()
 	spread := 5 * time.Second
@@ -292,6 +301,24 @@ func (s *Server) Drain(ctx context.Context) error {
 	return wait(ctx, empty)
 }
 
+// closeEmpty tells that no session is left. The caller holds mu.
+func (s *Server) closeEmpty() {
+	select {
+	case <-s.empty:
+	default:
+		close(s.empty)
+	}
+}
+
+// guard ends a panic with the one session in which it happened. It is to be deferred.
+func (s *Server) guard(end func()) {
+	if p := recover(); p != nil {
+		s.m.panics.Inc()
+		s.logger.Error("panic in a session", "panic", p, "stack", string(debug.Stack()))
+		end()
+	}
+}
+
 func wait(ctx context.Context, done <-chan struct{}) error {
 	select {
 	case <-done:
@@ -311,6 +338,7 @@ type metrics struct {
 	writes     prometheus.Counter
 	bytes      prometheus.Counter
 	readErrors prometheus.Counter
+	panics     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -327,6 +355,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"scope"}),
 		writes:     f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_writes_total", Help: "Writes to sessions."}),
 		bytes:      f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_written_bytes_total", Help: "Bytes written to sessions."}),
+		panics:     f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_panics_total", Help: "Sessions that ended by a mistake of the server."}),
 		readErrors: f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_catch_up_errors_total", Help: "Reads of the log that failed and were tried again."}),
 	}
 }

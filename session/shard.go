@@ -114,6 +114,11 @@ func (s *shard) step(c *conn) {
 	if c.gone {
 		return
 	}
+	defer s.server.guard(func() {
+		if !c.gone {
+			s.drop(c, endFailure)
+		}
+	})
 	if c.fresh.Swap(false) {
 		s.timers.add(c, timerBeat, s.now.Add(c.heartbeat))
 	}
@@ -181,13 +186,16 @@ func (s *shard) sendAway(c *conn, work func(context.Context) error) {
 	c.isAway = true
 	c.feed.unpark()
 	s.away.Go(func() {
+		defer func() {
+			c.returned.Store(true)
+			s.enqueue(c)
+		}()
+		defer s.server.guard(func() { c.hungUp.Store(true) })
 		if err := work(s.ctx); err != nil {
 			c.hungUp.Store(true)
 		} else {
 			c.feed.written()
 		}
-		c.returned.Store(true)
-		s.enqueue(c)
 	})
 }
 
@@ -274,6 +282,7 @@ func (s *shard) drop(c *conn, reason string) {
 		}
 	}
 	c.feed.close()
+	c.feed = feed{} // a timer may still name the connection
 	s.server.leave(&c.entry, reason)
 }
 

@@ -68,7 +68,7 @@ func firstBlock(transport string, c codec, f *feed) func(*output) {
 
 // hijack takes the connection away from net/http, whose buffers and goroutine an idle session need not keep.
 func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request, q Request, info Info, c codec) error {
-	shardAt := int(time.Now().UnixNano()/1000) % len(s.shards)
+	shardAt := int(s.turn.Add(1)) % len(s.shards)
 	k := &conn{
 		server: s, shard: s.shards[shardAt], stall: s.cfg.Stall, heartbeat: s.beat(q), flush: s.flush(q),
 		entry: entry{info: info},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -324,17 +325,32 @@ func (h *Hub) matchAll() {
 	for i, e := range h.entries {
 		at := seq + uint64(i)
 		h.matched = append(h.matched, match{h.all, at})
+		if e.Skipped == "" {
+			h.match(e)
+		}
 		if e.Skipped != "" {
 			for _, v := range h.views { // what it was cannot be told, so everybody is
 				h.matched = append(h.matched, match{v, at})
 			}
 			continue
 		}
-		h.scratch = h.index.match(h.scratch[:0], &e.Event)
 		for _, v := range h.scratch {
 			h.matched = append(h.matched, match{v, at})
 		}
 	}
+}
+
+// match fills scratch with the views that an event concerns. An event on which a filter fails ends nobody's stream: it
+// is passed, and everybody is told.
+func (h *Hub) match(e *Entry) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.m.panics.Inc()
+			h.logger.Error("panic in a filter", "partition", e.Partition, "offset", e.Offset, "panic", p, "stack", string(debug.Stack()))
+			e.Skipped = "a filter failed on it"
+		}
+	}()
+	h.scratch = h.index.match(h.scratch[:0], &e.Event)
 }
 
 // evict keeps the ring within its own bound and its share of the total. The caller holds mu.

@@ -225,6 +225,7 @@ type metrics struct {
 	blockBytes prometheus.Gauge
 	blockHits  prometheus.Counter
 	blockReads prometheus.Counter
+	panics     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -238,6 +239,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return &metrics{
 		records:    counter("records_total", "Records taken into rings."),
 		overflows:  counter("overflows_total", "Readers that fell out of the ring and went back to the log."),
+		panics:     counter("panics_total", "Events on which a filter failed by a mistake of the server."),
 		blockHits:  counter("block_hits_total", "Catch-up reads answered from the block cache."),
 		blockReads: counter("block_reads_total", "Catch-up reads of the log."),
 		readers:    gauge("readers", "Readers of streams on this replica."),

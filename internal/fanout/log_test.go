@@ -113,7 +113,9 @@ func (l *memoryLog) Bounds(context.Context, string) ([]broker.Bounds, error) {
 	return b, nil
 }
 
-func (l *memoryLog) At(context.Context, string, time.Time) ([]int64, error) { return nil, broker.ErrUnavailable }
+func (l *memoryLog) At(context.Context, string, time.Time) ([]int64, error) {
+	return nil, broker.ErrUnavailable
+}
 
 func (l *memoryLog) Truncate(_ context.Context, _ string, p int32, offset int64) error {
 	l.retain(int(p), offset)
