@@ -36,6 +36,9 @@ type (
 	}
 	// Kafka says where a Kafka answers, for cases that speak to it by themselves: transactions, compression.
 	Kafka interface{ Brokers() []string }
+	// ForgetsProducers marks a broker that is killed together with what it knows of idempotent producers. What it took
+	// without an answer may then be on the log twice.
+	ForgetsProducers interface{ ForgetsProducers() }
 	// FetchCounter counts the fetches that the broker has answered to all clients, by kind: "tail" or "read".
 	FetchCounter interface{ Fetches(kind string) int }
 )

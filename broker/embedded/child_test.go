@@ -97,6 +97,9 @@ func (c *child) Kill(t testing.TB) {
 	c.start(t)
 }
 
+// ForgetsProducers implements brokertest.ForgetsProducers. The server's own clients die with it, so none tries again.
+func (*child) ForgetsProducers() {}
+
 func TestKilledProcessLosesNothingThatWasAcknowledged(t *testing.T) {
 	brokertest.RunCase(t, newChild(t), "KillMidReadAndMidWriteLosesNothing")
 }

@@ -171,15 +171,16 @@ func isAbort(b *sarama.RecordBatch) bool {
 	return len(b.Records) > 0 && len(b.Records[0].Key) >= 4 && b.Records[0].Key[2] == 0 && b.Records[0].Key[3] == 0
 }
 
-// nextOffset returns where the last whole record batch of a block ends. sarama drops batches that compaction emptied
-// from what it hands out and keeps their end to itself, yet without it a reader would stand before them for ever.
+// nextOffset returns where a block ends that holds nothing but batches which compaction emptied. sarama drops those from
+// what it hands out and keeps their end to itself, yet without it a reader would stand before them for ever. In any
+// other block the field is of no use: it may be the end of a batch that was cut off.
 func nextOffset(block *sarama.FetchResponseBlock) (int64, bool) {
+	if len(block.RecordsSet) > 0 || block.Partial {
+		return 0, false
+	}
 	f := reflect.ValueOf(block).Elem().FieldByName("recordsNextOffset")
 	if f.Kind() != reflect.Pointer || f.IsNil() || f.Elem().Kind() != reflect.Int64 {
 		return 0, false
-	}
-	if n := len(block.RecordsSet); n > 0 && block.RecordsSet[n-1].RecordBatch != nil && block.RecordsSet[n-1].RecordBatch.PartialTrailingRecord {
-		return 0, false // then it is the end of the part that was cut off
 	}
 	return f.Elem().Int(), true
 }
