@@ -167,7 +167,9 @@ func (h *harness) do(r *http.Request) answer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return answer{res.StatusCode, res.Header, bytes.TrimSpace(body)}
+	a := answer{res.StatusCode, res.Header, bytes.TrimSpace(body)}
+	h.check(r, a)
+	return a
 }
 
 // sendJSON is send with a JSON body.
