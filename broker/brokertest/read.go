@@ -203,10 +203,10 @@ func (s *suite) publishBesideLongPoll(t *testing.T) {
 	busy, _ := s.topic(t, log, broker.TopicConfig{Partitions: 1})
 	put(t, log, busy, numbered(0, 0, 1)...)
 	follow(t, log, idle, epoch, []int64{0, 0})
-	const rounds = 20
+	const rounds = 6
 	beside := 0
 	for range rounds {
-		// After two more answers a poll is on its way.
+		// Right after an answer the next poll is on its way.
 		for at := counter.Fetches("tail"); counter.Fetches("tail") < at+1; {
 			<-time.After(time.Millisecond)
 		}
