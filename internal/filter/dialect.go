@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 )
@@ -23,15 +22,24 @@ func (c *compiler) filters(text string) ([]node, error) {
 		return nil, &Error{Expression: text, Position: maxFilters, Message: "the filters are longer than 64 KiB"}
 	}
 	r := &reader{compiler: c, text: text, dec: json.NewDecoder(bytes.NewReader([]byte(text)))}
-	nodes, err := r.list("", 0, "an array of filters")
-	if err != nil {
+	if err := r.checkJSON(); err != nil {
 		return nil, err
 	}
-	at := r.position()
-	if _, err := r.dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, r.fail(at, "something follows the filters")
+	return r.list("", 0, "an array of filters")
+}
+
+// checkJSON finds mistakes in the JSON before it is read token by token, which does not tell their place.
+func (r *reader) checkJSON() error {
+	var value json.RawMessage
+	err := json.Unmarshal([]byte(r.text), &value)
+	var syntax *json.SyntaxError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &syntax) || syntax.Offset >= int64(len(r.text)) && !strings.Contains(syntax.Error(), "invalid"):
+		return r.fail(len(r.text), "the JSON ends too early")
 	}
-	return nodes, nil
+	return r.fail(max(int(syntax.Offset)-1, 0), "this is no JSON: %s", syntax)
 }
 
 func (r *reader) fail(at int, format string, args ...any) *Error {
@@ -47,13 +55,8 @@ func (r *reader) position() int {
 // token reads the next token and tells where it begins.
 func (r *reader) token() (token json.Token, at int, err error) {
 	at = r.position()
-	token, err = r.dec.Token()
-	if err != nil {
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
-			return nil, at, r.fail(min(max(int(syntax.Offset)-1, 0), len(r.text)), "this is no JSON: %s", syntax)
-		}
-		return nil, at, r.fail(len(r.text), "the JSON ends too early")
+	if token, err = r.dec.Token(); err != nil {
+		return nil, at, r.fail(at, "this is no JSON: %s", err)
 	}
 	return token, at, nil
 }
