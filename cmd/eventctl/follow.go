@@ -44,6 +44,9 @@ func (e *refusedError) Error() string { return e.text }
 // run follows until ctx is done (which is no error: a tail has no end of its own), the count is reached, or the server refuses for good.
 func (f *follower) run(ctx context.Context) error {
 	err := f.follow(ctx)
+	if f.final != nil {
+		f.keep.lost = true // a server that refuses the reader takes no cursor of it
+	}
 	// What was printed is kept even when the interrupt has come.
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

@@ -112,36 +112,36 @@ func (t *target) progressTo() io.Writer {
 	return os.Stderr
 }
 
-func (r *readers) run(ctx context.Context, c loadtest.SubscribeConfig) error {
+func (r *readers) run(ctx context.Context, w io.Writer, c loadtest.SubscribeConfig) error {
 	report, err := loadtest.Subscribe(ctx, c)
 	if err != nil {
 		return err
 	}
-	return r.print(report)
+	return r.print(w, report)
 }
 
 // Run is called by kong.
-func (s *sseCommand) Run(ctx context.Context) error {
+func (s *sseCommand) Run(ctx context.Context, out io.Writer) error {
 	c, err := s.config(ctx)
 	if err != nil {
 		return err
 	}
 	c.Client = s.Client
-	return s.run(ctx, c)
+	return s.run(ctx, out, c)
 }
 
 // Run is called by kong.
-func (w *wsCommand) Run(ctx context.Context) error {
+func (w *wsCommand) Run(ctx context.Context, out io.Writer) error {
 	c, err := w.config(ctx)
 	if err != nil {
 		return err
 	}
 	c.Client, c.Subprotocol = loadtest.ClientWebSocket, w.Subprotocol
-	return w.run(ctx, c)
+	return w.run(ctx, out, c)
 }
 
 // Run is called by kong.
-func (s *stormCommand) Run(ctx context.Context) error {
+func (s *stormCommand) Run(ctx context.Context, out io.Writer) error {
 	if s.Dials == 0 {
 		s.Dials = 1024
 	}
@@ -150,11 +150,11 @@ func (s *stormCommand) Run(ctx context.Context) error {
 		return err
 	}
 	c.Client, c.Storms, c.StormTimeout = s.Client, s.Rounds, s.StormTimeout.Duration
-	return s.run(ctx, c)
+	return s.run(ctx, out, c)
 }
 
 // Run is called by kong.
-func (p *publishCommand) Run(ctx context.Context) error {
+func (p *publishCommand) Run(ctx context.Context, out io.Writer) error {
 	if err := p.prepare(ctx, nil, &p.publisher); err != nil {
 		return err
 	}
@@ -172,5 +172,5 @@ func (p *publishCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.print(report)
+	return p.print(out, report)
 }

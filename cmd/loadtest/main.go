@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/signal"
@@ -124,14 +125,14 @@ func (t *target) prepare(ctx context.Context, read *string, p *publisher) error 
 // errContent ends a run whose report shows that something went wrong.
 var errContent = errors.New("content was not right")
 
-func (t *target) print(r *loadtest.Report) error {
+func (t *target) print(w io.Writer, r *loadtest.Report) error {
 	var err error
 	if t.JSON {
-		out := json.NewEncoder(os.Stdout)
+		out := json.NewEncoder(w)
 		out.SetIndent("", "  ")
 		err = out.Encode(r)
 	} else {
-		err = r.WriteText(os.Stdout)
+		err = r.WriteText(w)
 	}
 	if err != nil {
 		return err
@@ -149,22 +150,36 @@ func (t *target) print(r *loadtest.Report) error {
 }
 
 func main() {
-	os.Exit(run())
-}
-
-func run() int {
-	var c cli
-	parser := kong.Must(&c, kong.Name("loadtest"), kong.Description(description),
-		kong.Vars{"client": defaultClient()},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
-	k, err := parser.Parse(os.Args[1:])
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "loadtest: %v\nTry 'loadtest --help'.\n", err)
-		return 2
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// helpShown ends parsing after --help.
+type helpShown struct{}
+
+// run is the whole program but its exit.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
+	var c cli
+	parser := kong.Must(&c, kong.Name("loadtest"), kong.Description(description),
+		kong.Writers(stdout, stderr), kong.Exit(func(int) { panic(helpShown{}) }),
+		kong.Vars{"client": defaultClient()},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+	defer func() {
+		if p := recover(); p != nil {
+			if _, help := p.(helpShown); !help {
+				panic(p)
+			}
+			code = 0
+		}
+	}()
+	k, err := parser.Parse(args)
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "loadtest: %v\nTry 'loadtest --help', or --help after any command.\n", err)
+		return 2
+	}
 	k.BindTo(ctx, (*context.Context)(nil))
+	k.BindTo(stdout, (*io.Writer)(nil))
 	switch err := k.Run(); {
 	case err == nil:
 		return 0
@@ -173,7 +188,7 @@ func run() int {
 	case errors.Is(err, context.Canceled):
 		return 130
 	default:
-		fmt.Fprintln(os.Stderr, "loadtest:", err)
+		_, _ = fmt.Fprintln(stderr, "loadtest:", err)
 		return 1
 	}
 }
