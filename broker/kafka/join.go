@@ -161,7 +161,10 @@ func (h *groupHandler) ConsumeClaim(session sarama.ConsumerGroupSession, sc sara
 	h.sarama.Pause(map[string][]int32{sc.Topic(): {sc.Partition()}})
 	ctx, cancel := context.WithCancel(session.Context())
 	defer cancel()
-	c := &claim{log: h.log, group: h.group, topic: sc.Topic(), partition: sc.Partition(), session: session, over: make(chan struct{})}
+	c := &claim{
+		log: h.log, group: h.group, topic: sc.Topic(), partition: sc.Partition(), session: session,
+		lost: ctx.Done(), over: make(chan struct{}),
+	}
 	var owner sync.WaitGroup
 	owner.Go(func() { h.own(ctx, c) })
 	for range sc.Messages() { // at most what was fetched before the pause
@@ -180,7 +183,8 @@ type claim struct {
 	topic     string
 	partition int32
 	session   sarama.ConsumerGroupSession
-	over      chan struct{} // closed when the owner has returned
+	lost      <-chan struct{} // closed when the partition is to be let go
+	over      chan struct{}   // closed when the owner has returned
 }
 
 // Topic implements broker.Claim.
@@ -235,8 +239,7 @@ func (c *claim) Commit(ctx context.Context, offset int64) error {
 		default:
 		}
 		req := sarama.NewOffsetCommitRequest(c.log.base, c.group)
-		// A member that keeps a partition over a rebalance owns it in the next generation too. The generation is read
-		// before the member's id would be another's: a session that was lost keeps its old ones, and is refused.
+		// A member that keeps a partition over a rebalance owns it in the next generation too.
 		req.ConsumerGroupGeneration = c.session.GenerationID()
 		req.ConsumerID = c.session.MemberID()
 		req.AddBlock(c.topic, c.partition, offset, 0, "")
@@ -247,12 +250,24 @@ func (c *claim) Commit(ctx context.Context, offset int64) error {
 		switch code := resp.Errors[c.topic][c.partition]; code {
 		case sarama.ErrNoError:
 			return nil
-		case sarama.ErrIllegalGeneration, sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId:
+		case sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId:
 			return fmt.Errorf("%w: %w", broker.ErrNotOwner, code)
+		case sarama.ErrIllegalGeneration:
+			select {
+			case <-c.lost:
+				return fmt.Errorf("%w: %w", broker.ErrNotOwner, code)
+			default:
+				// A rebalance is under way, and this member has not been told its generation: it will be soon, or that
+				// the partition is lost.
+				return code
+			}
 		default:
 			return code
 		}
 	})
+	if errors.Is(err, sarama.ErrIllegalGeneration) && !errors.Is(err, broker.ErrNotOwner) {
+		err = fmt.Errorf("%w: %w", broker.ErrNotOwner, err) // no generation of this member's came in time
+	}
 	if err != nil {
 		return fmt.Errorf("commit %d of %s/%d in group %s: %w", offset, c.topic, c.partition, c.group, err)
 	}
