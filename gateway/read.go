@@ -81,7 +81,7 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 	case mediaNDJSON:
 		err = g.deps.Sessions.NDJSON(w, r, req)
 	default:
-		g.page1(w, r, &q, req)
+		g.readPage(w, r, req)
 		return
 	}
 	if err != nil {
@@ -244,8 +244,8 @@ func consumerName(s string) bool {
 	return s != ""
 }
 
-// page1 answers one page.
-func (g *Gateway) page1(w http.ResponseWriter, r *http.Request, q *readQuery, req session.Request) {
+// readPage answers one page.
+func (g *Gateway) readPage(w http.ResponseWriter, r *http.Request, req session.Request) {
 	page, err := g.deps.Sessions.Page(r.Context(), req)
 	if err != nil {
 		g.refuseRead(w, r, err)
@@ -265,7 +265,7 @@ func (g *Gateway) page1(w http.ResponseWriter, r *http.Request, q *readQuery, re
 	h.Set("Cache-Control", "no-cache")
 	h.Set("Content-Length", strconv.Itoa(body.Len()))
 	h.Set("Cursor", page.Cursor)
-	h.Set("Link", "<"+g.nextPage(r, q, page.Cursor)+`>; rel="next"`)
+	h.Set("Link", "<"+g.nextPage(r, page.Cursor)+`>; rel="next"`)
 	for _, gap := range page.Gaps {
 		h.Add("Gap", headerJSON(gap))
 	}
@@ -297,7 +297,7 @@ func headerJSON(v any) string {
 
 // nextPage links to the page that follows. A query that came as a body is not repeated in an address: the link then is
 // that of the query, and the cursor goes into the next body.
-func (g *Gateway) nextPage(r *http.Request, q *readQuery, at string) string {
+func (g *Gateway) nextPage(r *http.Request, at string) string {
 	values := url.Values{}
 	if r.Method != http.MethodPost {
 		values = r.URL.Query()

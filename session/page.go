@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/eventissuer/eventissuer/internal/cursor"
@@ -73,14 +74,8 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 		}
 	}
 	stopped := make(chan struct{})
-	var once = make(chan struct{}, 1)
-	e.stop = func(string, any, string) {
-		select {
-		case once <- struct{}{}:
-			close(stopped)
-		default:
-		}
-	}
+	var once sync.Once
+	e.stop = func(string, any, string) { once.Do(func() { close(stopped) }) }
 	if err := s.admit(e); err != nil {
 		return Page{}, err
 	}

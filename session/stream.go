@@ -101,7 +101,6 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	_ = nc.SetDeadline(time.Time{})
 	var o output
 	o.buf = appendHead(o.buf, header)
-	first := firstBlock(info.Transport, c, &f)
 	if !plain {
 		l.entry.info = k.entry.info
 		s.swap(&k.entry, &l.entry)
@@ -129,7 +128,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 		return nil
 	}
 	k.feed, k.net, k.raw = f, nc, raw
-	first = firstBlock(info.Transport, c, &k.feed)
+	first := firstBlock(info.Transport, c, &k.feed)
 	first(&o)
 	k.feed.onLost(k.stop)
 	k.begin(o.buf)

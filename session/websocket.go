@@ -108,8 +108,6 @@ type socket struct {
 	acked  string    // the newest acknowledged cursor not yet told to be saved
 	saved  time.Time // when the consumers were last saved
 	saving bool
-	status websocket.StatusCode
-	reason string
 }
 
 // write sends the messages of o in one write to the connection.

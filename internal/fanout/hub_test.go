@@ -53,6 +53,7 @@ type driver struct {
 }
 
 func drive(t testing.TB, h *Hub, o Options) *driver {
+	t.Helper()
 	d := &driver{t: t, wake: make(chan struct{}, 1)}
 	o.Notify = func() {
 		select {

@@ -250,6 +250,7 @@ func TestReadersLoseNothingUnderRandomSchedules(t *testing.T) {
 }
 
 func schedule(t *testing.T, seed uint64) {
+	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	n := 1 + rnd.IntN(3)
 	w := &world{t: t, rnd: rnd, log: newMemoryLog(n)}
