@@ -20,7 +20,7 @@ type track struct {
 
 // detour is how much longer than the direct way a way through other stations may be and still be taken for the same
 // line.
-const detour = 1.16
+const detour = 1.22
 
 func newNetwork(facts *published) *network {
 	n := len(facts.stations)

@@ -1,0 +1,175 @@
+// @ts-check
+/** <connection-state> in the header, <outage-banner> on the map, and <connection-panel> with all there is to know. */
+import { WINDOW } from "./connection.js";
+import { make, write } from "./dom.js";
+import { clockSeconds, count, duration } from "./words.js";
+
+/** @typedef {import("./connection.js").Connection} Connection */
+
+export class ConnectionState extends HTMLElement {
+  #dot = make("span", { class: "dot", "aria-hidden": "true" });
+  #text = make("strong");
+  #more = make("span", { class: "quiet" });
+
+  connectedCallback() {
+    this.setAttribute("role", "status");
+    this.append(this.#dot, this.#text, " ", this.#more);
+  }
+
+  /** @param {Connection} connection */
+  update(connection) {
+    const { grade, text, more } = connection.summary();
+    this.dataset["grade"] = grade;
+    write(this.#text, text);
+    write(this.#more, more);
+    // The seconds that pass are for the eye; a screen reader hears the change of state.
+    this.#more.setAttribute("aria-hidden", "true");
+  }
+}
+
+export class OutageBanner extends HTMLElement {
+  #head = make("strong");
+  #text = make("span");
+
+  connectedCallback() {
+    this.append(this.#head, this.#text);
+    this.hidden = true;
+  }
+
+  /** @param {Connection} connection */
+  update(connection) {
+    const { outage, state } = connection;
+    const since = outage ? Date.now() - (outage.back || outage.lost) : 0;
+    if (state.phase === "closed") {
+      this.#show("bad", "The stream has ended.", state.reason ?? "");
+    } else if (outage && !outage.back && since > 400) {
+      this.#show("bad", "Connection lost", "The trains stand still. The cursor is kept: this page goes on where it was.");
+    } else if (outage?.settled && since < 14_000) {
+      this.#show(connection.lostInOutage ? "bad" : "good", "Nothing missed", connection.recovery());
+      if (connection.lostInOutage) write(this.#head, "Events are missing");
+    } else if (outage?.back && !outage.settled) {
+      this.#show("good", "Back", "Reading what came meanwhile …");
+    } else this.hidden = true;
+  }
+
+  /**
+   * @param {string} grade
+   * @param {string} head
+   * @param {string} text
+   */
+  #show(grade, head, text) {
+    this.hidden = false;
+    this.dataset["grade"] = grade;
+    write(this.#head, head);
+    write(this.#text, text);
+  }
+}
+
+export class ConnectionPanel extends HTMLElement {
+  #lost = make("output", { class: "big" });
+  #rate = make("output", { class: "big" });
+  #received = make("output", { class: "big" });
+  #last = make("dd");
+  #since = make("dd");
+  #repeated = make("dd");
+  #cursor = make("code");
+  #copy = make("button", { type: "button", class: "plain" }, "Copy");
+  #notes = make("ol", { class: "notes", tabindex: 0, "aria-label": "Journal of the connection" });
+  #canvas = make("canvas", { "aria-hidden": "true" });
+  #newest = -1;
+  /** @type {Record<string, string>} */ palette = {};
+
+  connectedCallback() {
+    const figure = (/** @type {HTMLElement} */ value, /** @type {string} */ name, /** @type {string} */ title) =>
+      make("div", { title }, value, make("span", { class: "quiet" }, name));
+    this.append(
+      make("h2", { id: "connection-title" }, "The stream"),
+      make(
+        "div",
+        { class: "figures" },
+        figure(this.#lost, "lost", "Every train's events are numbered by the publisher; a hole in the numbers would be a lost event."),
+        figure(this.#rate, "events/s", "Over the last five seconds"),
+        figure(this.#received, "received", "Since this page was opened"),
+      ),
+      make("div", { class: "chart" }, this.#canvas),
+      make(
+        "dl",
+        {},
+        make("dt", {}, "Last event"), this.#last,
+        make("dt", {}, "Connected"), this.#since,
+        make("dt", {}, "Repeated"), this.#repeated,
+        make("dt", {}, "Cursor"), make("dd", { class: "cursor" }, this.#cursor, this.#copy),
+      ),
+      this.#notes,
+    );
+    this.#copy.addEventListener("click", () => {
+      void navigator.clipboard?.writeText(this.#cursor.textContent ?? "").then(() => {
+        write(this.#copy, "Copied");
+        setTimeout(() => write(this.#copy, "Copy"), 1500);
+      });
+    });
+  }
+
+  /** @param {Connection} connection */
+  update(connection) {
+    const { continuity, state } = connection;
+    const now = Date.now();
+    write(this.#lost, count(continuity.lost));
+    this.#lost.dataset["grade"] = continuity.lost ? "bad" : "good";
+    write(this.#rate, connection.rate().toFixed(1));
+    write(this.#received, count(continuity.received));
+    write(this.#last, connection.lastEvent ? `${((now - connection.lastEvent) / 1000).toFixed(1)} s ago` : "none yet");
+    write(this.#since, state.phase === "open" ? `${clockSeconds(state.since)}, for ${duration(now - state.since)}` : "not now");
+    write(this.#repeated, `${count(continuity.repeated)}, told apart by their number`);
+    write(this.#cursor, connection.cursor || "none yet");
+    this.#cursor.title = connection.cursor;
+    this.#journal(connection);
+    this.#chart(connection, now);
+  }
+
+  /** @param {Connection} connection */
+  #journal({ notes }) {
+    const newest = notes[0]?.at ?? 0;
+    if (newest === this.#newest && notes.length === this.#notes.childElementCount) return;
+    this.#newest = newest;
+    this.#notes.replaceChildren(
+      ...notes.map((n) => make("li", { "data-kind": n.kind }, make("time", {}, clockSeconds(n.at)), " ", make("span", {}, n.text))),
+    );
+  }
+
+  /**
+   * Events in each of the last seconds; a second without connection is a mark below.
+   * @param {Connection} connection
+   * @param {number} now
+   */
+  #chart(connection, now) {
+    const ratio = Math.min(devicePixelRatio || 1, 2);
+    const width = this.#canvas.clientWidth;
+    const height = this.#canvas.clientHeight;
+    const ctx = this.#canvas.getContext("2d");
+    if (!ctx || !width) return;
+    if (this.#canvas.width !== Math.round(width * ratio)) {
+      this.#canvas.width = Math.round(width * ratio);
+      this.#canvas.height = Math.round(height * ratio);
+    }
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    ctx.clearRect(0, 0, width, height);
+    const second = Math.floor(now / 1000);
+    const rates = Array.from({ length: WINDOW }, (_, i) => connection.inSecond(second - WINDOW + 1 + i));
+    // A burst of catching up would press everything else flat: it is cut at the top.
+    const usual = rates.toSorted((a, b) => a - b)[Math.floor(WINDOW * 0.95)] ?? 0;
+    const top = Math.max(40, usual * 1.6);
+    const step = width / WINDOW;
+    const { outage } = connection;
+    rates.forEach((rate, i) => {
+      const at = (second - WINDOW + 1 + i) * 1000;
+      const gone = outage && at >= outage.lost - 999 && (!outage.back || at < outage.back - 500);
+      const h = Math.min(rate / top, 1) * (height - 1);
+      ctx.fillStyle = (gone && rate === 0 ? this.palette["verylate"] : this.palette["ontime"]) ?? "#888";
+      ctx.globalAlpha = i === WINDOW - 1 ? 0.45 : 1;
+      if (h > 0) ctx.fillRect(i * step, height - h, Math.max(step - 1, 1), h);
+      else ctx.fillRect(i * step, height - 2, Math.max(step - 1, 1), 2);
+    });
+    ctx.globalAlpha = 1;
+  }
+}

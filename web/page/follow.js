@@ -1,0 +1,62 @@
+// @ts-check
+/** One train, followed by a stream of its own that the server filters: /v1/events?…&subject=/train/61 */
+import { subscribe } from "../client/eventissuer.js";
+import { Continuity } from "./continuity.js";
+import { project } from "./projection.js";
+
+/** @typedef {import("./projection.js").Point} Point */
+/** @typedef {{time: number, at: Point, delay: number}} Fix */
+
+/** How much of the train's past is read from the log. */
+export const PAST = 15 * 60_000;
+
+export class Follow {
+  /** @type {Fix[]} */ fixes = [];
+  continuity = new Continuity();
+  #reading;
+
+  /**
+   * @param {string} number
+   * @param {string[]} streams
+   * @param {number} now the server's time, milliseconds of the epoch
+   */
+  constructor(number, streams, now) {
+    this.number = number;
+    this.subject = `/train/${number}`;
+    this.#reading = subscribe({
+      streams,
+      filter: { subject: this.subject },
+      from: new Date(now - PAST),
+      onEvent: (event) => this.#event(event),
+    });
+  }
+
+  get phase() {
+    return this.#reading.state.phase;
+  }
+
+  /** @param {import("../client/eventissuer.js").CloudEvent} event */
+  #event(event) {
+    const { data } = event;
+    const position = event.type.includes(".position.");
+    if (!this.continuity.check(position ? "positions" : "movements", data.sequence) || !position || !event.time) return;
+    const time = Date.parse(event.time);
+    // Where the centre's clock was set back, another ride of the same train lies before.
+    if ((this.fixes.at(-1)?.time ?? 0) > time) this.fixes = [];
+    this.fixes.push({ time, at: project(data.latitude, data.longitude), delay: data.delaySeconds });
+    if (this.fixes.length > 720) this.fixes.shift();
+  }
+
+  /**
+   * Where the train was until then.
+   * @param {number} time
+   * @returns {Point[]}
+   */
+  trail(time) {
+    return this.fixes.filter((f) => f.time <= time).map((f) => f.at);
+  }
+
+  close() {
+    this.#reading.close();
+  }
+}

@@ -1,0 +1,545 @@
+// @ts-check
+/**
+ * <train-map kind="country"> shows the whole country, <train-map kind="lens"> a part of it that one can move and that
+ * follows the chosen train.
+ */
+import { calm, make } from "./dom.js";
+import { onScreen } from "./land.js";
+import { project } from "./projection.js";
+import { delayText, grade } from "./words.js";
+
+/** @typedef {import("./land.js").Land} Land */
+/** @typedef {import("./land.js").Camera} Camera */
+/** @typedef {import("./land.js").Palette} Palette */
+/** @typedef {import("./fleet.js").Fleet} Fleet */
+/** @typedef {import("./fleet.js").Train} Train */
+/** @typedef {import("./projection.js").Point} Point */
+
+const COLOURS = [
+  "sea", "shallow", "graticule", "land", "neighbour", "coast", "casing", "rail", "name", "faint", "halo", "accent", "font",
+  "ontime", "slight", "late", "verylate", "stale",
+];
+const SMALLEST = 0.5;
+const LARGEST = 60;
+const REACH = 16;
+
+export class TrainMap extends HTMLElement {
+  /** @type {Land | undefined} */ land;
+  /** @type {Fleet | undefined} */ fleet;
+  /** @type {Palette} */ palette = {};
+  /** @type {Camera} */ camera = { x: 0, y: 0, scale: 1 };
+  /** @type {Camera | undefined} where the camera is flying to */
+  #goal;
+  /** the number of the chosen train, or "" */
+  selected = "";
+  following = false;
+  /** @type {Point[]} where the chosen train was */
+  trail = [];
+  /** trains stand still: the connection is lost */
+  frozen = false;
+  /** pixels on the left that something covers: a followed train is kept in the middle of the rest */
+  inset = 0;
+  /** @type {TrainMap | undefined} the other map, of which this one shows the frame */
+  framed;
+  #kind = /** @type {"country" | "lens"} */ ("lens");
+  #canvas = document.createElement("canvas");
+  #base = document.createElement("canvas");
+  #baseKey = "";
+  #hovered = "";
+  #width = 0;
+  #height = 0;
+  #painted = 0;
+  /** @type {Map<number, Point>} */
+  #pointers = new Map();
+  #dragged = false;
+
+  connectedCallback() {
+    this.#kind = this.getAttribute("kind") === "country" ? "country" : "lens";
+    this.#canvas.tabIndex = 0;
+    this.#canvas.setAttribute("role", "application");
+    this.#canvas.setAttribute("aria-label", this.getAttribute("label") ?? "Map of trains");
+    this.#canvas.setAttribute("aria-describedby", "map-keys");
+    this.append(this.#canvas);
+    new ResizeObserver(() => this.#resize()).observe(this);
+    this.#canvas.addEventListener("pointerdown", (e) => this.#down(e));
+    this.#canvas.addEventListener("pointermove", (e) => this.#move(e));
+    this.#canvas.addEventListener("pointerup", (e) => this.#up(e));
+    this.#canvas.addEventListener("pointercancel", (e) => this.#pointers.delete(e.pointerId));
+    this.#canvas.addEventListener("pointerleave", () => this.#hover(""));
+    this.#canvas.addEventListener("keydown", (e) => this.#key(e));
+    if (this.#kind === "lens") this.#canvas.addEventListener("wheel", (e) => this.#wheel(e), { passive: false });
+  }
+
+  get kind() {
+    return this.#kind;
+  }
+
+  /** Reads the colours of the page's theme. */
+  dress() {
+    const style = getComputedStyle(this);
+    this.palette = Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+    this.palette["font"] = style.fontFamily;
+    this.#baseKey = "";
+    this.#painted = 0;
+  }
+
+  #resize() {
+    this.#width = this.clientWidth;
+    this.#height = this.clientHeight;
+    const ratio = Math.min(devicePixelRatio || 1, 2);
+    for (const canvas of [this.#canvas, this.#base]) {
+      canvas.width = Math.round(this.#width * ratio);
+      canvas.height = Math.round(this.#height * ratio);
+    }
+    this.#baseKey = "";
+    this.#painted = 0;
+    if (this.#kind === "country") this.fit();
+  }
+
+  /** Shows the whole country. */
+  fit() {
+    if (!this.land || !this.#width) return;
+    const { left, right, top, bottom } = this.land.bounds;
+    const margin = this.#width < 200 ? 12 : 40;
+    const scale = Math.min((this.#width - margin * 1.4) / (right - left), (this.#height - margin * 1.6) / (bottom - top));
+    this.camera = { x: (left + right) / 2, y: (top + bottom) / 2, scale: Math.max(scale, 0.05) };
+  }
+
+  /**
+   * @param {number} latitude
+   * @param {number} longitude
+   * @param {number} km that are to be seen across
+   * @param {boolean} [fly]
+   */
+  show(latitude, longitude, km, fly = true) {
+    const [x, y] = project(latitude, longitude);
+    this.#go({ x, y, scale: Math.min(this.#width || 600, (this.#height || 500) * 1.25) / km }, fly);
+  }
+
+  /**
+   * @param {Camera} goal
+   * @param {boolean} fly
+   */
+  #go(goal, fly) {
+    if (fly && !calm()) this.#goal = goal;
+    else [this.camera, this.#goal] = [goal, undefined];
+  }
+
+  /** @param {Point} at */
+  centre(at) {
+    this.following = false;
+    this.#go({ x: at[0], y: at[1], scale: this.camera.scale }, true);
+  }
+
+  /** @param {number} factor */
+  zoom(factor) {
+    const { x, y, scale } = this.#goal ?? this.camera;
+    this.#go({ x, y, scale: Math.min(Math.max(scale * factor, SMALLEST), LARGEST) }, true);
+  }
+
+  follow() {
+    this.following = true;
+    const scale = Math.max((this.#goal ?? this.camera).scale, 7);
+    const train = this.fleet?.trains.get(this.selected);
+    if (train) this.#go({ x: train.shown[0] - this.inset / 2 / scale, y: train.shown[1], scale }, true);
+  }
+
+  /**
+   * @param {number} now of the page, milliseconds
+   * @param {number} passed milliseconds since the last frame
+   */
+  frame(now, passed) {
+    if (!this.land || !this.fleet || !this.#width) return;
+    this.#fly(passed);
+    // On the map of the country a train moves a pixel in a minute: eight frames a second are smooth.
+    if (this.#kind === "country" && now - this.#painted < 125) return;
+    this.#painted = now;
+    this.#paint(now);
+  }
+
+  /** @param {number} passed */
+  #fly(passed) {
+    const train = this.following ? this.fleet?.trains.get(this.selected) : undefined;
+    if (train && !Number.isNaN(train.shown[0])) {
+      const scale = this.#goal?.scale ?? this.camera.scale;
+      this.#goal = { x: train.shown[0] - this.inset / 2 / scale, y: train.shown[1], scale };
+    }
+    if (!this.#goal) return;
+    const f = calm() ? 1 : 1 - Math.exp(-passed / 260);
+    const { camera } = this;
+    camera.x += (this.#goal.x - camera.x) * f;
+    camera.y += (this.#goal.y - camera.y) * f;
+    camera.scale *= (this.#goal.scale / camera.scale) ** f;
+    const near = Math.hypot(this.#goal.x - camera.x, this.#goal.y - camera.y) * camera.scale < 0.05;
+    if (near && Math.abs(Math.log(this.#goal.scale / camera.scale)) < 0.002 && !this.following) this.#goal = undefined;
+  }
+
+  /** @param {number} now */
+  #paint(now) {
+    const { camera, land } = this;
+    const ctx = this.#canvas.getContext("2d");
+    const base = this.#base.getContext("2d");
+    if (!ctx || !base || !land) return;
+    const ratio = this.#canvas.width / this.#width;
+    const key = `${camera.x.toFixed(3)} ${camera.y.toFixed(3)} ${camera.scale.toFixed(4)} ${this.#width} ${this.#height}`;
+    if (key !== this.#baseKey) {
+      this.#baseKey = key;
+      base.setTransform(ratio, 0, 0, ratio, 0, 0);
+      land.paint(base, camera, this.#width, this.#height, this.palette, this.#kind, this.#kind === "lens" || this.#width > 200);
+    }
+    ctx.setTransform(1, 0, 0, 1, 0, 0);
+    ctx.drawImage(this.#base, 0, 0);
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    if (this.framed) this.#frameOf(ctx, this.framed);
+    this.#trains(ctx, now);
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {TrainMap} other
+   */
+  #frameOf(ctx, other) {
+    const k = this.camera.scale / other.camera.scale;
+    const [x, y] = this.#screen([other.camera.x, other.camera.y]);
+    const w = other.#width * k;
+    const h = other.#height * k;
+    ctx.strokeStyle = this.palette["accent"] ?? "#000";
+    ctx.lineWidth = 1.5;
+    ctx.beginPath();
+    ctx.roundRect(x - w / 2, y - h / 2, w, h, 3);
+    ctx.stroke();
+    ctx.globalAlpha = 0.06;
+    ctx.fillStyle = this.palette["accent"] ?? "#000";
+    ctx.fill();
+    ctx.globalAlpha = 1;
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {number} now
+   */
+  #trains(ctx, now) {
+    // The later a train is, the higher it lies.
+    const trains = [...(this.fleet?.trains.values() ?? [])].filter((t) => !Number.isNaN(t.shown[0])).sort((a, b) => a.delay - b.delay);
+    const chosen = trains.find((t) => t.number === this.selected);
+    const hovered = trains.find((t) => t.number === this.#hovered && t !== chosen);
+    if (chosen) this.#trailOf(ctx, chosen);
+    for (const train of trains) this.#train(ctx, train, train === chosen);
+    if (hovered) this.#tag(ctx, hovered, false);
+    if (chosen) {
+      this.#ring(ctx, chosen, now);
+      if (this.#kind === "lens") this.#tag(ctx, chosen, true);
+    }
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {Train} train
+   */
+  #trailOf(ctx, train) {
+    if (this.trail.length === 0) return;
+    ctx.strokeStyle = this.#colour(train);
+    ctx.lineWidth = this.#kind === "lens" ? 4 : 2;
+    ctx.lineJoin = ctx.lineCap = "round";
+    ctx.globalAlpha = 0.45;
+    ctx.beginPath();
+    ctx.moveTo(...this.#screen(train.shown));
+    for (const at of this.trail.toReversed()) ctx.lineTo(...this.#screen(at));
+    ctx.stroke();
+    ctx.globalAlpha = 1;
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {Train} train
+   * @param {boolean} chosen
+   */
+  #train(ctx, train, chosen) {
+    const [x, y] = this.#screen(train.shown);
+    if (x < -20 || y < -20 || x > this.#width + 20 || y > this.#height + 20) return;
+    const { scale } = this.camera;
+    ctx.globalAlpha = 0.35 + 0.65 * train.freshness;
+    ctx.fillStyle = this.#colour(train);
+    ctx.strokeStyle = this.palette["halo"] ?? "#fff";
+    ctx.lineWidth = 1.5;
+    if (this.#kind === "country") {
+      const r = this.#width < 200 ? 1.7 : chosen ? 4.5 : 3;
+      ctx.beginPath();
+      ctx.arc(x, y, r, 0, 2 * Math.PI);
+      if (this.#width >= 200) ctx.stroke();
+      ctx.fill();
+    } else {
+      const size = Math.min(Math.max(5 + scale * 0.22, 5.5), 9) * (chosen ? 1.25 : 1);
+      ctx.save();
+      ctx.translate(x, y);
+      ctx.rotate(train.bearing);
+      arrow(ctx, size);
+      ctx.stroke();
+      ctx.fill();
+      ctx.restore();
+      if (scale > 11 && !chosen) this.#lineName(ctx, train, x, y - size - 7);
+    }
+    ctx.globalAlpha = 1;
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {Train} train
+   * @param {number} x
+   * @param {number} y
+   */
+  #lineName(ctx, train, x, y) {
+    ctx.font = `600 10px ${this.palette["font"]}`;
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    ctx.lineWidth = 3;
+    ctx.strokeText(train.line, x, y);
+    ctx.fillText(train.line, x, y);
+    ctx.textAlign = "left";
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {Train} train
+   * @param {number} now
+   */
+  #ring(ctx, train, now) {
+    const [x, y] = this.#screen(train.shown);
+    const beat = calm() || this.frozen ? 0.4 : (now % 1800) / 1800;
+    const small = this.#kind === "country";
+    ctx.strokeStyle = this.#colour(train);
+    ctx.lineWidth = 2;
+    ctx.globalAlpha = 1 - beat;
+    ctx.beginPath();
+    ctx.arc(x, y, (small ? 6 : 13) + beat * (small ? 8 : 14), 0, 2 * Math.PI);
+    ctx.stroke();
+    ctx.globalAlpha = 1;
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} ctx
+   * @param {Train} train
+   * @param {boolean} chosen
+   */
+  #tag(ctx, train, chosen) {
+    const [x, y] = this.#screen(train.shown);
+    const first = `${train.line} ${train.to}`;
+    const second = `train ${train.number} · ${delayText(train.delay)}`;
+    ctx.font = `600 13px ${this.palette["font"]}`;
+    const w1 = ctx.measureText(first).width;
+    ctx.font = `450 12px ${this.palette["font"]}`;
+    const w = Math.max(w1, ctx.measureText(second).width) + 20;
+    const h = 42;
+    const left = Math.min(Math.max(x + 16, 4), this.#width - w - 4);
+    const top = Math.min(Math.max(y - h - 12, 4), this.#height - h - 4);
+    ctx.fillStyle = this.palette["land"] ?? "#fff";
+    ctx.strokeStyle = chosen ? this.#colour(train) : (this.palette["coast"] ?? "#888");
+    ctx.lineWidth = chosen ? 2 : 1;
+    ctx.beginPath();
+    ctx.roundRect(left, top, w, h, 7);
+    ctx.globalAlpha = 0.95;
+    ctx.fill();
+    ctx.globalAlpha = 1;
+    ctx.stroke();
+    ctx.textBaseline = "middle";
+    ctx.fillStyle = this.palette["name"] ?? "#000";
+    ctx.font = `600 13px ${this.palette["font"]}`;
+    ctx.fillText(first, left + 10, top + 14);
+    ctx.fillStyle = this.palette["faint"] ?? "#000";
+    ctx.font = `450 12px ${this.palette["font"]}`;
+    ctx.fillText(second, left + 10, top + 30);
+  }
+
+  /** @param {Train} train */
+  #colour(train) {
+    return this.palette[this.frozen ? "stale" : grade(train.delay)] || "#000";
+  }
+
+  /** @param {Point} at */
+  #screen(at) {
+    return onScreen(at, this.camera, this.#width, this.#height);
+  }
+
+  /**
+   * @param {number} x
+   * @param {number} y
+   * @returns {Point}
+   */
+  #ground(x, y) {
+    return [(x - this.#width / 2) / this.camera.scale + this.camera.x, (y - this.#height / 2) / this.camera.scale + this.camera.y];
+  }
+
+  /**
+   * @param {number} x
+   * @param {number} y
+   */
+  #trainAt(x, y) {
+    let best = "";
+    let least = this.#kind === "country" ? 9 : REACH;
+    for (const train of this.fleet?.trains.values() ?? []) {
+      const [tx, ty] = this.#screen(train.shown);
+      const d = Math.hypot(tx - x, ty - y);
+      if (d < least) [least, best] = [d, train.number];
+    }
+    return best;
+  }
+
+  /** @param {string} number */
+  #hover(number) {
+    if (this.#hovered === number) return;
+    this.#hovered = number;
+    this.#painted = 0;
+    this.classList.toggle("over-train", number !== "");
+  }
+
+  /** @param {string} number */
+  #choose(number) {
+    this.dispatchEvent(new CustomEvent("choose", { detail: number, bubbles: true }));
+  }
+
+  /** @param {PointerEvent} e */
+  #down(e) {
+    this.#pointers.set(e.pointerId, [e.offsetX, e.offsetY]);
+    this.#canvas.setPointerCapture(e.pointerId);
+    this.#dragged = this.#pointers.size > 1;
+  }
+
+  /** @param {PointerEvent} e */
+  #move(e) {
+    const before = this.#pointers.get(e.pointerId);
+    if (!before) {
+      this.#hover(this.#trainAt(e.offsetX, e.offsetY));
+      return;
+    }
+    const now = /** @type {Point} */ ([e.offsetX, e.offsetY]);
+    if (this.#kind === "country") {
+      if (Math.hypot(now[0] - before[0], now[1] - before[1]) > 4) this.#dragged = true;
+      if (this.#dragged) this.framed?.centre(this.#ground(...now));
+      return;
+    }
+    if (!this.#dragged && Math.hypot(now[0] - before[0], now[1] - before[1]) < 4) return;
+    this.#dragged = true;
+    const others = [...this.#pointers].filter(([id]) => id !== e.pointerId).map(([, p]) => p);
+    this.#pointers.set(e.pointerId, now);
+    this.#letGo();
+    const other = others[0];
+    if (other) {
+      const factor = Math.hypot(now[0] - other[0], now[1] - other[1]) / Math.max(Math.hypot(before[0] - other[0], before[1] - other[1]), 1);
+      this.#zoomAt(other, factor);
+    } else {
+      this.camera.x -= (now[0] - before[0]) / this.camera.scale;
+      this.camera.y -= (now[1] - before[1]) / this.camera.scale;
+    }
+  }
+
+  #letGo() {
+    this.#goal = undefined;
+    if (!this.following) return;
+    this.following = false;
+    this.dispatchEvent(new CustomEvent("letgo", { bubbles: true }));
+  }
+
+  /** @param {PointerEvent} e */
+  #up(e) {
+    if (!this.#pointers.delete(e.pointerId) || this.#dragged) return;
+    const number = this.#trainAt(e.offsetX, e.offsetY);
+    if (number) this.#choose(number);
+    else if (this.#kind === "country") this.framed?.centre(this.#ground(e.offsetX, e.offsetY));
+  }
+
+  /** @param {WheelEvent} e */
+  #wheel(e) {
+    e.preventDefault();
+    this.#goal = undefined;
+    const factor = Math.exp(-e.deltaY * (e.deltaMode === 1 ? 0.05 : 0.0016));
+    this.#zoomAt(this.following ? [this.#width / 2, this.#height / 2] : [e.offsetX, e.offsetY], factor);
+  }
+
+  /**
+   * @param {Point} point on the screen, which stays where it is
+   * @param {number} factor
+   */
+  #zoomAt(point, factor) {
+    const before = this.#ground(...point);
+    this.camera.scale = Math.min(Math.max(this.camera.scale * factor, SMALLEST), LARGEST);
+    const after = this.#ground(...point);
+    this.camera.x += before[0] - after[0];
+    this.camera.y += before[1] - after[1];
+  }
+
+  /** @param {KeyboardEvent} e */
+  #key(e) {
+    /** @type {Record<string, Point>} */
+    const ways = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+    const way = ways[e.key];
+    if (way && !e.altKey && !e.ctrlKey && !e.metaKey) this.#step(way, e.shiftKey);
+    else if (e.key === "Enter" || e.key === " ") this.#choose(this.#hovered);
+    else if (e.key === "Escape") this.#choose("");
+    else if (e.key === "+" || e.key === "=") (this.#kind === "lens" ? this : this.framed)?.zoom(1.5);
+    else if (e.key === "-") (this.#kind === "lens" ? this : this.framed)?.zoom(1 / 1.5);
+    else return;
+    e.preventDefault();
+  }
+
+  /**
+   * To the nearest train in that direction, or with Shift the map itself.
+   * @param {Point} way
+   * @param {boolean} pan
+   */
+  #step(way, pan) {
+    if (pan && this.#kind === "lens") {
+      const { x, y, scale } = this.#goal ?? this.camera;
+      this.#letGo();
+      this.#go({ x: x + (way[0] * 120) / scale, y: y + (way[1] * 120) / scale, scale }, true);
+      return;
+    }
+    const from = this.fleet?.trains.get(this.#hovered) ?? this.fleet?.trains.get(this.selected);
+    const [x, y] = from ? this.#screen(from.shown) : [this.#width / 2, this.#height / 2];
+    let best = "";
+    let least = Infinity;
+    for (const train of this.fleet?.trains.values() ?? []) {
+      if (train === from) continue;
+      const [tx, ty] = this.#screen(train.shown);
+      if (tx < 0 || ty < 0 || tx > this.#width || ty > this.#height) continue;
+      const along = (tx - x) * way[0] + (ty - y) * way[1];
+      const aside = Math.abs((tx - x) * way[1] - (ty - y) * way[0]);
+      const d = along + aside * 2;
+      if (along > 0.5 && d < least) [least, best] = [d, train.number];
+    }
+    if (best) this.#hover(best);
+    const train = this.fleet?.trains.get(best);
+    if (train) this.dispatchEvent(new CustomEvent("say", { detail: `${train.line} to ${train.to}, ${delayText(train.delay)}`, bubbles: true }));
+  }
+}
+
+/**
+ * A train seen from above, its head upwards.
+ * @param {CanvasRenderingContext2D} ctx
+ * @param {number} size
+ */
+function arrow(ctx, size) {
+  const w = size * 0.62;
+  ctx.beginPath();
+  ctx.moveTo(0, -size * 1.15);
+  ctx.quadraticCurveTo(w * 1.05, -size * 0.45, w, size * 0.1);
+  ctx.lineTo(w, size * 0.7);
+  ctx.quadraticCurveTo(w, size, w * 0.5, size);
+  ctx.lineTo(-w * 0.5, size);
+  ctx.quadraticCurveTo(-w, size, -w, size * 0.7);
+  ctx.lineTo(-w, size * 0.1);
+  ctx.quadraticCurveTo(-w * 1.05, -size * 0.45, 0, -size * 1.15);
+  ctx.closePath();
+}
+
+/**
+ * The buttons beside a lens.
+ * @param {TrainMap} map
+ */
+export function controls(map) {
+  const button = (/** @type {string} */ text, /** @type {string} */ label, /** @type {() => void} */ act) => {
+    const b = make("button", { type: "button", "aria-label": label, title: label }, text);
+    b.addEventListener("click", act);
+    return b;
+  };
+  return make("div", { class: "zoom" }, button("+", "Zoom in", () => map.zoom(1.6)), button("−", "Zoom out", () => map.zoom(1 / 1.6)));
+}
