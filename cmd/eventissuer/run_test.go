@@ -1,0 +1,237 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// running is a server inside the test.
+type running struct {
+	t      *testing.T
+	url    string
+	client *http.Client
+	stop   func() error // tells it to stop and waits
+	log    *bytes.Buffer
+	banner *bytes.Buffer
+}
+
+func startServer(t *testing.T, args ...string) *running {
+	t.Helper()
+	// sarama's metrics keep one goroutine for the whole process.
+	t.Cleanup(func() {
+		goleak.VerifyNone(t, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
+	})
+	c, err := parse(t, append([]string{"--listen=127.0.0.1:0", "--drain-timeout=5s"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done, addr := make(chan error, 1), make(chan net.Addr, 1)
+	r := &running{t: t, client: &http.Client{Transport: &http.Transport{}}, log: &bytes.Buffer{}, banner: &bytes.Buffer{}}
+	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	go func() { done <- serve(ctx, c, log, r.banner, func(a net.Addr) { addr <- a }) }()
+	stopped := false
+	r.stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		r.client.CloseIdleConnections()
+		cancel()
+		return <-done
+	}
+	select {
+	case a := <-addr:
+		r.url = "http://" + a.String()
+	case err := <-done:
+		cancel()
+		t.Fatalf("the server did not start: %v\n%s", err, r.log)
+	}
+	t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func (r *running) send(method, path, contentType, body string) (int, []byte) {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), method, r.url+path, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	res, err := r.client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return res.StatusCode, answer
+}
+
+func (r *running) must(status int, method, path, contentType, body string) []byte {
+	r.t.Helper()
+	got, answer := r.send(method, path, contentType, body)
+	if got != status {
+		r.t.Fatalf("%s %s answers %d, not %d: %s", method, path, got, status, answer)
+	}
+	return answer
+}
+
+func (r *running) withTrains() *running {
+	r.t.Helper()
+	r.must(201, "POST", "/v1/streams", "application/json", `{"name":"trains","partitions":2}`)
+	r.must(201, "POST", "/v1/event-types", "application/json", `{"type":"train","stream":"trains"}`)
+	return r
+}
+
+func (r *running) publish(id string) {
+	r.t.Helper()
+	r.must(200, "POST", "/v1/events", "application/cloudevents+json", fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/t","type":"train"}`, id))
+}
+
+func TestEventsDefinitionsAndConsumersOutliveTheServer(t *testing.T) {
+	dir := t.TempDir()
+	first := startServer(t, "--data-dir", dir).withTrains()
+	first.publish("1")
+	first.must(200, "PUT", "/v1/streams/trains/consumers/app", "application/json", `{"from":"oldest","reset":true}`)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	second := startServer(t, "--data-dir", dir)
+	second.publish("2") // the event type is still registered
+	var c struct{ Lag int }
+	if err := json.Unmarshal(second.must(200, "GET", "/v1/streams/trains/consumers/app", "", ""), &c); err != nil || c.Lag != 2 {
+		t.Errorf("the consumer's lag is %d, %v", c.Lag, err)
+	}
+	page := second.must(200, "GET", "/v1/streams/trains/events?from=oldest", "", "")
+	for _, id := range []string{`"id":"1"`, `"id":"2"`} {
+		if !bytes.Contains(page, []byte(id)) {
+			t.Errorf("%s is not in %s", id, page)
+		}
+	}
+}
+
+func TestStopTellsReadersToComeBackAndThenEnds(t *testing.T) {
+	r := startServer(t, "--data-dir", t.TempDir()).withTrains()
+	req, err := http.NewRequestWithContext(context.Background(), "GET", r.url+"/v1/streams/trains/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	res, err := r.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "id:") {
+	}
+	begin := time.Now()
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	var told []string
+	for lines.Scan() {
+		told = append(told, lines.Text())
+	}
+	if all := strings.Join(told, "\n"); !strings.Contains(all, "event: drain") || !strings.Contains(all, "retryAfter") {
+		t.Errorf("the reader was told %q", all)
+	}
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+	log := r.log.String()
+	order := []string{"sessions' drain", "part=http", "part=sessions", "part=consumers", "part=catalog", "part=log", `part="embedded servers"`}
+	last := -1
+	for _, name := range order {
+		at := strings.LastIndex(log, name)
+		if at < last {
+			t.Errorf("%s was stopped out of order", name)
+		}
+		last = at
+	}
+}
+
+func TestPeopleAreGreetedInTextModeOnly(t *testing.T) {
+	dir := t.TempDir()
+	text := startServer(t, "--data-dir", dir)
+	if got := text.banner.String(); !strings.Contains(got, text.url+"/") || !strings.Contains(got, dir) {
+		t.Errorf("the greeting is %q", got)
+	}
+	machine := startServer(t, "--data-dir", t.TempDir(), "--log-format=json")
+	if got := machine.banner.String(); got != "" {
+		t.Errorf("a machine is greeted %q", got)
+	}
+}
+
+func TestDrainedReplicaIsNotReady(t *testing.T) {
+	r := startServer(t, "--data-dir", t.TempDir())
+	r.must(200, "GET", "/readyz", "", "")
+	r.must(202, "POST", "/v1/admin/drain", "", "")
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for range 1000 {
+		if status, answer := r.send("GET", "/readyz", "", ""); status == http.StatusServiceUnavailable {
+			if !bytes.Contains(answer, []byte("drained")) {
+				t.Errorf("the reason is not told: %s", answer)
+			}
+			r.must(200, "GET", "/healthz", "", "")
+			return
+		}
+		<-tick.C
+	}
+	t.Error("a drained replica stays ready")
+}
+
+func TestSecondServerOnTheSameDataOrPortIsRefusedClearly(t *testing.T) {
+	dir := t.TempDir()
+	r := startServer(t, "--data-dir", dir)
+	log := slog.New(slog.DiscardHandler)
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--listen=127.0.0.1:0", "--data-dir", dir}, "is in use by"},
+		{[]string{"--listen", strings.TrimPrefix(r.url, "http://"), "--data-dir", t.TempDir()}, "address already in use"},
+	} {
+		c, err := parse(t, tc.args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := serve(t.Context(), c, log, io.Discard, nil); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%v: the error is %v", tc.args, err)
+		}
+	}
+	r.must(200, "GET", "/readyz", "", "")
+}
+
+func TestServerToldToStopWhileStartingStops(t *testing.T) {
+	c, err := parse(t, "--listen=127.0.0.1:0", "--data-dir", t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := serve(ctx, c, slog.New(slog.DiscardHandler), io.Discard, nil); err != nil {
+		t.Error(err)
+	}
+}
