@@ -177,6 +177,9 @@ func TestPeopleAreGreetedInTextModeOnly(t *testing.T) {
 	if got := text.banner.String(); !strings.Contains(got, text.url+"/") || !strings.Contains(got, dir) {
 		t.Errorf("the greeting is %q", got)
 	}
+	if err := text.stop(); err != nil {
+		t.Fatal(err)
+	}
 	machine := startServer(t, "--data-dir", t.TempDir(), "--log-format=json")
 	if got := machine.banner.String(); got != "" {
 		t.Errorf("a machine is greeted %q", got)
