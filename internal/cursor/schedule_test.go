@@ -128,7 +128,7 @@ type world struct {
 	rnd       *rand.Rand
 	end       [partitions]int64 // of the stream
 	confirmed map[Lease][]word  // the client's words by lease
-	free      []word            // words under no lease: of a PUT without a number
+	puts      []put             // the words of PUTs
 	saved     []answer
 	owners    map[Lease]int
 	begun     []beginning
@@ -139,6 +139,12 @@ type world struct {
 type word struct {
 	at   time.Time
 	next []int64
+}
+
+// put is a word from outside a session. Under no lease of this incarnation it takes over.
+type put struct {
+	lease Lease
+	word
 }
 
 // answer is that a position was said to be saved.
@@ -259,12 +265,7 @@ func expected(err error) bool {
 func (w *world) say(l Lease, next []int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	word := word{time.Now(), slices.Clone(next)}
-	if l.IsZero() {
-		w.free = append(w.free, word)
-		return
-	}
-	w.confirmed[l] = append(w.confirmed[l], word)
+	w.confirmed[l] = append(w.confirmed[l], word{time.Now(), slices.Clone(next)})
 }
 
 // client opens sessions one after the other, at any replica, with or without its cursor.
@@ -359,6 +360,9 @@ func (w *world) putCursor(ctx context.Context, t *testing.T, r *process, reset b
 	}
 	if !reset {
 		w.say(q.Cursor.Lease, q.Cursor.Next)
+		w.mu.Lock()
+		w.puts = append(w.puts, put{q.Cursor.Lease, word{time.Now(), q.Cursor.Next}})
+		w.mu.Unlock()
 	}
 	s, err := r.Put(ctx, q)
 	w.answer(t, s.Lease, q.Cursor.Next, err)
@@ -476,12 +480,15 @@ func (w *world) step(t *testing.T, c, v *version, at time.Time) {
 	}
 }
 
-// freeFor returns the words that only a PUT without a number may have brought into v.
+// freeFor returns the words that only a PUT without a number of v's incarnation may have brought into v.
 func (w *world) freeFor(v *version) []word {
-	if v.Reason == reasonTaken {
-		return w.free
+	var words []word
+	for _, p := range w.puts {
+		if v.Reason == reasonTaken && p.lease.Incarnation != v.incarnation() {
+			words = append(words, p.word)
+		}
 	}
-	return nil
+	return words
 }
 
 // checkSaved: what was answered as saved under a lease was in the log by then, in a version of that lease. That nothing
