@@ -406,6 +406,12 @@ func (c *client) take(t testing.TB, conn *connection, m message) error {
 		c.controls[m.control]++
 		switch m.control {
 		case "drain", "stalled", "resumed", "acked":
+		case "problem":
+			var problem struct{ Status int }
+			if json.Unmarshal(m.payload, &problem) == nil && problem.Status == http.StatusServiceUnavailable {
+				return nil // an event stream can only be told in band to come back
+			}
+			return fmt.Errorf("%w problem: %s", errUnexpected, m.payload)
 		default:
 			return fmt.Errorf("%w control message %s: %s", errUnexpected, m.control, m.payload)
 		}
