@@ -17,6 +17,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/internal/table"
 )
 
 func TestEveryAnswerCarriesARequestID(t *testing.T) {
@@ -214,6 +217,51 @@ func TestOriginsAreDecidedByOneList(t *testing.T) {
 			t.Errorf("%s: a preflight gives %v", tc.origin, preflight.header)
 		}
 	}
+}
+
+func TestPageWhoseNameWasPointedAtLoopbackMayNotWrite(t *testing.T) {
+	h := newHarness(t, func(c *Config, _ *Deps) { c.Loopback = true })
+	for _, tc := range []struct {
+		host    string
+		allowed bool
+	}{
+		{"localhost:8080", true},
+		{"127.0.0.1:8080", true},
+		{"[::1]:8080", true},
+		{"evil.example:8080", false},
+	} {
+		a := h.sendJSON("POST", "/v1/streams", `{}`, "Host: "+tc.host, "Origin: http://"+tc.host)
+		if (a.status != http.StatusForbidden) != tc.allowed {
+			t.Errorf("a page of %s gets %d", tc.host, a.status)
+		}
+		r := httptest.NewRequest("GET", "http://"+tc.host+"/v1/events", nil)
+		r.Header.Set("Origin", "http://"+tc.host)
+		if got := h.edge.originAllowed(r); got != tc.allowed {
+			t.Errorf("a page of %s may open a WebSocket: %v", tc.host, got)
+		}
+	}
+}
+
+func TestNothingIsLookedUpBeforeTheCatalogIsLoaded(t *testing.T) {
+	h := newHarness(t, func(_ *Config, d *Deps) {
+		unloaded, err := table.New(table.Config{Log: d.Log, Topic: "_eventissuer.elsewhere"}) // it does not run
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Catalog, err = catalog.New(catalog.Config{Table: unloaded, Topics: d.Log}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, a := range []answer{
+		h.send("POST", "/v1/events", trainEvent("1", ""), structured),
+		h.send("GET", "/v1/streams/trains", ""),
+		h.send("GET", "/v1/event-types", ""),
+	} {
+		if p := h.must(a, http.StatusServiceUnavailable).problem(t); p.Type != "/problems/not-ready" || a.header.Get("Retry-After") == "" {
+			t.Errorf("%s", a.body)
+		}
+	}
+	h.must(h.send("GET", "/healthz", ""), http.StatusOK)
 }
 
 func TestClientAddressComesFromTrustedProxiesOnly(t *testing.T) {

@@ -23,6 +23,9 @@ type Config struct {
 	PublicURL      *url.URL       // how clients reach the server; it decides links. Default: as each request says
 	TrustedProxies []netip.Prefix // peers whose forwarding headers are believed. Default: none
 	Origins        []string       // origins of pages that may use the server beside its own; "*" for all. Default: none
+	// Loopback says that the server can be reached from this machine alone: its own origin is then one of this machine,
+	// too, or PublicURL. A page elsewhere whose name was made to point here (DNS rebinding) is not of its origin.
+	Loopback bool
 
 	MaxEventBytes  int64         // of one event. Default and at least useful: 1 MiB; never below 64 KiB
 	MaxBatchBytes  int64         // of one batch. Default 8 MiB

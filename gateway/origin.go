@@ -21,11 +21,19 @@ func (g *Gateway) sameOrigin(r *http.Request, origin string) bool {
 	if err != nil || u.Host == "" {
 		return false // "null" among others
 	}
-	if strings.EqualFold(u.Host, r.Host) {
+	if strings.EqualFold(u.Host, r.Host) && (!g.config.Loopback || isLoopback(u.Hostname())) {
 		return true
+	}
+	if g.config.Loopback && g.config.PublicURL == nil && !g.fromTrustedProxy(r) {
+		return false
 	}
 	base, err := url.Parse(g.baseURL(r))
 	return err == nil && strings.EqualFold(u.Host, base.Host) && strings.EqualFold(u.Scheme, base.Scheme)
+}
+
+func isLoopback(host string) bool {
+	addr, ok := parseHost(host)
+	return ok && addr.IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
 // exposedHeaders are those of our answers' headers that pages of other origins may read.

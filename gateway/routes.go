@@ -107,11 +107,14 @@ func (g *Gateway) resource(path string, routes []route) http.Handler {
 	}
 	slices.Sort(allow)
 	allowed := strings.Join(allow, ", ")
+	needsCatalog := strings.HasPrefix(path, "/v1/") && !strings.HasPrefix(path, "/v1/admin/")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		info := infoOf(r.Context())
 		info.route = path
 		rt, ok := byMethod[r.Method]
 		switch {
+		case ok && needsCatalog && !g.loaded():
+			g.refuse(w, r, newProblem(kindNotReady, "streams and event types are still being loaded from the log: try again").retry(retrySoon))
 		case ok:
 			info.hot, info.stream = rt.kind == hotPath, rt.kind == streaming
 			if info.stream {
@@ -129,6 +132,17 @@ func (g *Gateway) resource(path string, routes []route) http.Handler {
 			writeProblem(w, r, newProblem(kindMethodNotAllowed, "%s takes %s", path, allowed).with("Allow", allowed))
 		}
 	})
+}
+
+// loaded tells whether definitions can be looked up. Before that nothing would be found, and a publisher would be told
+// that its event type is not registered.
+func (g *Gateway) loaded() bool {
+	select {
+	case <-g.deps.Catalog.Ready():
+		return true
+	default:
+		return false
+	}
 }
 
 // headOfPage makes a HEAD of an address that can stream ask for one page at once: no other answer has an end.

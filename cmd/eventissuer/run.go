@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -71,6 +72,9 @@ func serve(ctx context.Context, c Config, log *slog.Logger, banner io.Writer, st
 		registry: prometheus.NewRegistry(),
 		drains:   make(chan struct{}, 1),
 	}
+	promauto.With(s.registry).NewGauge(prometheus.GaugeOpts{
+		Name: "eventissuer_build_info", Help: "1, with the program's version.", ConstLabels: prometheus.Labels{"version": version()},
+	}).Set(1)
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
 	err := s.start(ctx)
@@ -305,10 +309,15 @@ func (s *server) startHTTP(context.Context) error {
 	if err != nil {
 		return err
 	}
+	var loopback bool
+	if addr, ok := s.listener.Addr().(*net.TCPAddr); ok {
+		loopback = addr.IP.IsLoopback()
+	}
 	edge, err := gateway.New(gateway.Config{
 		PublicURL:      publicURL,
 		TrustedProxies: proxies,
 		Origins:        s.config.CorsOrigin,
+		Loopback:       loopback,
 		MaxEventBytes:  int64(s.config.MaxEventBytes),
 		MaxBatchBytes:  int64(s.config.MaxBatchBytes),
 		MaxBatchEvents: s.config.MaxBatchEvents,
