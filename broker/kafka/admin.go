@@ -336,18 +336,20 @@ func (c *cluster) controllerAddr() (string, error) {
 
 // again repeats try while what failed may pass.
 func (l *Log) again(ctx context.Context, try func() error) error {
+	var last error
 	for wait := retryAfter; ; wait = min(2*wait, retryMost) {
 		err := try()
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return outOfTime(ctx, nil, err)
+			return outOfTime(ctx, last, err)
 		case !retriable(err):
 			return err
 		}
+		last = err
 		if pause(ctx, wait) != nil {
-			return outOfTime(ctx, err, err)
+			return outOfTime(ctx, last, err)
 		}
 	}
 }

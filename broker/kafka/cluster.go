@@ -87,7 +87,7 @@ func (c *cluster) anyone(ctx context.Context, ask func(*conn) error) error {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return outOfTime(ctx, last, err)
 		}
 		last = err
 		c.mu.Lock()

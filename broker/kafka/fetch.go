@@ -70,14 +70,13 @@ func decode(block *sarama.FetchResponseBlock, partition int32, offset int64) dec
 	doomed := make(map[int64]bool) // producers inside a transaction that was aborted
 
 	var (
-		keep   []*sarama.RecordBatch
-		legacy []*sarama.MessageSet
-		sum    sizes
+		keep []*sarama.RecordBatch
+		sum  sizes
 	)
 	d.empty = len(block.RecordsSet) == 0 && !block.Partial
 	for _, set := range block.RecordsSet {
 		if set.MsgSet != nil {
-			legacy = append(legacy, set.MsgSet)
+			d.decodeLegacy(set.MsgSet, offset) // older than all in the present format
 			d.truncated = d.truncated || set.MsgSet.PartialTrailingMessage
 			continue
 		}
@@ -118,7 +117,7 @@ func decode(block *sarama.FetchResponseBlock, partition int32, offset int64) dec
 
 	if sum.records > 0 {
 		c := newCopier(sum)
-		d.Records = make([]broker.Record, 0, sum.records)
+		d.Records = slices.Grow(d.Records, sum.records)
 		for _, b := range keep {
 			for _, r := range b.Records {
 				at := b.FirstOffset + r.OffsetDelta
@@ -135,9 +134,6 @@ func decode(block *sarama.FetchResponseBlock, partition int32, offset int64) dec
 				})
 			}
 		}
-	}
-	for _, set := range legacy {
-		d.decodeLegacy(set, offset)
 	}
 	return d
 }

@@ -104,7 +104,7 @@ func (l *Log) fresh(ctx context.Context, topic string) (*topicView, error) {
 			return view, err
 		}
 		if ctx.Err() != nil || pause(ctx, wait) != nil {
-			return nil, outOfTime(ctx, nil, err)
+			return nil, outOfTime(ctx, err, err)
 		}
 	}
 }

@@ -1,0 +1,362 @@
+package kafka_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/broker/kafka"
+)
+
+const patience = 45 * time.Second
+
+func fakeCluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func open(t *testing.T, cfg kafka.Config) *kafka.Log {
+	t.Helper()
+	log, err := kafka.New(cfg, kafka.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := log.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return log
+}
+
+func makeTopic(t *testing.T, log broker.Log, name string, partitions int32) broker.Epoch {
+	t.Helper()
+	if err := log.Create(t.Context(), name, broker.TopicConfig{Partitions: partitions}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := log.Describe(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Epoch
+}
+
+// watcher notes what a tail tells.
+type watcher struct {
+	mu      sync.Mutex
+	records []broker.Record
+	gaps    []broker.Gap
+	health  []error
+	seen    chan struct{} // has room for one
+}
+
+func newWatcher() *watcher { return &watcher{seen: make(chan struct{}, 1)} }
+
+func (w *watcher) note(fn func()) {
+	w.mu.Lock()
+	fn()
+	w.mu.Unlock()
+	select {
+	case w.seen <- struct{}{}:
+	default:
+	}
+}
+
+func (w *watcher) Records(b broker.Batch) {
+	w.note(func() { w.records = append(w.records, b.Records...) })
+}
+func (w *watcher) Gap(g broker.Gap)     { w.note(func() { w.gaps = append(w.gaps, g) }) }
+func (*watcher) Partitions(int32)       {}
+func (w *watcher) Health(problem error) { w.note(func() { w.health = append(w.health, problem) }) }
+
+func (w *watcher) await(t *testing.T, what string, wanted func() bool) {
+	t.Helper()
+	for deadline := time.After(patience); ; {
+		w.mu.Lock()
+		ok := wanted()
+		w.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-w.seen:
+		case <-deadline:
+			t.Fatalf("waited in vain for %s: %d records, gaps %v, health %v", what, len(w.records), w.gaps, w.health)
+		}
+	}
+}
+
+// tail follows a topic of n partitions from its start until the test ends, and returns the way to its result.
+func tail(t *testing.T, log broker.Log, topic string, epoch broker.Epoch, n int, w *watcher) <-chan error {
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		done <- log.Tail(ctx, topic, epoch, make([]int64, n), w)
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	return done
+}
+
+func appendOne(t *testing.T, log broker.Log, topic string, m broker.Message) broker.Ack {
+	t.Helper()
+	a := log.Append(t.Context(), topic, []broker.Message{m})[0]
+	if a.Err != nil {
+		t.Fatal(a.Err)
+	}
+	return a
+}
+
+func TestLeadersMoveUnderReadersAndWriters(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(3))
+	log := open(t, kafka.Config{Brokers: c.ListenAddrs()})
+	const partitions, each = 4, 300
+	epoch := makeTopic(t, log, "moving", partitions)
+	w := newWatcher()
+	tail(t, log, "moving", epoch, partitions, w)
+
+	var (
+		writers sync.WaitGroup
+		left    atomic.Int32
+		acked   sync.Map
+	)
+	left.Store(partitions)
+	for p := range int32(partitions) {
+		writers.Go(func() {
+			defer left.Add(-1)
+			for i := range each {
+				value := fmt.Sprintf("%d:%d", p, i)
+				if a := log.Append(t.Context(), "moving", []broker.Message{{Partition: p, Value: []byte(value)}})[0]; a.Err == nil {
+					acked.Store(broker.Ack{Partition: a.Partition, Offset: a.Offset}, value)
+				} else {
+					t.Errorf("append: %v", a.Err)
+				}
+			}
+		})
+	}
+	for n := int32(0); left.Load() > 0; n++ {
+		if err := c.MoveTopicPartition("moving", n%partitions, (n/partitions)%3); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	writers.Wait()
+	w.await(t, "all records", func() bool { return len(w.records) >= partitions*each })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := make([]int64, partitions)
+	for _, r := range w.records {
+		if r.Offset != next[r.Partition] {
+			t.Fatalf("partition %d went on at %d, want %d", r.Partition, r.Offset, next[r.Partition])
+		}
+		next[r.Partition]++
+		if value, ok := acked.Load(broker.Ack{Partition: r.Partition, Offset: r.Offset}); !ok || value != string(r.Value) {
+			t.Errorf("%d/%d is %q, acknowledged was %q", r.Partition, r.Offset, r.Value, value)
+		}
+	}
+	if len(w.records) != partitions*each || len(w.gaps) > 0 {
+		t.Errorf("%d records for %d, gaps %v", len(w.records), partitions*each, w.gaps)
+	}
+}
+
+// A broker that has just started may not have heard of a topic, or still name its old id.
+func TestLaggingMetadataIsNotTakenForADeletion(t *testing.T) {
+	for name, spoil := range map[string]func(*kmsg.MetadataResponseTopic){
+		"unknown": func(rt *kmsg.MetadataResponseTopic) {
+			rt.ErrorCode = kerr.UnknownTopicOrPartition.Code
+			rt.Partitions = nil
+		},
+		"other id": func(rt *kmsg.MetadataResponseTopic) { rt.TopicID[3]++ },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := fakeCluster(t, kfake.NumBrokers(1))
+			addr := c.ListenAddrs()[0]
+			host, _, _ := net.SplitHostPort(addr)
+			var port int32
+			_, _ = fmt.Sscanf(addr[len(host)+1:], "%d", &port)
+			log := open(t, kafka.Config{Brokers: c.ListenAddrs(), MetadataEvery: 50 * time.Millisecond})
+			epoch := makeTopic(t, log, "there", 1)
+			w := newWatcher()
+			done := tail(t, log, "there", epoch, 1, w)
+			appendOne(t, log, "there", broker.Message{Value: []byte("before")})
+			w.await(t, "the first record", func() bool { return len(w.records) == 1 })
+
+			var lies atomic.Int32
+			c.ControlKey(int16(kmsg.Metadata), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				c.KeepControl()
+				if lies.Add(1) > 2 {
+					return nil, nil, false
+				}
+				resp := req.ResponseKind().(*kmsg.MetadataResponse)
+				b := kmsg.NewMetadataResponseBroker()
+				b.Host, b.Port = host, port
+				resp.Brokers = append(resp.Brokers, b)
+				rt := kmsg.NewMetadataResponseTopic()
+				topic := "there"
+				rt.Topic, rt.TopicID = &topic, epoch
+				rp := kmsg.NewMetadataResponseTopicPartition()
+				rp.Replicas, rp.ISR = []int32{0}, []int32{0}
+				rt.Partitions = append(rt.Partitions, rp)
+				spoil(&rt)
+				resp.Topics = append(resp.Topics, rt)
+				return resp, nil, true
+			})
+			for deadline := time.Now().Add(patience); lies.Load() < 5; <-time.After(time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatal("the metadata is not looked at any more")
+				}
+			}
+			for { // the producer may have heard a lie, too
+				if a := log.Append(t.Context(), "there", []broker.Message{{Value: []byte("after")}})[0]; a.Err == nil {
+					break
+				}
+			}
+			w.await(t, "the second record", func() bool { return len(w.records) == 2 })
+			select {
+			case err := <-done:
+				t.Errorf("the tail ended: %v", err)
+			default:
+			}
+		})
+	}
+}
+
+// A replica that lags says that an offset is out of range; the leader, which knows, is asked before anything is told.
+func TestOutOfRangeByAReplicaThatLagsIsNoGap(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(1))
+	log := open(t, kafka.Config{Brokers: c.ListenAddrs()})
+	epoch := makeTopic(t, log, "lagging", 1)
+	appendOne(t, log, "lagging", broker.Message{Value: []byte("1")})
+	var answers atomic.Int32
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if answers.Add(1) > 3 {
+			return nil, nil, false
+		}
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic = "lagging"
+		rp := kmsg.NewFetchResponseTopicPartition()
+		rp.ErrorCode, rp.RecordBatches = kerr.OffsetOutOfRange.Code, []byte{}
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	w := newWatcher()
+	tail(t, log, "lagging", epoch, 1, w)
+	w.await(t, "the record", func() bool { return len(w.records) == 1 })
+	if len(w.gaps) > 0 {
+		t.Errorf("gaps were told: %v", w.gaps)
+	}
+}
+
+func TestPreferredReplicaIsReadFrom(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(2))
+	log := open(t, kafka.Config{Brokers: c.ListenAddrs(), Rack: "here"})
+	epoch := makeTopic(t, log, "near", 1)
+	leader := c.LeaderFor("near", 0)
+	near := 1 - leader
+	c.SetFollowers("near", 0, []int32{near})
+	var fromNear atomic.Int32
+	c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		fetch := req.(*kmsg.FetchRequest)
+		if c.CurrentNode() == near {
+			fromNear.Add(1)
+			return nil, nil, false
+		}
+		if fetch.Rack != "here" {
+			t.Errorf("the fetch says rack %q", fetch.Rack)
+		}
+		resp := req.ResponseKind().(*kmsg.FetchResponse)
+		rt := kmsg.NewFetchResponseTopic()
+		rt.Topic = "near"
+		rp := kmsg.NewFetchResponseTopicPartition()
+		rp.PreferredReadReplica, rp.RecordBatches = near, []byte{}
+		rt.Partitions = append(rt.Partitions, rp)
+		resp.Topics = append(resp.Topics, rt)
+		return resp, nil, true
+	})
+	w := newWatcher()
+	tail(t, log, "near", epoch, 1, w)
+	appendOne(t, log, "near", broker.Message{Value: []byte("1")})
+	w.await(t, "the record", func() bool { return len(w.records) == 1 })
+	if fromNear.Load() == 0 {
+		t.Error("the record did not come from the replica nearby")
+	}
+}
+
+// A broker that takes connections and says nothing must not hold anybody longer than the deadlines say.
+func TestSilentBrokerBoundsEveryCall(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	log := open(t, kafka.Config{
+		Brokers: []string{silent.Addr().String()}, AppendDeadline: 200 * time.Millisecond, RequestTimeout: 200 * time.Millisecond,
+	})
+	began := time.Now()
+	if a := log.Append(t.Context(), "any", []broker.Message{{}})[0]; !errors.Is(a.Err, broker.ErrUnavailable) || !errors.Is(a.Err, broker.ErrRefused) {
+		t.Errorf("append: %v, want ErrUnavailable, and surely not written", a.Err)
+	}
+	_, read := log.Read(t.Context(), "any", 0, 0, 1)
+	_, bounds := log.Bounds(t.Context(), "any")
+	_, describe := log.Describe(t.Context(), "any")
+	for call, err := range map[string]error{"read": read, "bounds": bounds, "describe": describe, "create": log.Create(t.Context(), "any", broker.TopicConfig{})} {
+		if !errors.Is(err, broker.ErrUnavailable) {
+			t.Errorf("%s: %v, want ErrUnavailable", call, err)
+		}
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %v", took)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	w := newWatcher()
+	done := make(chan error, 1)
+	go func() { done <- log.Tail(ctx, "any", broker.Epoch{}, nil, w) }()
+	w.await(t, "the trouble to be told", func() bool { return len(w.health) == 1 && errors.Is(w.health[0], broker.ErrUnavailable) })
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("the tail ended with %v", err)
+	}
+}
+
+// A produce request whose answer is lost is in doubt, not refused; and it is on the log once at most.
+func TestUnansweredAppendIsInDoubt(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(1), kfake.SleepOutOfOrder())
+	log := open(t, kafka.Config{Brokers: c.ListenAddrs(), AppendDeadline: 300 * time.Millisecond})
+	makeTopic(t, log, "doubt", 1)
+	appendOne(t, log, "doubt", broker.Message{Value: []byte("1")})
+	release := make(chan struct{})
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.SleepControl(func() { <-release })
+		return nil, nil, false
+	})
+	a := log.Append(t.Context(), "doubt", []broker.Message{{Value: []byte("2")}})[0]
+	close(release)
+	if !errors.Is(a.Err, broker.ErrUnavailable) || errors.Is(a.Err, broker.ErrRefused) {
+		t.Errorf("append: %v, want ErrUnavailable without ErrRefused", a.Err)
+	}
+	appendOne(t, log, "doubt", broker.Message{Value: []byte("3")})
+	b, err := log.Read(t.Context(), "doubt", 0, 0, 1<<20)
+	if err != nil || len(b.Records) > 3 || string(b.Records[len(b.Records)-1].Value) != "3" {
+		t.Errorf("the log holds %d records, %v", len(b.Records), err)
+	}
+}
