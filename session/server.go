@@ -208,16 +208,6 @@ func (s *Server) admit(e *entry) error {
 	return nil
 }
 
-// swap puts another entry in a session's place in the register.
-func (s *Server) swap(old, new *entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old.left = true
-	new.info = old.info
-	delete(s.entries, old)
-	s.entries[new] = struct{}{}
-}
-
 // leave takes a session out of the register.
 func (s *Server) leave(e *entry, reason string) {
 	s.mu.Lock()

@@ -42,9 +42,9 @@ func (s *shard) Wake(readers []*fanout.Reader) {
 	s.nudge()
 }
 
-// enqueue has the shard look at a connection.
+// enqueue has the shard look at a connection. One that is still being prepared is looked at once it begins.
 func (s *shard) enqueue(c *conn) {
-	if !c.queued.CompareAndSwap(false, true) {
+	if !c.begun.Load() || !c.queued.CompareAndSwap(false, true) {
 		return
 	}
 	s.mu.Lock()
@@ -202,6 +202,7 @@ func (s *shard) sendAway(c *conn, work func(context.Context) error) {
 // start takes a new connection on.
 func (s *shard) start(c *conn) {
 	c.fresh.Store(true)
+	c.begun.Store(true)
 	s.enqueue(c)
 }
 
@@ -355,6 +356,7 @@ var _ fanout.Shard = (*shard)(nil)
 
 // flags of a connection that others than its owner set.
 type flags struct {
+	begun    atomic.Bool // prepared: the shard may look at it
 	fresh    atomic.Bool // not yet seen by its shard
 	queued   atomic.Bool // in the shard's queue
 	returned atomic.Bool // its goroutine has done what it was sent away for

@@ -74,19 +74,19 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 		entry: entry{info: info},
 	}
 	k.entry.stop = k.stop
-	if err := s.admit(&k.entry); err != nil {
-		return err
-	}
 	var l *loop // in place of k where the connection is none that a shard can write to
 	plain := r.TLS == nil && canShard
-	owner, notify, at := any(k), func() {}, shardAt+1
+	registered, owner, notify, at := &k.entry, any(k), func() {}, shardAt+1
 	if !plain {
 		l = newLoop(s, info, q)
-		owner, notify, at = l, l.notify, 0
+		registered, owner, notify, at = &l.entry, l, l.notify, 0
+	}
+	if err := s.admit(registered); err != nil {
+		return err
 	}
 	f, err := s.prepare(r.Context(), q, at, owner, notify)
 	if err != nil {
-		s.leave(&k.entry, endFailure)
+		s.leave(registered, endFailure)
 		return err
 	}
 	f.codec = c
@@ -94,7 +94,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	nc, buffered, err := hj.Hijack()
 	if err != nil {
 		f.close()
-		s.leave(&k.entry, endFailure)
+		s.leave(registered, endFailure)
 		return err
 	}
 	_ = buffered // what a client sends after its request means nothing here
@@ -102,8 +102,6 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	var o output
 	o.buf = appendHead(o.buf, header)
 	if !plain {
-		l.entry.info = k.entry.info
-		s.swap(&k.entry, &l.entry)
 		l.feed = f
 		first := firstBlock(info.Transport, c, &l.feed)
 		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))

@@ -225,7 +225,9 @@ func (v *server) sigterm(t *testing.T, grace time.Duration) {
 		t.Fatal(err)
 	}
 	if code != 0 {
-		t.Errorf("exit code %d after SIGTERM, want 0", code)
+		log, _ := v.Log()
+		_, crash, _ := bytes.Cut(log, []byte("\npanic: "))
+		t.Errorf("exit code %d after SIGTERM, want 0; panic: %.2000s", code, crash)
 	}
 }
 
