@@ -5,7 +5,7 @@
 //   - Order. Within a partition records are delivered in ascending order of offset, each at most once per reader.
 //   - Loss. A record whose [Ack] has no error is on the log, acknowledged by all in-sync replicas, and reaches every
 //     later read until retention deletes it. An Ack with an error says nothing about the record's fate unless the error
-//     is [ErrRefused].
+//     is [ErrRefused]: then it is surely not on the log.
 //   - Offsets ascend but are not dense: compaction, control batches and aborted transactions leave holes. A hole is
 //     never told. What retention or a lost log end took away is always told, as a [Gap] or a [RangeError]: no reader
 //     is moved silently.
@@ -88,7 +88,8 @@ type Gap struct {
 	Reason    GapReason
 }
 
-// Bounds are the ends of a partition: First is the log's first offset, Next the offset after its last record.
+// Bounds are the ends of a partition: First is the log's first offset, Next the offset after the last record that may be
+// read. An open transaction holds Next back, so that who begins there misses nothing that is committed later.
 type Bounds struct {
 	First, Next int64
 }
@@ -120,7 +121,9 @@ type TopicChange struct {
 type Appender interface {
 	// Append writes msgs in order and blocks until the fate of each is known or its deadline (10 s by default) has
 	// passed. It returns one Ack per message, in the same order. Messages of one call to one partition keep their
-	// order. When ctx ends first, what is not yet acknowledged is in doubt.
+	// order among those that are written: one that fails does not hold back those after it. When ctx ends first, what is
+	// not yet acknowledged is in doubt. The messages' slices must not be changed afterwards: what is in doubt may still
+	// be on its way. The first append after a topic was made again, or lost its end, may fail and succeed when repeated.
 	Append(ctx context.Context, topic string, msgs []Message) []Ack
 }
 
@@ -128,7 +131,9 @@ type Appender interface {
 type Reader interface {
 	// Read makes one fetch of about maxBytes from offset on. It does not wait for new records: at the log's end it
 	// returns an empty Batch. It returns records at or above offset only, and always makes progress where there are
-	// records, however large (up to the topic's limit). A *RangeError tells an offset outside the log.
+	// records, however large (up to the topic's limit); a Batch without records whose Next has moved is a step past a
+	// hole. A *RangeError tells an offset outside the log. Read asks for the topic by its name: that it is still the
+	// same topic is for the caller's Tail to tell, or for a Describe after the Read.
 	Read(ctx context.Context, topic string, partition int32, offset int64, maxBytes int) (Batch, error)
 }
 
@@ -137,7 +142,8 @@ type Tailer interface {
 	// Tail delivers all partitions of a topic to h, partition p from offset from[p] on (partitions beyond len(from)
 	// from 0), and blocks until ctx ends (ctx.Err()), the topic is gone (ErrNoTopic) or its epoch is no longer
 	// the one given (ErrRecreated). It belongs to no consumer group. Everything else that goes wrong is retried and
-	// told through h.Health.
+	// told through h.Health. The epoch is looked up every second, and before anything is delivered that came after an
+	// error, on a new connection, or after the handler blocked for long enough that the topic could have been made again.
 	Tail(ctx context.Context, topic string, epoch Epoch, from []int64, h TailHandler) error
 }
 
@@ -164,7 +170,9 @@ type Claim interface {
 	Partition() int32
 	// Committed returns the group's committed offset, or -1 where there is none.
 	Committed(ctx context.Context) (int64, error)
-	// Commit commits offset under this member and generation. It returns ErrNotOwner once another generation began.
+	// Commit commits offset as the partition's owner. While the group rebalances it waits for this member's next
+	// generation; it returns ErrNotOwner once the partition is another's. The end of own's ctx asks the owner to let go:
+	// it may still commit before it returns, and must not afterwards.
 	Commit(ctx context.Context, offset int64) error
 }
 

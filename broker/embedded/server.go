@@ -7,6 +7,11 @@
 // about a millisecond an append. Redis is saved once a minute and at the end: what it holds can be rebuilt or earned
 // again.
 //
+// It differs from a real Kafka in two ways that a reader can see. Compaction moves the log's start up to the first
+// record that is left, so a cursor below it is told a gap though nothing but superseded records has gone. And after a
+// kill the broker has forgotten its idempotent producers, so that a producer of another process which repeats an
+// unanswered request may write it twice.
+//
 // One process at a time uses a data folder.
 package embedded
 

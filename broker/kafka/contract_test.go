@@ -164,3 +164,41 @@ func count(t testing.TB, log broker.Log, topic string) int {
 		n, at = n+len(b.Records), b.Next
 	}
 }
+
+// cluster is three real nodes, of which one at a time is killed.
+type cluster struct {
+	nodes  []*testenv.KafkaProcess
+	killed int
+}
+
+// Open implements brokertest.Harness.
+func (c *cluster) Open(t testing.TB) broker.Log {
+	log, err := kafka.New(kafka.Config{Brokers: c.Brokers()}, kafka.Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+// Brokers implements brokertest.Kafka.
+func (c *cluster) Brokers() []string {
+	var all []string
+	for _, n := range c.nodes {
+		all = append(all, n.Addr())
+	}
+	return all
+}
+
+// Kill implements brokertest.Killer: leaders move while the node is away, and back.
+func (c *cluster) Kill(t testing.TB) {
+	node := c.nodes[c.killed%len(c.nodes)]
+	c.killed++
+	if err := node.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, node)
+}
+
+func TestKilledNodeOfThreeLosesNothing(t *testing.T) {
+	brokertest.RunCase(t, &cluster{nodes: testenv.StartKafkaCluster(t, 3, testenv.KafkaOptions{HeapMB: 320})}, "KillMidReadAndMidWriteLosesNothing")
+}

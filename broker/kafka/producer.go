@@ -21,6 +21,7 @@ const (
 	classesMost     = 8           // producers, of which each has a limit of its own
 	retriesMost     = 14          // about ten seconds with the waits below
 	firstRetry      = 20 * time.Millisecond
+	retryBytes      = 64 << 20 // of messages that wait to be sent again; above it they fail at once
 )
 
 // producers are the idempotent producers of this process. There is one for all topics with the same limit of a batch's
@@ -158,6 +159,7 @@ func (ps *producers) open(limit int) error {
 	cfg.Producer.Return.Successes = true
 	cfg.Producer.Return.Errors = true
 	cfg.Producer.Retry.Max = retriesMost
+	cfg.Producer.Retry.MaxBufferBytes = retryBytes
 	cfg.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration {
 		if ps.closing.Load() {
 			return 0
