@@ -41,7 +41,7 @@ const retries = 3
 // ConsumersConfig says where consumers are kept.
 type ConsumersConfig struct {
 	Table      *table.Table          // of topic `_eventissuer.consumers`; run by the caller, after NewConsumers
-	Redis      redis.UniversalClient // for hints; nil: none
+	Redis      redis.UniversalClient // for hints, with ContextTimeoutEnabled; nil: none
 	Log        *slog.Logger
 	Registerer prometheus.Registerer
 
@@ -71,6 +71,10 @@ type Consumers struct {
 func NewConsumers(cfg ConsumersConfig) (*Consumers, error) {
 	if cfg.Table == nil {
 		return nil, errors.New("named consumers need a table")
+	}
+	if !heedsContexts(cfg.Redis) {
+		// Otherwise HintTimeout would mean nothing, and an absent Redis would hold up every session's start.
+		return nil, errors.New("the Redis client for named consumers must be made with ContextTimeoutEnabled")
 	}
 	cfg.Prefix = cmp.Or(cfg.Prefix, "eventissuer:")
 	cfg.SaveEvery = cmp.Or(cfg.SaveEvery, 10*time.Second)

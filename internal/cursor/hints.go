@@ -206,3 +206,16 @@ func parseOffsets(s string) ([]int64, bool) {
 	}
 	return next, true
 }
+
+// heedsContexts reports whether a client ends a command with its context.
+func heedsContexts(c redis.UniversalClient) bool {
+	switch c := c.(type) {
+	case *redis.Client:
+		return c.Options().ContextTimeoutEnabled
+	case *redis.ClusterClient:
+		return c.Options().ContextTimeoutEnabled
+	case *redis.Ring:
+		return c.Options().ContextTimeoutEnabled
+	}
+	return true
+}

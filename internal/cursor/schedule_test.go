@@ -71,7 +71,7 @@ func start(t *testing.T, log *tabletest.View, addr string) *process {
 }
 
 func newClient(addr string) redis.UniversalClient {
-	return redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true, MaxRetries: -1})
+	return redis.NewClient(&redis.Options{Addr: addr, Protocol: 2, DisableIdentity: true, MaxRetries: -1, ContextTimeoutEnabled: true})
 }
 
 func (p *process) loaded(t *testing.T) {
