@@ -33,31 +33,45 @@ func (c *Catalog) CreateStream(ctx context.Context, s Stream) (Stream, error) {
 	if err := v.orNil(); err != nil {
 		return Stream{}, err
 	}
-	left, err := c.vacate(ctx, s.Name)
+	claim, ours, err := c.claim(ctx, s, named, sized)
 	if err != nil {
 		return Stream{}, err
 	}
-	ours := left != nil && left.v.Topic == s.Topic && !left.v.Adopted
-	info, err := c.topics.Describe(ctx, s.Topic)
-	switch {
-	case errors.Is(err, broker.ErrNoTopic):
-	case err != nil:
-		return Stream{}, fmt.Errorf("topic of stream %s: %w", s.Name, err)
-	case ours: // made by a creation that did not come to its end
-	case !named:
-		return Stream{}, c.refuseLeftover(ctx, s)
-	default:
-		if err := c.adopt(&s, info, sized); err != nil {
-			return Stream{}, err
-		}
-	}
-	claim, err := c.streams.put(ctx, s.Name, left, streamBody{Stream: s, Phase: phaseCreating})
-	if isConflict(err) {
-		return Stream{}, exists(s.Name) // somebody is creating it, and was first
-	} else if err != nil {
-		return Stream{}, err
-	}
 	return c.establish(ctx, claim, ours)
+}
+
+// claim takes the name. ours says that the topic, if it is there, was made under an earlier claim of the name.
+func (c *Catalog) claim(ctx context.Context, s Stream, named, sized bool) (o *object[streamBody], ours bool, err error) {
+	for range attempts {
+		left, err := c.vacate(ctx, s.Name)
+		if err != nil {
+			return nil, false, err
+		}
+		ours = left != nil && left.v.Topic == s.Topic && !left.v.Adopted
+		want := s
+		info, err := c.topics.Describe(ctx, s.Topic)
+		switch {
+		case errors.Is(err, broker.ErrNoTopic):
+		case err != nil:
+			return nil, false, fmt.Errorf("topic of stream %s: %w", s.Name, err)
+		case ours: // made by a creation that did not come to its end
+		case !named:
+			if err := c.refuseLeftover(ctx, s); err != nil {
+				return nil, false, err
+			}
+			continue
+		default:
+			if err := c.adopt(&want, info, sized); err != nil {
+				return nil, false, err
+			}
+		}
+		o, err := c.streams.put(ctx, s.Name, left, streamBody{Stream: want, Phase: phaseCreating})
+		if isConflict(err) {
+			continue // somebody was first: what becomes of theirs decides
+		}
+		return o, ours, err
+	}
+	return nil, false, exists(s.Name)
 }
 
 func exists(name string) error { return fmt.Errorf("stream %s: %w", name, ErrExists) }
@@ -92,14 +106,14 @@ func (c *Catalog) vacate(ctx context.Context, name string) (*object[streamBody],
 }
 
 // refuseLeftover says why a topic that is there already is not taken without being named: it may be a deleted stream's,
-// with events that nobody expects.
+// with events that nobody expects. nil: the name is taken by now, so look again.
 func (c *Catalog) refuseLeftover(ctx context.Context, s Stream) error {
 	// Unless another replica is just creating the stream, and this one has not seen it yet.
 	if err := c.table.Sync(ctx, c.streams.id(s.Name)); err != nil {
 		return err
 	}
 	if c.streams.get(s.Name) != nil {
-		return exists(s.Name)
+		return nil
 	}
 	return invalid("/topic", "topic %s is there already: name it to adopt it with the events that are in it", s.Topic)
 }
@@ -125,8 +139,7 @@ func (c *Catalog) adopt(s *Stream, info broker.TopicInfo, sized bool) error {
 	return v.orNil()
 }
 
-// establish makes the topic of a claimed name and then the stream. ours says that a topic of that name,
-// if there is one, was made under an earlier claim.
+// establish makes the topic of a claimed name and then the stream. See claim for ours.
 func (c *Catalog) establish(ctx context.Context, claim *object[streamBody], ours bool) (Stream, error) {
 	s := claim.v.Stream
 	made := false

@@ -72,10 +72,6 @@ func NewConsumers(cfg ConsumersConfig) (*Consumers, error) {
 	if cfg.Table == nil {
 		return nil, errors.New("named consumers need a table")
 	}
-	if !heedsContexts(cfg.Redis) {
-		// Otherwise HintTimeout would mean nothing, and an absent Redis would hold up every session's start.
-		return nil, errors.New("the Redis client for named consumers must be made with ContextTimeoutEnabled")
-	}
 	cfg.Prefix = cmp.Or(cfg.Prefix, "eventissuer:")
 	cfg.SaveEvery = cmp.Or(cfg.SaveEvery, 10*time.Second)
 	cfg.HintEvery = cmp.Or(cfg.HintEvery, time.Second)
@@ -83,6 +79,9 @@ func NewConsumers(cfg ConsumersConfig) (*Consumers, error) {
 	cfg.SavesPerSec = cmp.Or(cfg.SavesPerSec, 2000)
 	cfg.SaveParallel = cmp.Or(cfg.SaveParallel, 64)
 	cfg.Log = cmp.Or(cfg.Log, slog.New(slog.DiscardHandler))
+	if !heedsContexts(cfg.Redis) {
+		cfg.Log.Warn("the Redis client was made without ContextTimeoutEnabled: while Redis is away, sessions' starts wait for its own time-outs")
+	}
 	m := newMetrics(cfg.Registerer)
 	c := &Consumers{
 		cfg:     cfg,
