@@ -286,7 +286,7 @@ func (l *Log) await(ctx context.Context, topic string, wanted func(*topicView, e
 func (l *Log) topicConfigs(ctx context.Context, topic string, names ...string) (map[string]string, error) {
 	configs := make(map[string]string, len(names))
 	err := l.again(ctx, func() error {
-		return l.cluster.anyone(ctx, func(c *conn) error {
+		return l.cluster.anyone(ctx, func(ctx context.Context, c *conn) error {
 			resp, err := call(ctx, c, func(b *sarama.Broker) (*sarama.DescribeConfigsResponse, error) {
 				return b.DescribeConfigs(&sarama.DescribeConfigsRequest{
 					Version: 2, Resources: []*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: names}},

@@ -17,6 +17,7 @@ const (
 	recordOverhead = 61 + 36
 	headerOverhead = 10
 	attemptsMost   = 3
+	staleAfter     = 5 // times MetadataEvery
 )
 
 // Append implements broker.Appender. The messages' slices must not be changed afterwards, not even when it is in doubt
@@ -61,10 +62,7 @@ func (l *Log) append(ctx context.Context, topic string, msgs []broker.Message, c
 
 // send sends the messages that are not settled and waits for their fate.
 func (l *Log) send(ctx context.Context, topic string, msgs []broker.Message, call *appendCall) {
-	view, err := l.cluster.view(ctx, topic, l.cfg.MetadataEvery)
-	if errors.Is(err, broker.ErrNoTopic) {
-		view, err = l.cluster.confirm(ctx, topic, broker.Epoch{}, nil)
-	}
+	view, err := l.viewToWrite(ctx, topic)
 	var p *producer
 	if err == nil {
 		if p, err = l.producers.forTopic(ctx, topic, view.epoch); err == nil {
@@ -102,6 +100,47 @@ func (l *Log) send(ctx context.Context, topic string, msgs []broker.Message, cal
 		}
 	}
 	call.wait(ctx)
+}
+
+// viewToWrite returns what is known of a topic. Where it is in use it is looked at in the background, so that no publish
+// waits for that, let alone for a broker that does not answer; what was seen long ago is looked at again first.
+func (l *Log) viewToWrite(ctx context.Context, topic string) (*topicView, error) {
+	view := l.cluster.peek(topic)
+	if view != nil {
+		switch age := time.Since(view.asked); {
+		case age <= l.cfg.MetadataEvery:
+			return view, nil
+		case age <= staleAfter*l.cfg.MetadataEvery:
+			l.renew(topic)
+			return view, nil
+		}
+	}
+	fresh, err := l.cluster.look(ctx, topic)
+	if errors.Is(err, broker.ErrNoTopic) {
+		fresh, err = l.cluster.confirm(ctx, topic, broker.Epoch{}, nil)
+	}
+	if err != nil && view != nil && !errors.Is(err, broker.ErrNoTopic) && ctx.Err() == nil {
+		return view, nil // let the producer try
+	}
+	return fresh, err
+}
+
+// renew looks at a topic in the background, once at a time.
+func (l *Log) renew(topic string) {
+	done, ok := l.cluster.claimRenewal(topic)
+	if !ok {
+		return
+	}
+	ctx, end, err := l.begin(context.Background(), l.cfg.RequestTimeout)
+	if err != nil {
+		done()
+		return
+	}
+	go func() {
+		defer end()
+		defer done()
+		_, _ = l.cluster.look(ctx, topic) // what it sees is kept; if it fails the next append asks again
+	}()
 }
 
 // lastPartition returns the highest partition that a message asks for, or -1.

@@ -15,13 +15,15 @@ import (
 // cluster knows who leads what, by asking the brokers.
 type cluster struct {
 	seeds []string
-	pool  *pool // of connections for questions that are answered at once
+	turn  time.Duration // how long one broker may take to answer where there are others
+	pool  *pool         // of connections for questions that are answered at once
 
 	mu           sync.Mutex // guards what follows
 	brokers      map[int32]string
 	controller   int32
 	prefer       string                // the broker that answered last
 	topics       map[string]*topicView // as last seen
+	renewing     map[string]bool       // topics that are looked at in the background
 	coordinators map[string]string     // by consumer group
 }
 
@@ -49,8 +51,8 @@ func (v *topicView) leaderOf(partition int32) (string, error) {
 	return addr, nil
 }
 
-func newCluster(seeds []string, p *pool) *cluster {
-	return &cluster{seeds: seeds, pool: p, brokers: make(map[int32]string), topics: make(map[string]*topicView), coordinators: make(map[string]string)}
+func newCluster(seeds []string, turn time.Duration, p *pool) *cluster {
+	return &cluster{seeds: seeds, turn: turn, pool: p, renewing: make(map[string]bool), brokers: make(map[int32]string), topics: make(map[string]*topicView), coordinators: make(map[string]string)}
 }
 
 // candidates returns the addresses to ask, best first, and every known broker before the seeds.
@@ -75,11 +77,17 @@ func (c *cluster) candidates() []string {
 	return all
 }
 
-// anyone asks the brokers in turn until one answers.
-func (c *cluster) anyone(ctx context.Context, ask func(*conn) error) error {
+// anyone asks the brokers in turn until one answers. One that says nothing has only a part of the time.
+func (c *cluster) anyone(ctx context.Context, ask func(context.Context, *conn) error) error {
 	var last error
-	for _, addr := range c.candidates() {
-		err := c.pool.do(ctx, addr, ask)
+	all := c.candidates()
+	for i, addr := range all {
+		turn, cancel := ctx, context.CancelFunc(func() {})
+		if i < len(all)-1 {
+			turn, cancel = context.WithTimeout(ctx, c.turn)
+		}
+		err := c.pool.do(turn, addr, func(n *conn) error { return ask(turn, n) })
+		cancel()
 		if err == nil {
 			c.mu.Lock()
 			c.prefer = addr
@@ -108,7 +116,7 @@ func (c *cluster) look(ctx context.Context, topic string) (*topicView, error) {
 		asked  time.Time
 		answer *sarama.MetadataResponse
 	)
-	err := c.anyone(ctx, func(n *conn) (err error) {
+	err := c.anyone(ctx, func(ctx context.Context, n *conn) (err error) {
 		asked = time.Now()
 		answer, err = call(ctx, n, func(b *sarama.Broker) (*sarama.MetadataResponse, error) {
 			// Version 10 and above tell the topic's id.
@@ -166,6 +174,28 @@ func (c *cluster) view(ctx context.Context, topic string, maxAge time.Duration) 
 		return v, nil
 	}
 	return c.look(ctx, topic)
+}
+
+// peek returns a topic as last seen, if ever.
+func (c *cluster) peek(topic string) *topicView {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.topics[topic]
+}
+
+// claimRenewal reports whether the caller is the one to look at a topic in the background; then it calls done.
+func (c *cluster) claimRenewal(topic string) (done func(), ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.renewing[topic] {
+		return nil, false
+	}
+	c.renewing[topic] = true
+	return func() {
+		c.mu.Lock()
+		delete(c.renewing, topic)
+		c.mu.Unlock()
+	}, true
 }
 
 func (c *cluster) forget(topic string) {

@@ -150,29 +150,36 @@ func (p *pool) do(ctx context.Context, addr string, use func(*conn) error) error
 	}
 	defer func() { <-h.slots }()
 
-	c, err := p.take(h, addr)
-	if err != nil {
-		return err
+	for {
+		c, used, err := p.take(h, addr)
+		if err != nil {
+			return err
+		}
+		err = use(c)
+		again := used && c.broken && ctx.Err() == nil
+		p.give(h, c) // where c is broken this drops all that are idle
+		if !again {
+			return err
+		}
+		// Brokers close connections that were idle for long: that says nothing about the broker.
 	}
-	err = use(c)
-	p.give(h, c)
-	return err
 }
 
-func (p *pool) take(h *host, addr string) (*conn, error) {
+func (p *pool) take(h *host, addr string) (c *conn, used bool, err error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return nil, broker.ErrClosed
+		return nil, false, broker.ErrClosed
 	}
 	if n := len(h.idle); n > 0 {
 		c := h.idle[n-1]
 		h.idle = h.idle[:n-1]
 		p.mu.Unlock()
-		return c, nil
+		return c, true, nil
 	}
 	p.mu.Unlock()
-	return connect(p.base, addr)
+	c, err = connect(p.base, addr)
+	return c, false, err
 }
 
 func (p *pool) give(h *host, c *conn) {

@@ -304,7 +304,7 @@ func (c *cluster) coordinator(ctx context.Context, group string) (string, error)
 	if addr != "" {
 		return addr, nil
 	}
-	err := c.anyone(ctx, func(n *conn) error {
+	err := c.anyone(ctx, func(ctx context.Context, n *conn) error {
 		resp, err := call(ctx, n, func(b *sarama.Broker) (*sarama.FindCoordinatorResponse, error) {
 			return b.FindCoordinator(&sarama.FindCoordinatorRequest{Version: 3, CoordinatorKey: group, CoordinatorType: sarama.CoordinatorGroup})
 		})

@@ -60,7 +60,7 @@ func New(cfg Config, deps Deps) (*Log, error) {
 		reads:     newPool(base, cfg.ReadConnections),
 		calls:     make(map[uint64]context.CancelCauseFunc),
 	}
-	l.cluster = newCluster(cfg.Brokers, l.questions)
+	l.cluster = newCluster(cfg.Brokers, max(cfg.RequestTimeout/4, time.Millisecond), l.questions)
 	l.producers = newProducers(l)
 	return l, nil
 }
