@@ -24,7 +24,7 @@ import (
 	"time"
 )
 
-// AnyPartition, as a [Message]'s partition, leaves the choice to the partitioner: Java's murmur2 of the key,
+// AnyPartition as a [Message]'s partition leaves the choice to the partitioner: Java's murmur2 of the key,
 // or any partition where there is no key.
 const AnyPartition int32 = -1
 

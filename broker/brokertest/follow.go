@@ -39,7 +39,7 @@ func followGated(t testing.TB, log broker.Log, topic string, epoch broker.Epoch,
 		f.next[int32(p)] = offset
 	}
 	go func() { f.done <- log.Tail(ctx, topic, epoch, from, f) }()
-	t.Cleanup(func() { f.stop() })
+	t.Cleanup(func() { _ = f.stop() })
 	return f
 }
 

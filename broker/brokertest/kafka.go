@@ -39,11 +39,12 @@ func (s *suite) transactional(t *testing.T) sarama.SyncProducer {
 	})
 }
 
-func send(t *testing.T, p sarama.SyncProducer, topic string, partition int32, values ...string) {
+// send writes to partition 0.
+func send(t *testing.T, p sarama.SyncProducer, topic string, values ...string) {
 	t.Helper()
 	var msgs []*sarama.ProducerMessage
 	for _, v := range values {
-		msgs = append(msgs, &sarama.ProducerMessage{Topic: topic, Partition: partition, Value: sarama.StringEncoder(v)})
+		msgs = append(msgs, &sarama.ProducerMessage{Topic: topic, Partition: 0, Value: sarama.StringEncoder(v)})
 	}
 	if err := p.SendMessages(msgs); err != nil {
 		t.Fatal(err)
@@ -73,21 +74,21 @@ func (s *suite) transactions(t *testing.T) {
 	p, q := s.transactional(t), s.transactional(t)
 
 	try(t, p.BeginTxn())
-	send(t, p, topic, 0, "committed 1", "committed 2")
+	send(t, p, topic, "committed 1", "committed 2")
 	try(t, p.CommitTxn())
 	try(t, p.BeginTxn())
-	send(t, p, topic, 0, "aborted 1")
+	send(t, p, topic, "aborted 1")
 	try(t, q.BeginTxn())
-	send(t, q, topic, 0, "committed beside 1") // between the records of a transaction that aborts
-	send(t, p, topic, 0, "aborted 2")
+	send(t, q, topic, "committed beside 1") // between the records of a transaction that aborts
+	send(t, p, topic, "aborted 2")
 	try(t, p.AbortTxn())
 	put(t, log, topic, broker.Message{Value: []byte("plain")})
 	try(t, q.CommitTxn())
 	try(t, p.BeginTxn())
-	send(t, p, topic, 0, "committed 3") // by the producer that aborted before
+	send(t, p, topic, "committed 3") // by the producer that aborted before
 	try(t, p.CommitTxn())
 	try(t, p.BeginTxn())
-	send(t, p, topic, 0, "aborted 3")
+	send(t, p, topic, "aborted 3")
 	try(t, p.AbortTxn())
 
 	want := []string{"committed 1", "committed 2", "committed beside 1", "plain", "committed 3"}
@@ -131,7 +132,7 @@ func (s *suite) openTransaction(t *testing.T) {
 	p := s.transactional(t)
 	put(t, log, topic, broker.Message{Value: []byte("before")})
 	try(t, p.BeginTxn())
-	send(t, p, topic, 0, "inside")
+	send(t, p, topic, "inside")
 	put(t, log, topic, broker.Message{Value: []byte("after")})
 	live.awaitRecords(1)
 	if got := readAll(t, log, topic, 0, 0, 1<<20); len(got) != 1 {
@@ -158,7 +159,7 @@ func (s *suite) compressed(t *testing.T) {
 		for i := range 50 {
 			batch = append(batch, fmt.Sprintf("%v %d: %0200d", codec, i, i))
 		}
-		send(t, p, topic, 0, batch...)
+		send(t, p, topic, batch...)
 		want = append(want, batch...)
 	}
 	if diff := cmp.Diff(want, values(readAll(t, log, topic, 0, 0, 1<<20))); diff != "" {

@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -50,7 +51,9 @@ func (s *suite) resumeByOffset(t *testing.T) {
 		for _, r := range f.awaitRecords(100) {
 			seen[string(r.Value)]++
 		}
-		f.stop()
+		if err := f.stop(); !errors.Is(err, context.Canceled) {
+			t.Errorf("a tail that was stopped ended with %v", err)
+		}
 		at = f.position(2)
 	}
 	if len(seen) != 400 {

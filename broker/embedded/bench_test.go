@@ -13,6 +13,7 @@ import (
 var event = bytes.Repeat([]byte("e"), 400)
 
 func benchTopic(b *testing.B, partitions int32) (broker.Log, string, broker.Epoch) {
+	b.Helper()
 	h := newHarness(b)
 	log := h.Open(b)
 	b.Cleanup(func() { _ = log.Close() })
@@ -38,6 +39,7 @@ func messages(n int) []broker.Message {
 }
 
 func mustAppend(b *testing.B, log broker.Log, topic string, msgs []broker.Message) {
+	b.Helper()
 	for _, a := range log.Append(b.Context(), topic, msgs) {
 		if a.Err != nil {
 			b.Fatal(a.Err)
@@ -76,6 +78,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func fill(b *testing.B, log broker.Log, topic string, events int) {
+	b.Helper()
 	msgs := messages(1000)
 	for range events / len(msgs) {
 		mustAppend(b, log, topic, msgs)

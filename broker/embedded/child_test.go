@@ -48,6 +48,7 @@ type child struct {
 }
 
 func newChild(t testing.TB) *child {
+	t.Helper()
 	c := &child{dir: t.TempDir(), port: freePort(t)}
 	c.start(t)
 	t.Cleanup(func() { c.end() })
@@ -84,6 +85,7 @@ func (c *child) end() {
 
 // Open implements brokertest.Harness.
 func (c *child) Open(t testing.TB) broker.Log {
+	t.Helper()
 	log, err := kafka.New(kafka.Config{Brokers: []string{"127.0.0.1:" + strconv.Itoa(c.port)}}, kafka.Deps{})
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +95,7 @@ func (c *child) Open(t testing.TB) broker.Log {
 
 // Kill implements brokertest.Killer.
 func (c *child) Kill(t testing.TB) {
+	t.Helper()
 	c.end()
 	c.start(t)
 }

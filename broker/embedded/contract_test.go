@@ -41,6 +41,7 @@ type harness struct {
 }
 
 func newHarness(t testing.TB) *harness {
+	t.Helper()
 	h := &harness{config: embedded.Config{Dir: t.TempDir(), KafkaPort: freePort(t), RedisPort: freePort(t)}}
 	h.start(t)
 	t.Cleanup(func() {
@@ -52,6 +53,7 @@ func newHarness(t testing.TB) *harness {
 }
 
 func freePort(t testing.TB) int {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -80,6 +82,7 @@ func (h *harness) stop(t testing.TB) {
 
 // Open implements brokertest.Harness.
 func (h *harness) Open(t testing.TB) broker.Log {
+	t.Helper()
 	r := prometheus.NewRegistry()
 	log, err := kafka.New(kafka.Config{Brokers: h.Brokers()}, kafka.Deps{Registerer: r})
 	if err != nil {
@@ -122,6 +125,7 @@ func fetches(r *prometheus.Registry, kind string) int {
 
 // Restart implements brokertest.Restarter.
 func (h *harness) Restart(t testing.TB) {
+	t.Helper()
 	h.stop(t)
 	h.start(t)
 }
@@ -131,6 +135,7 @@ func (h *harness) Compact(testing.TB, string) { h.server.Cluster().Compact() }
 
 // LoseEnd implements brokertest.EndLoser: it puts back the folder as it was.
 func (h *harness) LoseEnd(t testing.TB, write func()) {
+	t.Helper()
 	kept := filepath.Join(t.TempDir(), "kept")
 	h.stop(t)
 	if err := os.CopyFS(kept, os.DirFS(h.config.Dir)); err != nil {

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) {
 
 func TestContractOnRealKafka(t *testing.T) {
 	brokertest.Run(t, func(t *testing.T) brokertest.Harness {
+		t.Helper()
 		dir := t.TempDir()
 		return &harness{dir: dir, node: testenv.StartKafka(t, testenv.KafkaOptions{Dir: dir})}
 	})
@@ -42,6 +43,7 @@ type harness struct {
 
 // Open implements brokertest.Harness.
 func (h *harness) Open(t testing.TB) broker.Log {
+	t.Helper()
 	r := prometheus.NewRegistry()
 	log, err := kafka.New(kafka.Config{Brokers: h.Brokers()}, kafka.Deps{Registerer: r})
 	if err != nil {
@@ -86,6 +88,7 @@ func start(t testing.TB, node *testenv.KafkaProcess) {
 
 // Restart implements brokertest.Restarter.
 func (h *harness) Restart(t testing.TB) {
+	t.Helper()
 	if err := h.node.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +97,7 @@ func (h *harness) Restart(t testing.TB) {
 
 // Kill implements brokertest.Killer.
 func (h *harness) Kill(t testing.TB) {
+	t.Helper()
 	if err := h.node.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -102,6 +106,7 @@ func (h *harness) Kill(t testing.TB) {
 
 // LoseEnd implements brokertest.EndLoser: it puts back the data as it was.
 func (h *harness) LoseEnd(t testing.TB, write func()) {
+	t.Helper()
 	data, kept := filepath.Join(h.dir, "data"), filepath.Join(t.TempDir(), "kept")
 	if err := h.node.Stop(); err != nil {
 		t.Fatal(err)
@@ -173,6 +178,7 @@ type cluster struct {
 
 // Open implements brokertest.Harness.
 func (c *cluster) Open(t testing.TB) broker.Log {
+	t.Helper()
 	log, err := kafka.New(kafka.Config{Brokers: c.Brokers()}, kafka.Deps{})
 	if err != nil {
 		t.Fatal(err)
@@ -191,6 +197,7 @@ func (c *cluster) Brokers() []string {
 
 // Kill implements brokertest.Killer: leaders move while the node is away, and back.
 func (c *cluster) Kill(t testing.TB) {
+	t.Helper()
 	node := c.nodes[c.killed%len(c.nodes)]
 	c.killed++
 	if err := node.Kill(); err != nil {

@@ -103,6 +103,7 @@ func (w *watcher) await(t *testing.T, what string, wanted func() bool) {
 
 // tail follows a topic of n partitions from its start until the test ends, and returns the way to its result.
 func tail(t *testing.T, log broker.Log, topic string, epoch broker.Epoch, n int, w *watcher) <-chan error {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	ended := make(chan struct{})
