@@ -86,6 +86,35 @@ func (p *publishCommand) file(ctx context.Context, s *sender, name string, stdin
 	}
 	defer func() { _ = r.Close() }()
 	s.progress.begin(r)
+	// A pipe may give its events slowly: they are read on the side, so that what is there is sent and never waits for
+	// a batch to fill.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	items, ended := make(chan item, s.options.Batch), make(chan error, 1)
+	go func() {
+		defer close(items)
+		ended <- readItems(ctx, r, items)
+	}()
+	for {
+		select {
+		case i, more := <-items:
+			if !more {
+				return <-ended
+			}
+			s.add(i)
+		case <-ctx.Done():
+			return context.Canceled
+		}
+		if s.full() || r.size == 0 && len(items) == 0 {
+			if err := s.flush(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// readItems reads events to their end, or until ctx is done.
+func readItems(ctx context.Context, r *eventReader, to chan<- item) error {
 	for {
 		raw, err := r.next()
 		if errors.Is(err, io.EOF) {
@@ -94,11 +123,10 @@ func (p *publishCommand) file(ctx context.Context, s *sender, name string, stdin
 		if err != nil {
 			return err
 		}
-		s.add(item{raw: raw, name: fmt.Sprintf("%s: event %d", r.name, r.number)})
-		if s.full() {
-			if err := s.flush(ctx); err != nil {
-				return err
-			}
+		select {
+		case to <- item{raw: raw, name: fmt.Sprintf("%s: event %d", r.name, r.number)}:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }

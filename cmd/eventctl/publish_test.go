@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -80,7 +83,6 @@ func TestEventsFromAnyInputAreSentInOrderAndInBatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	spread := strings.ReplaceAll(lines, ",", ",\n\t") // values over many lines
-	want := [][]string{{"0", "1", "2"}, {"3", "4", "5"}, {"6"}}
 	for name, c := range map[string]struct {
 		stdin string
 		args  []string
@@ -91,15 +93,44 @@ func TestEventsFromAnyInputAreSentInOrderAndInBatches(t *testing.T) {
 		"array in a file":          {"", []string{file}},
 		"lines without a last end": {strings.TrimSpace(lines), nil},
 	} {
+		want := [][]string{{"0", "1", "2"}, {"3", "4", "5"}, {"6"}}
 		f := newFake(t, taking(persisted))
 		o := eventctl(t.Context(), c.stdin, append([]string{"--server", f.URL, "publish", "--batch", "3"}, c.args...)...)
 		if o.code != exitDone || !strings.Contains(o.err, "7 persisted") {
 			t.Errorf("%s: exit code %d, %s", name, o.code, o.err)
 		}
-		if diff := cmp.Diff(want, f.ids(t)); diff != "" {
+		got := f.ids(t)
+		if c.stdin != "" { // a pipe's batches are what was there
+			got, want = [][]string{slices.Concat(got...)}, [][]string{{"0", "1", "2", "3", "4", "5", "6"}}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
+}
+
+func TestSlowPipeIsPublishedAsItComesAndCanBeInterrupted(t *testing.T) {
+	f := newFake(t, taking(persisted))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	in, pipe := io.Pipe()
+	out := &lockedBuffer{grown: make(chan struct{}, 1)}
+	var errs lockedBuffer
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, &console{in: in, out: out, err: &errs}, []string{"--server", f.URL, "publish", "--batch", "100", "--results"})
+	}()
+	for i := range 3 {
+		if _, err := fmt.Fprintf(pipe, `{"specversion":"1.0","id":"%d","source":"/s","type":"t"}`, i); err != nil {
+			t.Fatal(err)
+		}
+		<-out.grown // although the batch is not full and the pipe still open
+	}
+	stop()
+	if code := <-ended; code != exitInterrupted || !strings.Contains(errs.String(), "3 persisted") {
+		t.Errorf("exit code %d, %s", code, errs.String())
+	}
+	_ = pipe.Close()
 }
 
 func TestRefusedEventsAreNamedAndTheRestIsPublished(t *testing.T) {
@@ -134,7 +165,11 @@ func TestWhatFailedIsTriedAgain(t *testing.T) {
 		}
 		return "persisted"
 	}))
-	o := eventctl(t.Context(), lines, "--server", f.URL, "publish")
+	file := filepath.Join(t.TempDir(), "events.ndjson")
+	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := eventctl(t.Context(), "", "--server", f.URL, "publish", file)
 	if o.code != exitDone || !strings.Contains(o.err, "4 persisted") {
 		t.Errorf("exit code %d, %s", o.code, o.err)
 	}
