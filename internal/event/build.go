@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"unicode/utf8"
 )
 
@@ -58,7 +59,8 @@ func (b *parts) event(stored bool) (Event, error) {
 	if b.err == nil {
 		return e, err
 	}
-	if more, ok := err.(*Error); ok {
+	var more *Error
+	if errors.As(err, &more) {
 		for _, p := range more.Problems {
 			b.err.add(p.Pointer, p.Expected, "%s", p.Message)
 		}

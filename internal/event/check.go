@@ -95,7 +95,7 @@ func (p *parser) checkCore(c core, name, text string) {
 
 // checkString looks for the characters that CloudEvents' String excludes: control characters and noncharacters.
 func (p *parser) checkString(name, text string) {
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		if c := text[i]; c >= 0x20 && c < 0x7f {
 			continue
 		}
@@ -111,7 +111,7 @@ func (p *parser) checkString(name, text string) {
 
 // validName tells whether name can be that of a context attribute.
 func validName(name string) bool {
-	for i := 0; i < len(name); i++ {
+	for i := range len(name) {
 		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
 			return false
 		}
@@ -126,7 +126,7 @@ func validBase64(text string) bool {
 	for range 2 {
 		text = strings.TrimSuffix(text, "=")
 	}
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		if base64Value(text[i]) < 0 {
 			return false
 		}
@@ -334,7 +334,7 @@ func validMediaType(text string) bool {
 	if slash <= 0 || slash == len(essence)-1 {
 		return false
 	}
-	for i := 0; i < len(essence); i++ {
+	for i := range len(essence) {
 		if i != slash && !tokenCharacter(essence[i]) {
 			return false
 		}

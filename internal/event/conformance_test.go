@@ -82,7 +82,7 @@ func (s *scenario) register(c *godog.ScenarioContext) {
 	c.Step(`^it has no data$`, func() error {
 		data, _, err := s.event.Payload()
 		if data != nil || err != nil {
-			return fmt.Errorf("data %q, %v", data, err)
+			return fmt.Errorf("data %q, %w", data, err)
 		}
 		return nil
 	})
@@ -105,7 +105,7 @@ func (s *scenario) register(c *godog.ScenarioContext) {
 	c.Step(`^the request is refused as "([^"]*)"$`, func(kind string) error {
 		var refused *event.RequestError
 		if !errors.As(s.refused, &refused) {
-			return fmt.Errorf("it is not refused: %v", s.refused)
+			return fmt.Errorf("it is not refused: %w", s.refused)
 		}
 		return s.same(kind, refused.Kind.Error())
 	})
@@ -162,7 +162,7 @@ func (s *scenario) writeRecord(mode string) error {
 func (s *scenario) isRefusedAt(pointer string) error {
 	var problems *event.Error
 	if s.refused != nil || !errors.As(s.err, &problems) {
-		return fmt.Errorf("request: %v, event: %w", s.refused, s.err)
+		return fmt.Errorf("request: %w, event: %w", s.refused, s.err)
 	}
 	return s.same(pointer, problems.Problems[0].Pointer)
 }

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -79,7 +80,8 @@ func readStructured(body []byte, l Limits) ([]Item, error) {
 		return nil, tooLarge("the event has %d bytes, and may have %d", len(body), l.EventBytes)
 	}
 	e, err := Parse(body)
-	if problems, ok := err.(*Error); ok && problems.Malformed {
+	var problems *Error
+	if errors.As(err, &problems) && problems.Malformed {
 		return nil, malformed("%s", problems.Problems[0].Message)
 	}
 	return []Item{{Event: e, Err: err}}, nil

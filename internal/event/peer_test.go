@@ -114,20 +114,28 @@ func agree(t *testing.T, what string, ours, theirs canonical) {
 	}
 }
 
-func forEachPeerEvent(t *testing.T, test func(t *testing.T, ours event.Event, theirs sdk.Event)) {
+// peerCase is an event as both sides read it.
+type peerCase struct {
+	name   string
+	ours   event.Event
+	theirs sdk.Event
+}
+
+func peerCases(t *testing.T) []peerCase {
+	t.Helper()
+	var cases []peerCase
 	for name, raw := range peerEvents() {
-		t.Run(name, func(t *testing.T) {
-			ours, err := event.Parse([]byte(raw))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var theirs sdk.Event
-			if err := json.Unmarshal([]byte(raw), &theirs); err != nil {
-				t.Fatal(err)
-			}
-			test(t, ours, theirs)
-		})
+		c := peerCase{name: name}
+		var err error
+		if c.ours, err = event.Parse([]byte(raw)); err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal([]byte(raw), &c.theirs); err != nil {
+			t.Fatal(err)
+		}
+		cases = append(cases, c)
 	}
+	return cases
 }
 
 func readByThem(t *testing.T, m binding.MessageReader) sdk.Event {
@@ -163,62 +171,60 @@ func readByUs(t *testing.T, r *http.Request) []event.Event {
 }
 
 func TestSDKAgreesOnJSON(t *testing.T) {
-	forEachPeerEvent(t, func(t *testing.T, ours event.Event, theirs sdk.Event) {
-		agree(t, "read", ofOurs(t, ours), ofTheirs(t, theirs))
-		text, err := json.Marshal(theirs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		back, err := event.Parse(text)
-		if err != nil {
-			t.Fatalf("%s: %v", text, err)
-		}
-		agree(t, "written by the SDK", ofOurs(t, back), ofTheirs(t, theirs))
-	})
+	for _, c := range peerCases(t) {
+		t.Run(c.name, func(t *testing.T) {
+			ours, theirs := c.ours, c.theirs
+			agree(t, "read", ofOurs(t, ours), ofTheirs(t, theirs))
+			text, err := json.Marshal(theirs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err := event.Parse(text)
+			if err != nil {
+				t.Fatalf("%s: %v", text, err)
+			}
+			agree(t, "written by the SDK", ofOurs(t, back), ofTheirs(t, theirs))
+		})
+	}
 }
 
 func TestSDKAgreesOverHTTP(t *testing.T) {
-	forEachPeerEvent(t, func(t *testing.T, ours event.Event, theirs sdk.Event) {
-		h := http.Header{}
-		body := ours.WriteStructured(h)
-		got := readByThem(t, sdkhttp.NewMessage(h, io.NopCloser(bytes.NewReader(body))))
-		agree(t, "structured, ours to theirs", ofOurs(t, ours), ofTheirs(t, got))
+	for _, c := range peerCases(t) {
+		t.Run(c.name, func(t *testing.T) {
+			ours, theirs := c.ours, c.theirs
+			h := http.Header{}
+			body := ours.WriteStructured(h)
+			got := readByThem(t, sdkhttp.NewMessage(h, io.NopCloser(bytes.NewReader(body))))
+			agree(t, "structured, ours to theirs", ofOurs(t, ours), ofTheirs(t, got))
 
-		h = http.Header{}
-		body, err := ours.WriteBinary(h)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got = readByThem(t, sdkhttp.NewMessage(h, io.NopCloser(bytes.NewReader(body))))
-		agree(t, "binary, ours to theirs", ofOurs(t, ours), ofTheirs(t, got))
-
-		for mode, ctx := range map[string]context.Context{
-			"structured": binding.WithForceStructured(context.Background()),
-			"binary":     binding.WithForceBinary(context.Background()),
-		} {
-			r := httptest.NewRequest(http.MethodPost, "/v1/events", nil)
-			if err := sdkhttp.WriteRequest(ctx, binding.ToMessage(&theirs), r); err != nil {
+			h = http.Header{}
+			body, err := ours.WriteBinary(h)
+			if err != nil {
 				t.Fatal(err)
 			}
-			agree(t, mode+", theirs to ours", ofOurs(t, readByUs(t, r)[0]), ofTheirs(t, theirs))
-		}
-	})
+			got = readByThem(t, sdkhttp.NewMessage(h, io.NopCloser(bytes.NewReader(body))))
+			agree(t, "binary, ours to theirs", ofOurs(t, ours), ofTheirs(t, got))
+
+			for mode, ctx := range map[string]context.Context{
+				"structured": binding.WithForceStructured(context.Background()),
+				"binary":     binding.WithForceBinary(context.Background()),
+			} {
+				r := httptest.NewRequest(http.MethodPost, "/v1/events", nil)
+				if err := sdkhttp.WriteRequest(ctx, binding.ToMessage(&theirs), r); err != nil {
+					t.Fatal(err)
+				}
+				agree(t, mode+", theirs to ours", ofOurs(t, readByUs(t, r)[0]), ofTheirs(t, theirs))
+			}
+		})
+	}
 }
 
 func TestSDKAgreesOnBatches(t *testing.T) {
 	var ours []event.Event
 	var theirs []sdk.Event
 	var texts []string
-	for _, raw := range peerEvents() {
-		e, err := event.Parse([]byte(raw))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var s sdk.Event
-		if err := json.Unmarshal([]byte(raw), &s); err != nil {
-			t.Fatal(err)
-		}
-		ours, theirs, texts = append(ours, e), append(theirs, s), append(texts, string(e.JSON()))
+	for _, c := range peerCases(t) {
+		ours, theirs, texts = append(ours, c.ours), append(theirs, c.theirs), append(texts, string(c.ours.JSON()))
 	}
 	r, err := sdkhttp.NewHTTPRequestFromEvents(context.Background(), "http://localhost/v1/events", theirs)
 	if err != nil {
@@ -244,41 +250,44 @@ func TestSDKAgreesOnBatches(t *testing.T) {
 }
 
 func TestSDKAgreesInKafka(t *testing.T) {
-	forEachPeerEvent(t, func(t *testing.T, ours event.Event, theirs sdk.Event) {
-		binary, err := ours.BinaryMessage([]byte("key"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for mode, m := range map[string]broker.Message{"structured": ours.Message([]byte("key")), "binary": binary} {
-			record := &sarama.ConsumerMessage{Value: m.Value, Key: m.Key}
-			for _, h := range m.Headers {
-				record.Headers = append(record.Headers, &sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})
-			}
-			got := readByThem(t, kafka_sarama.NewMessageFromConsumerMessage(record))
-			agree(t, mode+", ours to theirs", ofOurs(t, ours), ofTheirs(t, got))
-		}
-		for mode, ctx := range map[string]context.Context{
-			"structured": binding.WithForceStructured(context.Background()),
-			"binary":     binding.WithForceBinary(context.Background()),
-		} {
-			var m sarama.ProducerMessage
-			if err := kafka_sarama.WriteProducerMessage(ctx, binding.ToMessage(&theirs), &m); err != nil {
+	for _, c := range peerCases(t) {
+		t.Run(c.name, func(t *testing.T) {
+			ours, theirs := c.ours, c.theirs
+			binary, err := ours.BinaryMessage([]byte("key"))
+			if err != nil {
 				t.Fatal(err)
 			}
-			var r broker.Record
-			if m.Value != nil {
-				if r.Value, err = m.Value.Encode(); err != nil {
+			for mode, m := range map[string]broker.Message{"structured": ours.Message([]byte("key")), "binary": binary} {
+				record := &sarama.ConsumerMessage{Value: m.Value, Key: m.Key}
+				for _, h := range m.Headers {
+					record.Headers = append(record.Headers, &sarama.RecordHeader{Key: []byte(h.Key), Value: h.Value})
+				}
+				got := readByThem(t, kafka_sarama.NewMessageFromConsumerMessage(record))
+				agree(t, mode+", ours to theirs", ofOurs(t, ours), ofTheirs(t, got))
+			}
+			for mode, ctx := range map[string]context.Context{
+				"structured": binding.WithForceStructured(context.Background()),
+				"binary":     binding.WithForceBinary(context.Background()),
+			} {
+				var m sarama.ProducerMessage
+				if err := kafka_sarama.WriteProducerMessage(ctx, binding.ToMessage(&theirs), &m); err != nil {
 					t.Fatal(err)
 				}
+				var r broker.Record
+				if m.Value != nil {
+					if r.Value, err = m.Value.Encode(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				for _, h := range m.Headers {
+					r.Headers = append(r.Headers, broker.Header{Key: string(h.Key), Value: h.Value})
+				}
+				got, err := event.FromRecord(r)
+				if err != nil {
+					t.Fatalf("%s: %v", mode, err)
+				}
+				agree(t, mode+", theirs to ours", ofOurs(t, got), ofTheirs(t, theirs))
 			}
-			for _, h := range m.Headers {
-				r.Headers = append(r.Headers, broker.Header{Key: string(h.Key), Value: h.Value})
-			}
-			got, err := event.FromRecord(r)
-			if err != nil {
-				t.Fatalf("%s: %v", mode, err)
-			}
-			agree(t, mode+", theirs to ours", ofOurs(t, got), ofTheirs(t, theirs))
-		}
-	})
+		})
+	}
 }

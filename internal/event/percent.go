@@ -10,7 +10,7 @@ import (
 // quote, percent and all outside U+0021 to U+007E are percent-encoded as UTF-8.
 func appendPercent(dst []byte, text string) []byte {
 	const hex = "0123456789ABCDEF"
-	for i := 0; i < len(text); i++ {
+	for i := range len(text) {
 		switch c := text[i]; {
 		case c <= ' ', c == '"', c == '%', c > '~':
 			dst = append(dst, '%', hex[c>>4], hex[c&15])
