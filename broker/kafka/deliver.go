@@ -23,20 +23,16 @@ func (t *tail) apply(ctx context.Context, a answer) {
 		}
 		return
 	}
-	silent := true
-	for i := range a.parts {
-		silent = silent && a.parts[i].code == sarama.ErrNoError && a.parts[i].empty
-	}
 	for i := range a.parts {
 		if ctx.Err() != nil {
 			return
 		}
-		t.deliver(ctx, &a.parts[i], silent)
+		t.deliver(ctx, &a.parts[i])
 	}
 }
 
-// deliver takes one partition's part of an answer. silent says that the whole answer held not one batch.
-func (t *tail) deliver(ctx context.Context, a *partAnswer, silent bool) {
+// deliver takes one partition's part of an answer.
+func (t *tail) deliver(ctx context.Context, a *partAnswer) {
 	p := t.parts[a.Partition]
 	if a.code == sarama.ErrOffsetOutOfRange {
 		t.check(ctx, p)
@@ -55,14 +51,11 @@ func (t *tail) deliver(ctx context.Context, a *partAnswer, silent bool) {
 			p.replica, p.preferred = a.preferred, time.Now()
 		}
 	}
-	switch {
-	case !silent && a.Next == p.next && a.End > p.next:
-		// Its next batch is larger than its share, and a broker gives only one such in an answer.
+	if a.Next == p.next && a.End > p.next {
+		// Its next batch is larger than its share, and a broker gives only one such in an answer. That nothing came is
+		// never taken for a hole: holes are stepped past by the batches around them.
 		p.starved, p.maxBytes = true, int32(min(int(p.maxBytes)*2, fetchMost))
 		return
-	case silent && a.End > a.Next:
-		// Kafka gives at least one batch of one partition where there is one: there is nothing up to the end but holes.
-		a.Next = a.End
 	}
 	p.starved, p.maxBytes = false, int32(t.log.cfg.FetchBytes)
 	if a.Next <= p.next {

@@ -39,10 +39,6 @@ func (l *Log) Read(ctx context.Context, topic string, partition int32, offset in
 				return broker.Batch{}, fmt.Errorf("%w: a batch of partition %d at %d is larger than 64 MiB", broker.ErrUnavailable, partition, at)
 			}
 			limit *= 4
-		case d.empty:
-			// Kafka gives at least one batch where there is one, so there is none up to the end.
-			d.Next = d.End
-			return d.Batch, nil
 		default:
 			if skips++; skips == skipsMost {
 				return d.Batch, nil
@@ -66,28 +62,32 @@ func (l *Log) readOnce(ctx context.Context, topic string, partition int32, offse
 			return err
 		case block == nil: // its client is over its quota
 			return fmt.Errorf("%w: no answer for partition %d", broker.ErrUnavailable, partition)
+		case block.Err == sarama.ErrOffsetOutOfRange:
+			return l.outside(ctx, topic, partition, offset)
 		case block.Err != sarama.ErrNoError:
 			l.metrics.fetchErrors.WithLabelValues(kindRead).Inc()
 			return block.Err
 		}
 		d = decode(block, partition, offset)
+		if d.empty && d.End > offset {
+			return fmt.Errorf("%w: partition %d gave nothing at %d, below its end %d", broker.ErrUnavailable, partition, offset, d.End)
+		}
 		l.metrics.handedOn(kindRead, d.Records)
 		return nil
 	})
-	if errors.Is(err, sarama.ErrOffsetOutOfRange) {
-		b, berr := l.bounds(ctx, topic, partition)
-		if berr != nil {
-			return d, berr
-		}
-		if offset >= b.First && offset <= b.Next {
-			// The log's end was not there yet when the fetch came; or, at the embedded broker, compaction has left
-			// nothing of the whole log.
-			d.Batch = broker.Batch{Partition: partition, Next: b.Next, Start: b.First, End: b.Next}
-			return d, nil
-		}
-		return d, &broker.RangeError{Partition: partition, Offset: offset, Bounds: b}
-	}
 	return d, err
+}
+
+// outside asks the leader on which side of its log an offset lies. An offset that is inside by now is one to try again.
+func (l *Log) outside(ctx context.Context, topic string, partition int32, offset int64) error {
+	b, err := l.bounds(ctx, topic, partition)
+	switch {
+	case err != nil:
+		return err
+	case offset >= b.First && offset <= b.Next:
+		return fmt.Errorf("%w: partition %d did not have offset %d yet", broker.ErrUnavailable, partition, offset)
+	}
+	return &broker.RangeError{Partition: partition, Offset: offset, Bounds: b}
 }
 
 // retry runs try with the address of a partition's leader, until it succeeds, fails for good, or ctx ends.
