@@ -2,6 +2,7 @@ package demo
 
 import (
 	"hash/fnv"
+	"strconv"
 	"time"
 
 	"github.com/eventissuer/eventissuer/internal/demo/timetable"
@@ -25,12 +26,16 @@ func newBook(day *timetable.Timetable) *book {
 // delays gives one delay per call.
 func (b *book) delays(train *timetable.Train, date string) []time.Duration {
 	delays := make([]time.Duration, len(train.Calls))
-	if p, ok := b.own[train.Number]; ok && b.asObserved(p, train, delays) {
-		return delays
+	own, ok := b.own[train.Number]
+	if !ok || !b.asObserved(own, train, delays) {
+		p := b.profiles[spread(date+"/"+train.Number)%uint64(len(b.profiles))].Calls
+		for i := range delays {
+			delays[i] = p[i*(len(p)-1)/max(len(delays)-1, 1)].By
+		}
 	}
-	p := b.profiles[spread(date+"/"+train.Number)%uint64(len(b.profiles))].Calls
 	for i := range delays {
-		delays[i] = p[i*(len(p)-1)/max(len(delays)-1, 1)].By
+		// Timetables know minutes only; without this half the country would leave in the same second.
+		delays[i] += time.Duration(spread(date+"/"+train.Number+"/"+strconv.Itoa(i))%25) * time.Second
 	}
 	return delays
 }

@@ -50,10 +50,12 @@ type Demo struct {
 	clock    clock
 	book     *book
 	days     map[string][]*journey // by date
-	numbers  map[numberKey]int64   // the last one given
-	seen     map[string]bool       // ids that the log holds already, until the first batch is made
-	told     time.Time             // movements up to here are published
-	ticked   time.Time             // positions up to here are published
+	touched  [2]serviceDay         // the days of journeys
+	journeys []*journey
+	numbers  map[numberKey]int64 // the last one given
+	seen     map[string]bool     // ids that the log holds already, until the first batch is made
+	told     time.Time           // movements up to here are published
+	ticked   time.Time           // positions up to here are published
 	complain complaint
 	refused  time.Time // when a refusal was last logged
 }

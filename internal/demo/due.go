@@ -11,9 +11,13 @@ const memory = 10 * time.Minute
 
 // journeysAt gives the journeys of the service days that touch t, made when a day is first asked for.
 func (d *Demo) journeysAt(t time.Time) []*journey {
-	var all []*journey
+	days := d.clock.serviceDays(t)
+	if days == d.touched {
+		return d.journeys
+	}
 	kept := map[string][]*journey{}
-	for _, day := range d.clock.serviceDays(t) {
+	var all []*journey
+	for _, day := range days {
 		js := d.days[day.date]
 		if js == nil {
 			js = make([]*journey, 0, len(d.day.Trains))
@@ -25,16 +29,19 @@ func (d *Demo) journeysAt(t time.Time) []*journey {
 		kept[day.date] = js
 		all = append(all, js...)
 	}
-	d.days = kept
+	d.days, d.touched, d.journeys = kept, days, all
 	return all
 }
 
 // running gives the journeys under way at t.
 func (d *Demo) running(t time.Time) []*journey {
-	return slices.DeleteFunc(d.journeysAt(t), func(j *journey) bool {
-		at := t.Sub(j.day.midnight)
-		return at < j.begins() || at >= j.ends()
-	})
+	var list []*journey
+	for _, j := range d.journeysAt(t) {
+		if at := t.Sub(j.day.midnight); at >= j.begins() && at < j.ends() {
+			list = append(list, j)
+		}
+	}
+	return list
 }
 
 // publishDue publishes what has come due up to now; false when ctx has ended.
@@ -88,7 +95,8 @@ func (d *Demo) due(now time.Time) []item {
 func (d *Demo) tick(j *journey, now time.Time) time.Time {
 	phase := time.Duration(j.phase%uint64(d.interval.Milliseconds())) * time.Millisecond
 	since := now.Sub(j.day.midnight) - phase
-	return j.day.midnight.Add(since - since%d.interval + phase)
+	past := (since%d.interval + d.interval) % d.interval // also before midnight, where since is negative
+	return j.day.midnight.Add(since - past + phase)
 }
 
 // publish sends a batch until the log has all of it; false when ctx has ended. A batch whose answer was lost is sent

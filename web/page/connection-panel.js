@@ -160,10 +160,10 @@ export class ConnectionPanel extends HTMLElement {
     const usual = rates.toSorted((a, b) => a - b)[Math.floor(WINDOW * 0.95)] ?? 0;
     const top = Math.max(40, usual * 1.6);
     const step = width / WINDOW;
-    const { outage } = connection;
+    const { outages } = connection;
     rates.forEach((rate, i) => {
       const at = (second - WINDOW + 1 + i) * 1000;
-      const gone = outage && at >= outage.lost - 999 && (!outage.back || at < outage.back - 500);
+      const gone = outages.some((o) => at >= o.lost - 999 && (!o.back || at < o.back - 500));
       const h = Math.min(rate / top, 1) * (height - 1);
       ctx.fillStyle = (gone && rate === 0 ? this.palette["verylate"] : this.palette["ontime"]) ?? "#888";
       ctx.globalAlpha = i === WINDOW - 1 ? 0.45 : 1;

@@ -17,6 +17,7 @@ export class Connection {
   cursor = "";
   lastEvent = 0;
   /** @type {Outage | undefined} */ outage;
+  /** @type {Outage[]} those of the chart's time, the current one last */ outages = [];
   /** @type {Note[]} newest first */ notes = [];
   draining = false;
   /** @type {Set<string>} streams that the server cannot reach at the moment */ stalled = new Set();
@@ -47,6 +48,7 @@ export class Connection {
       this.draining = false;
     } else if (state.phase === "reconnecting" && before.phase === "open") {
       this.outage = { lost: now, back: 0, came: 0, told: 0, settled: false };
+      this.outages = [...this.outages.filter((o) => o.back > now - WINDOW * 1000), this.outage];
       this.#lostBefore = this.continuity.lost;
       this.stalled.clear();
       this.note(this.draining ? "note" : "bad", this.draining ? "The server sent us away; the cursor is kept." : "Connection lost; the cursor is kept.");

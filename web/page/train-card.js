@@ -109,7 +109,7 @@ export class TrainCard extends HTMLElement {
     if (next !== this.#reached && next >= 0) {
       this.#reached = next;
       const row = /** @type {HTMLElement | undefined} */ (this.#calls.children[Math.max(next - 1, 0)]);
-      if (row) this.#calls.scrollTop = row.offsetTop - this.#calls.offsetTop;
+      if (row) this.#calls.scrollTop = row.offsetTop;
     }
   }
 
@@ -129,7 +129,7 @@ export class TrainCard extends HTMLElement {
     this.#canvas.height = Math.round(height * ratio);
     if (!first || !last || last.time === first.time) return;
     ctx.scale(ratio, ratio);
-    const top = Math.max(300, ...follow.fixes.map((f) => f.delay)) * 1.1;
+    const top = Math.max(240, ...follow.fixes.map((f) => f.delay)) * 1.6; // room for the words above
     const x = (/** @type {number} */ time) => ((time - first.time) / (last.time - first.time)) * (width - 4);
     const y = (/** @type {number} */ delay) => height - 2 - (delay / top) * (height - 6);
     ctx.lineWidth = 2;
