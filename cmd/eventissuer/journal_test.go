@@ -105,6 +105,15 @@ func positionOf(t testing.TB, token string) []int64 {
 	return c.Streams[0].Next
 }
 
+// positionIn is positionOf for a token that was read off the wire by a goroutine; nil for none.
+func positionIn(token string) []int64 {
+	c, err := cursor.Parse(token)
+	if err != nil || len(c.Streams) != 1 {
+		return nil
+	}
+	return c.Streams[0].Next
+}
+
 func reached(at, end []int64) bool {
 	for p, e := range end {
 		if e > 0 && (p >= len(at) || at[p] < e) {
