@@ -33,10 +33,15 @@ func (l *Log) Create(ctx context.Context, topic string, c broker.TopicConfig) er
 		if err != nil {
 			return err
 		}
-		if e := resp.TopicErrors[topic]; e != nil && e.Err != sarama.ErrNoError {
-			return e
+		e := resp.TopicErrors[topic]
+		switch {
+		case e == nil || e.Err == sarama.ErrNoError:
+			return nil
+		case e.Err == sarama.ErrInvalidReplicationFactor && detail.ReplicationFactor <= 1:
+			// One replica is always possible, unless the cluster has lost sight of all its brokers for the moment.
+			return fmt.Errorf("%w: %s", broker.ErrUnavailable, e.Error())
 		}
-		return nil
+		return e
 	})
 	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
 		return fmt.Errorf("%w: %s", broker.ErrTopicExists, topic)
