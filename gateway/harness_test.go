@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -19,7 +20,9 @@ import (
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/table"
+	"github.com/eventissuer/eventissuer/session"
 )
 
 func TestMain(m *testing.M) {
@@ -69,7 +72,18 @@ func newHarness(t *testing.T, change ...func(*Config, *Deps)) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, run := range []func(context.Context) error{definitions.Run, definitionsOf.Run, positions.Run, consumers.Run} {
+	sessions, err := session.New(session.Config{MaxSessions: 3, MaxPerAddress: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hubs, err := fanout.New(fanout.Config{Log: records, Shards: sessions.Shards()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions.Use(session.Deps{Hubs: hubs, Log: records, Consumers: consumers})
+	for _, run := range []func(context.Context) error{
+		definitions.Run, definitionsOf.Run, positions.Run, consumers.Run, hubs.Run, sessions.Run,
+	} {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- run(ctx) }()
@@ -85,7 +99,7 @@ func newHarness(t *testing.T, change ...func(*Config, *Deps)) *harness {
 
 	h := &harness{t: t, registry: prometheus.NewRegistry()}
 	config := Config{Version: "test"}
-	h.deps = Deps{Log: records, Catalog: definitionsOf, Consumers: consumers, Registerer: h.registry, Gatherer: h.registry}
+	h.deps = Deps{Log: records, Catalog: definitionsOf, Consumers: consumers, Sessions: sessions, Registerer: h.registry, Gatherer: h.registry}
 	for _, c := range change {
 		c(&config, &h.deps)
 	}
@@ -142,7 +156,9 @@ func (h *harness) send(method, path, body string, headers ...string) answer {
 	if body != "" {
 		src = strings.NewReader(body)
 	}
-	r, err := http.NewRequestWithContext(h.t.Context(), method, h.server.URL+path, src)
+	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second) // an answer without end is a failure, not a hang
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, method, h.server.URL+path, src)
 	if err != nil {
 		h.t.Fatal(err)
 	}

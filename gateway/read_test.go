@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"bufio"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestBadInputToReadsIsEachItsOwnProblem(t *testing.T) {
+	h := newHarness(t).withTrains()
+	h.must(h.sendJSON("POST", "/v1/streams", `{"name":"planes","partitions":1}`), http.StatusCreated)
+	var planes streamAnswer
+	h.must(h.send("GET", "/v1/streams/planes", ""), http.StatusOK).decode(t, &planes)
+	const trains = "/v1/streams/trains/events"
+	damaged := "A" + strings.ToUpper(planes.Newest[1:])
+	for _, tc := range []struct {
+		name    string
+		path    string
+		headers []string
+		status  int
+		kind    string
+
+		pagesOnly bool
+	}{
+		{"an unknown stream", "/v1/streams/none/events", nil, 404, "unknown-stream", false},
+		{"an unknown stream among several", "/v1/events?stream=trains&stream=none", nil, 404, "unknown-stream", false},
+		{"no stream", "/v1/events", nil, 400, "invalid-parameter", false},
+		{"a type that nobody registered", "/v1/events?type=none", nil, 404, "unknown-event-type", false},
+		{"a bad filter", trains + "?filter=" + url.QueryEscape("subject LIK 'x'"), nil, 400, "invalid-filter", false},
+		{"a damaged cursor", trains + "?after=" + damaged, nil, 400, "invalid-cursor", false},
+		{"a damaged cursor on reconnecting", trains, []string{"Last-Event-ID: nonsense"}, 400, "invalid-cursor", false},
+		{"another stream's cursor", trains + "?after=" + planes.Newest, nil, 400, "invalid-cursor", false},
+		{"a beginning without sense", trains + "?from=yesterday", nil, 400, "invalid-parameter", false},
+		{"a limit beyond the largest page", trains + "?limit=1001", nil, 400, "invalid-parameter", true},
+		{"too long a wait", trains + "?wait=61s", nil, 400, "invalid-parameter", true},
+		{"a parameter with a typing error", trains + "?sujbect=61", nil, 400, "invalid-parameter", false},
+		{"an unsupported transport", trains, []string{"Accept: text/html"}, 406, "not-acceptable", false},
+		{"a bad name of a consumer", trains + "?consumer=a/b", nil, 400, "invalid-parameter", false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			h := *h
+			h.t = t
+			for _, accept := range []string{"", "text/event-stream"} {
+				headers := tc.headers
+				if accept != "" && tc.pagesOnly {
+					continue // means nothing on a stream
+				}
+				if accept != "" && tc.kind != "not-acceptable" {
+					headers = append(headers[:len(headers):len(headers)], "Accept: "+accept)
+				}
+				a := h.must(h.send("GET", tc.path, "", headers...), tc.status)
+				p := a.problem(t)
+				if p.Type != "/problems/"+tc.kind {
+					t.Errorf("the problem is %s: %s", p.Type, p.Detail)
+				}
+				if tc.kind == "invalid-filter" && (p.Position == nil || *p.Position < 7) {
+					t.Errorf("the mistake's position is not told: %s", a.body)
+				}
+			}
+		})
+	}
+	for body, kind := range map[string]string{
+		`{"streams":`:         "malformed-json",
+		`{"stream":"trains"}`: "invalid-body",
+		`{"streams":["trains"],"filters":[{"sql":"subject LIK 'x'"}]}`: "invalid-filter",
+	} {
+		a := h.must(h.sendJSON("POST", "/v1/events:query", body), http.StatusBadRequest)
+		if p := a.problem(t); p.Type != "/problems/"+kind {
+			t.Errorf("%s: %s", body, a.body)
+		}
+	}
+}
+
+func TestCursorOfADeletedStreamIsNotFound(t *testing.T) {
+	h := newHarness(t).withTrains()
+	var s streamAnswer
+	h.must(h.send("GET", "/v1/streams/trains", ""), http.StatusOK).decode(t, &s)
+	h.must(h.send("DELETE", "/v1/streams/trains?force=true", ""), http.StatusNoContent)
+	for _, accept := range []string{"", "text/event-stream", "application/x-ndjson"} {
+		a := h.must(h.send("GET", "/v1/streams/trains/events?after="+s.Newest, "", "Accept: "+accept), http.StatusNotFound)
+		if p := a.problem(t); p.Type != "/problems/unknown-stream" {
+			t.Errorf("%s", a.body)
+		}
+	}
+}
+
+func TestHeadOfAReadAnswersAtOnceAndHoldsNothing(t *testing.T) {
+	h := newHarness(t).withTrains()
+	a := h.must(h.send("HEAD", "/v1/streams/trains/events?wait=60s&consumer=app", "", "Accept: text/event-stream"), http.StatusOK)
+	if a.header.Get("Cursor") == "" || len(a.body) != 0 {
+		t.Errorf("the answer is %v", a.header)
+	}
+	h.must(h.send("GET", "/v1/streams/trains/consumers/app", ""), http.StatusNotFound)
+	h.must(h.send("HEAD", "/v1/streams/none/events", ""), http.StatusNotFound)
+}
+
+func TestPagesAreWalkedByTheirLinks(t *testing.T) {
+	h := newHarness(t).withTrains()
+	for _, id := range []string{"1", "2", "3"} {
+		h.must(h.send("POST", "/v1/events", trainEvent(id, `,"partitionkey":"a"`), structured), http.StatusOK)
+	}
+	var ids []string
+	for path := "/v1/streams/trains/events?from=oldest&limit=2"; len(ids) < 3; {
+		a := h.must(h.send("GET", path, ""), http.StatusOK)
+		var events []struct{ ID string }
+		a.decode(t, &events)
+		if len(events) == 0 {
+			t.Fatalf("a page is empty after %v", ids)
+		}
+		for _, e := range events {
+			ids = append(ids, e.ID)
+		}
+		link, _, ok := strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"+h.server.URL), ">")
+		if !ok || a.header.Get("Cursor") == "" {
+			t.Fatalf("Link is %q, Cursor is %q", a.header.Get("Link"), a.header.Get("Cursor"))
+		}
+		path = link
+	}
+	if got := strings.Join(ids, " "); got != "1 2 3" {
+		t.Error(got)
+	}
+}
+
+func TestConnectionsBeyondTheLimitAreToldByTheirTransport(t *testing.T) {
+	h := newHarness(t).withTrains()
+	open := func(accept string) *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", h.server.URL+"/v1/streams/trains/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", accept)
+		res, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = res.Body.Close() })
+		return res
+	}
+	for range 2 {
+		lines := bufio.NewScanner(open("text/event-stream").Body)
+		for lines.Scan() && !strings.HasPrefix(lines.Text(), "id:") {
+		}
+	}
+	// A browser's EventSource gives up for good on any status but 200.
+	sse := open("text/event-stream")
+	told, err := io.ReadAll(sse.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if sse.StatusCode != http.StatusOK || !strings.Contains(string(told), "retry:") || !strings.Contains(string(told), "/problems/too-many-sessions") {
+		t.Errorf("an SSE client gets %d: %s", sse.StatusCode, told)
+	}
+	a := h.must(h.send("GET", "/v1/streams/trains/events", "", "Accept: application/x-ndjson"), http.StatusTooManyRequests)
+	if p := a.problem(t); p.Type != "/problems/too-many-sessions" || a.header.Get("Retry-After") == "" {
+		t.Errorf("%s", a.body)
+	}
+	var sessions struct{ Total int }
+	h.must(h.send("GET", "/v1/admin/sessions", ""), http.StatusOK).decode(t, &sessions)
+	if sessions.Total != 2 {
+		t.Errorf("%d sessions are listed", sessions.Total)
+	}
+}
