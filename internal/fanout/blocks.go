@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sort"
 	"sync"
@@ -28,7 +29,7 @@ type block struct {
 
 // blockCache bounds the blocks of all hubs, the least recently used leaving first.
 type blockCache struct {
-	log   broker.Reader
+	log   Log
 	limit int64
 	m     *metrics
 
@@ -137,6 +138,12 @@ func (b *blocks) find(p int32, offset, floor int64) (*block, int64) {
 func (b *blocks) fetch(ctx context.Context, l *loading, key load, life int) {
 	b.cache.m.blockReads.Inc()
 	batch, err := b.cache.log.Read(ctx, b.hub.stream.Topic, key.partition, key.from, blockBytes)
+	if err == nil || errors.As(err, new(*broker.RangeError)) {
+		// A read goes by the topic's name. Ids never come back: the one after the answer tells whose it was.
+		if e := b.sameTopic(ctx); e != nil {
+			err = e
+		}
+	}
 	made := &block{from: key.from, next: batch.Next, owner: b, partition: key.partition}
 	if err == nil {
 		for _, r := range batch.Records {
@@ -153,6 +160,18 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key load, life int) {
 	b.cache.mu.Unlock()
 	l.block, l.err = made, err
 	close(l.done)
+}
+
+// sameTopic fails where the topic is no longer the one that the hub follows; the hub learns of it within a second.
+func (b *blocks) sameTopic(ctx context.Context) error {
+	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
+	if err != nil {
+		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+	}
+	if info.Epoch != b.hub.Epoch() {
+		return fmt.Errorf("%w: the topic was made anew while it was read", broker.ErrUnavailable)
+	}
+	return nil
 }
 
 // keep files a block and drops others until the cache is within its bound. The caller holds the cache's mutex.
