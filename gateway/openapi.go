@@ -32,7 +32,7 @@ func openapiDocument(config Config) ([]byte, error) {
 	return append(body, '\n'), nil
 }
 
-func (g *Gateway) openapiPage(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) openapiPage(w http.ResponseWriter, _ *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-cache")

@@ -22,7 +22,7 @@ const (
 )
 
 // trainEvent is an event of the registered type.
-func trainEvent(id string, more string) string {
+func trainEvent(id, more string) string {
 	return fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/trains","type":"train.position"%s}`, id, more)
 }
 

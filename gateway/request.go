@@ -85,9 +85,10 @@ func (g *Gateway) observe(next http.Handler) http.Handler {
 			if panicked != nil {
 				g.endPanic(rec, r, info, panicked)
 			}
+			rec.aborted = panicked != nil && !rec.recovered
 			g.finish(rec, r, info, time.Since(begin))
-			if panicked != nil && (rec.status != 0 || rec.hijacked || panicked == http.ErrAbortHandler) && !rec.recovered {
-				// Something of an answer is out already: only cutting the connection tells the client that it is not whole.
+			if panicked != nil && !rec.recovered {
+				// Something of an answer may be out already: only cutting the connection tells the client that it is not whole.
 				panic(http.ErrAbortHandler)
 			}
 		}()
@@ -114,11 +115,11 @@ func (g *Gateway) endPanic(rec *recorder, r *http.Request, info *requestInfo, pa
 // finish writes the metrics and the log entry of a request. Query strings are never logged: they may name persons.
 func (g *Gateway) finish(rec *recorder, r *http.Request, info *requestInfo, took time.Duration) {
 	code := "hijacked"
-	if !rec.hijacked {
-		if rec.status == 0 {
-			rec.status = http.StatusOK
-		}
-		code = strconv.Itoa(rec.status)
+	switch {
+	case rec.aborted:
+		code = "aborted"
+	case !rec.hijacked:
+		code = strconv.Itoa(max(rec.status, http.StatusOK)) // net/http answers 200 where the handler says nothing
 	}
 	g.metrics.requests.WithLabelValues(info.route, info.method, code).Inc()
 	if !info.stream {
@@ -159,6 +160,7 @@ type recorder struct {
 	written   int64
 	hijacked  bool
 	recovered bool // the answer is the one to a panic
+	aborted   bool // the answer was cut
 }
 
 // WriteHeader implements http.ResponseWriter.

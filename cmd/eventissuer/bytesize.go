@@ -15,10 +15,20 @@ var byteUnits = []struct {
 	suffix string
 	factor float64
 }{
-	{"KIB", 1 << 10}, {"MIB", 1 << 20}, {"GIB", 1 << 30}, {"TIB", 1 << 40},
-	{"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
-	{"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}, {"T", 1 << 40},
-	{"B", 1}, {"", 1},
+	{"KIB", 1 << 10},
+	{"MIB", 1 << 20},
+	{"GIB", 1 << 30},
+	{"TIB", 1 << 40},
+	{"KB", 1e3},
+	{"MB", 1e6},
+	{"GB", 1e9},
+	{"TB", 1e12},
+	{"K", 1 << 10},
+	{"M", 1 << 20},
+	{"G", 1 << 30},
+	{"T", 1 << 40},
+	{"B", 1},
+	{"", 1},
 }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -38,9 +48,6 @@ func (b *ByteSize) UnmarshalText(text []byte) error {
 	}
 	return fmt.Errorf("%q is no size: write a number of bytes, or one with a unit, such as 64KiB or 256MiB", text)
 }
-
-// MarshalText implements encoding.TextMarshaler: the largest unit that keeps it exact.
-func (b ByteSize) MarshalText() ([]byte, error) { return []byte(b.String()), nil }
 
 // String gives the largest unit that keeps it exact.
 func (b ByteSize) String() string {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding"
 	"fmt"
 	"io"
 	"strings"
@@ -47,10 +46,8 @@ func printable(name string, value any) any {
 		return v
 	case time.Duration:
 		return v.String()
-	case encoding.TextMarshaler:
-		if text, err := v.MarshalText(); err == nil {
-			return string(text)
-		}
+	case ByteSize:
+		return v.String()
 	case string:
 		if name == "redis-url" {
 			return withoutPassword(v)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -101,7 +102,8 @@ func splitHosts(rest string) (first, query, path string) {
 
 // withoutURL keeps a password out of messages: errors of net/url repeat the address.
 func withoutURL(err error) error {
-	if u, ok := err.(*url.Error); ok {
+	var u *url.Error
+	if errors.As(err, &u) {
 		return u.Err
 	}
 	return err

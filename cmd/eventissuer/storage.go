@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"github.com/eventissuer/eventissuer/broker/embedded"
+	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/table"
+)
+
+type namedTable struct {
+	name  string
+	table *table.Table
+}
+
+func (s *server) startStorage(ctx context.Context) error {
+	config := s.config
+	if config.embedded() {
+		servers, err := embedded.Start(ctx, embedded.Config{Dir: config.DataDir, Log: s.log})
+		if err != nil {
+			return err
+		}
+		s.life.closing("embedded servers", servers.Close)
+		config.KafkaBrokers = servers.Brokers()
+		config.RedisURL = "redis://" + servers.RedisAddr()
+	}
+	password, err := secret(config.KafkaPasswordFile)
+	if err != nil {
+		return err
+	}
+	records, err := kafka.New(kafka.Config{
+		Brokers: config.KafkaBrokers,
+		Rack:    config.KafkaRack,
+		TLS: kafka.TLS{
+			Enable:   config.KafkaTLS || config.KafkaTLSCA != "" || config.KafkaTLSCert != "",
+			CAFile:   config.KafkaTLSCA,
+			CertFile: config.KafkaTLSCert,
+			KeyFile:  config.KafkaTLSKey,
+		},
+		SASL: kafka.SASL{Mechanism: config.KafkaSASLMechanism, User: config.KafkaUsername, Password: password},
+	}, kafka.Deps{Log: s.log, Registerer: s.registry})
+	if err != nil {
+		return err
+	}
+	s.life.closing("log", records.Close)
+	s.records = records
+	if s.redis, err = config.redisClient(); err != nil {
+		return err
+	}
+	s.life.closing("redis", s.redis.Close)
+	return nil
+}
+
+// ownTopic names a topic that the server keeps for itself.
+func (s *server) ownTopic(name string) string {
+	prefix := s.config.TopicPrefix
+	if prefix == "" {
+		prefix = "eventissuer."
+	}
+	return "_" + prefix + name
+}
+
+func (s *server) newTable(name string, partitions int32) (*table.Table, error) {
+	t, err := table.New(table.Config{
+		Log:               s.records,
+		Topic:             s.ownTopic(name),
+		Partitions:        partitions,
+		ReplicationFactor: s.config.ReplicationFactor,
+		Logger:            s.log,
+		Registerer:        s.registry,
+	})
+	if err == nil {
+		s.tables = append(s.tables, namedTable{name, t})
+	}
+	return t, err
+}
+
+func (s *server) startCatalog(context.Context) error {
+	definitions, err := s.newTable("catalog", 1)
+	if err != nil {
+		return err
+	}
+	s.catalog, err = catalog.New(catalog.Config{
+		Table:             definitions,
+		Topics:            s.records,
+		TopicPrefix:       s.config.TopicPrefix,
+		ReplicationFactor: s.config.ReplicationFactor,
+		Logger:            s.log,
+		Registerer:        s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.life.run("catalog's table", definitions.Run)
+	s.life.run("catalog", s.catalog.Run)
+	return nil
+}
+
+// consumerPartitions is fixed for ever: it decides where a consumer lives.
+const consumerPartitions = 16
+
+func (s *server) startConsumers(context.Context) error {
+	positions, err := s.newTable("consumers", consumerPartitions)
+	if err != nil {
+		return err
+	}
+	s.consumers, err = cursor.NewConsumers(cursor.ConsumersConfig{
+		Table:      positions,
+		Redis:      s.redis,
+		Log:        s.log,
+		Registerer: s.registry,
+		Prefix:     strings.TrimPrefix(strings.TrimSuffix(s.ownTopic(""), "."), "_") + ":",
+	})
+	if err != nil {
+		return err
+	}
+	s.life.run("consumers' table", positions.Run)
+	s.life.run("consumers", s.consumers.Run)
+	return nil
+}

@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRefusedBodyIsReadOnSoThatTheClientSeesTheAnswer(t *testing.T) {
+	h := newHarness(t)
+	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	// A client that writes all of 12 MiB before it reads anything: a server that closes earlier resets it.
+	const size = 12 << 20
+	if _, err := fmt.Fprintf(conn, "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents+json\r\nContent-Length: %d\r\n\r\n", size); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.CopyN(conn, zeros{}, size); err != nil {
+		t.Fatalf("the body could not be written: %v", err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("the answer did not arrive: %v", err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusRequestEntityTooLarge || !res.Close {
+		t.Errorf("status %d, to be closed: %v", res.StatusCode, res.Close)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+func TestClientThatExpectsContinueIsRefusedAtOnce(t *testing.T) {
+	h := newHarness(t)
+	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents+json\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(4 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("status %d", res.StatusCode)
+	}
+}
+
+func TestSlowBodyIsTimedOutAndTheConnectionClosed(t *testing.T) {
+	h := newHarness(t, func(c *Config, _ *Deps) { c.BodyTimeout = 50 * time.Millisecond })
+	conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := io.WriteString(conn, "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents+json\r\nContent-Length: 100\r\n\r\n{\"id\":"); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.StatusCode != http.StatusRequestTimeout || !strings.Contains(string(body), "/problems/body-timeout") || !res.Close {
+		t.Errorf("status %d, to be closed %v: %s", res.StatusCode, res.Close, body)
+	}
+}
+
+func TestBodiesBeyondTheirMemoryWaitAndAreThenRefused(t *testing.T) {
+	h := newHarness(t)
+	if !h.edge.bodies.TryAcquire(h.edge.config.MaxBodyMemory) {
+		t.Fatal("the memory is not free at the start")
+	}
+	done := make(chan answer)
+	go func() { done <- h.sendJSON("POST", "/v1/streams", `{"nam":"x"}`) }()
+	a := <-done
+	if p := a.problem(t); a.status != http.StatusServiceUnavailable || p.Type != "/problems/overloaded" || a.header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+	h.edge.bodies.Release(h.edge.config.MaxBodyMemory)
+	h.must(h.sendJSON("POST", "/v1/streams", `{"nam":"x"}`), http.StatusUnprocessableEntity)
+	if !h.edge.bodies.TryAcquire(h.edge.config.MaxBodyMemory) {
+		t.Error("memory was not given back")
+	}
+}
+
+// zipped compresses with gzip.
+func zipped(t *testing.T, text string) string {
+	t.Helper()
+	var buf bytes.Buffer
+	w := gzip.NewWriter(&buf)
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.String()
+}
