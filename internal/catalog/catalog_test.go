@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -26,8 +27,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // process is one replica.
 type process struct {
 	*Catalog
-	log  *tabletest.View
-	stop func()
+	log   *tabletest.View
+	admin *crash
+	stop  func()
 }
 
 func start(t *testing.T, log *tabletest.View) *process {
@@ -36,7 +38,8 @@ func start(t *testing.T, log *tabletest.View) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := New(Config{Table: tab, Topics: log, Partitions: 4})
+	admin := &crash{View: log, left: math.MaxInt}
+	c, err := New(Config{Table: tab, Topics: admin, Partitions: 4})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +47,7 @@ func start(t *testing.T, log *tabletest.View) *process {
 	var running sync.WaitGroup
 	running.Go(func() { _ = tab.Run(ctx) })
 	running.Go(func() { _ = c.Run(ctx) })
-	p := &process{Catalog: c, log: log, stop: func() { stop(); running.Wait() }}
+	p := &process{Catalog: c, log: log, admin: admin, stop: func() { stop(); running.Wait() }}
 	<-c.Ready()
 	return p
 }
@@ -150,7 +153,7 @@ func TestOfRacingCreationsExactlyOneWins(t *testing.T) {
 	}
 }
 
-// crash ends the process at the n-th call of the log's admin.
+// crash is a process's way to the log's admin, which ends at some call: as far as topics go, the process is dead then.
 type crash struct {
 	*tabletest.View
 	mu   sync.Mutex
@@ -158,6 +161,13 @@ type crash struct {
 }
 
 var errCrash = fmt.Errorf("%w: crashed", broker.ErrUnavailable)
+
+// set has the process go on for n calls more.
+func (c *crash) set(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.left = n
+}
 
 func (c *crash) step() error {
 	c.mu.Lock()
@@ -193,8 +203,7 @@ func TestACrashAtAnyPointIsFinishedByTheNextAttempt(t *testing.T) {
 	for n := range 5 {
 		fleet(t, 2, func(t *testing.T, log *tabletest.Log, r []*process) {
 			ctx := t.Context()
-			dying := &crash{View: r[0].log, left: n}
-			r[0].topics = dying
+			r[0].admin.set(n)
 			if _, err := r[0].CreateStream(ctx, Stream{Name: "s"}); err != nil {
 				wants(t, err, broker.ErrUnavailable)
 				if _, ok := r[0].Stream("s"); ok {
@@ -211,7 +220,8 @@ func TestACrashAtAnyPointIsFinishedByTheNextAttempt(t *testing.T) {
 			}
 			must(log.Describe(ctx, s.Topic))(t)
 
-			dying.left = n
+			synctest.Wait()
+			r[0].admin.set(n)
 			if err := r[0].DeleteStream(ctx, "s", "", false); err != nil {
 				wants(t, err, broker.ErrUnavailable)
 			}
