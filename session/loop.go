@@ -74,10 +74,15 @@ func (l *loop) asked() (jobs []func(o *output), end *ending) {
 	return jobs, l.end
 }
 
-// run serves the session until it ends. It closes the feed and leaves the register.
-func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
+// serve is run from a goroutine that is not the server's own.
+func (l *loop) serve(ctx context.Context, to sink, first func(*output)) {
 	l.server.loops.Add(1)
 	defer l.server.loops.Done()
+	l.run(ctx, to, first)
+}
+
+// run serves the session until it ends. It closes the feed and leaves the register.
+func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 	reason := endClient
 	defer func() {
 		l.feed.close()

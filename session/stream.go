@@ -42,7 +42,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, trans
 	}
 	f.codec = c
 	l.feed = f
-	l.run(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, c, &l.feed))
+	l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, c, &l.feed))
 	return nil
 }
 
@@ -105,7 +105,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 		l.feed = f
 		first := firstBlock(info.Transport, c, &l.feed)
 		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-		go func() { // ends with the connection, which run closes
+		s.loops.Go(func() { // ends with the connection
 			defer cancel()
 			var b [256]byte
 			for {
@@ -113,8 +113,8 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 					return
 				}
 			}
-		}()
-		l.run(ctx, &connSink{nc: nc, stall: s.cfg.Stall}, func(out *output) { out.buf = append(out.buf, o.buf...); first(out) })
+		})
+		l.serve(ctx, &connSink{nc: nc, stall: s.cfg.Stall}, func(out *output) { out.buf = append(out.buf, o.buf...); first(out) })
 		_ = nc.Close()
 		return nil
 	}

@@ -71,15 +71,16 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, stall: s.cfg.Stall, ctx: ctx}
 	k.idle = time.AfterFunc(time.Hour, func() { _ = ws.CloseNow() })
 	k.idle.Stop()
-	go func() {
+	s.loops.Go(func() {
 		defer cancel()
+		defer s.guard(func() {})
 		k.read()
-	}()
-	go func() {
+	})
+	s.loops.Go(func() {
+		defer cancel()
 		l.run(ctx, k, func(out *output) { l.feed.codec.cursor(out, l.feed.cursor()) })
 		k.close()
-		cancel()
-	}()
+	})
 	return nil
 }
 
@@ -215,7 +216,7 @@ func (k *socket) save(now bool) {
 	for i := range k.loop.feed.parts {
 		held = append(held, k.loop.feed.parts[i].held)
 	}
-	go func() {
+	k.server.loops.Go(func() {
 		sleep(k.ctx, wait)
 		var token string
 		k.await(func(*output) { token, k.acked = k.acked, "" })
@@ -233,7 +234,7 @@ func (k *socket) save(now bool) {
 			}
 			k.save(false)
 		})
-	}()
+	})
 }
 
 // await has the loop run job, and waits for it.
