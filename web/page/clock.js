@@ -21,7 +21,8 @@ export class CentreClock {
 
     // Every event is late by its way here, an old one by more. The newest one of the last seconds is the truest.
     const best = Math.max(...this.#seconds.map((s) => s.offset));
-    if (this.#offset === undefined || Math.abs(best - this.#offset) > 2000) this.#offset = best;
+    const begun = this.#seconds.length > 1;
+    if (this.#offset === undefined || !begun || Math.abs(best - this.#offset) > 2000) this.#offset = best;
     else this.#offset += (best - this.#offset) * 0.05;
   }
 

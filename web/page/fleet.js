@@ -56,11 +56,8 @@ export class Train {
   /** @param {Sample} sample */
   add(sample) {
     const last = this.samples.at(-1);
-    if (last && sample.time <= last.time) {
-      // An old position again tells nothing; a much older one tells that the centre's clock was set back.
-      if (last.time - sample.time < 30_000) return;
-      this.samples = [];
-    }
+    // What came before is told apart by its number: a new position of an older time means that the centre's clock was set back.
+    if (last && sample.time <= last.time) this.samples = [];
     this.samples.push(sample);
     while (this.samples.length > 2 && (this.samples[0]?.time ?? 0) < sample.time - KEPT) this.samples.shift();
   }

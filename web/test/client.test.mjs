@@ -1,0 +1,234 @@
+// @ts-check
+/** The JavaScript client in Chromium, against servers that misbehave on purpose. */
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { after, before, test } from "node:test";
+import { launch } from "./harness.mjs";
+
+/** @typedef {(request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse, url: URL) => void} Behaviour */
+
+/** @type {import("playwright-core").Browser} */ let browser;
+/** @type {import("node:http").Server} */ let server;
+/** @type {Behaviour} */ let behave;
+/** @type {URL[]} */ let asked = [];
+let origin = "";
+
+before(async () => {
+  const module = await readFile(new URL("../client/eventissuer.js", import.meta.url));
+  server = createServer((request, response) => {
+    const url = new URL(request.url ?? "/", "http://test");
+    if (url.pathname === "/client.js") response.writeHead(200, { "Content-Type": "text/javascript" }).end(module);
+    else if (url.pathname === "/v1/events") {
+      if (request.method === "GET") asked.push(url);
+      behave(request, response, url);
+    } else response.writeHead(200, { "Content-Type": "text/html" }).end("<!doctype html><title>test</title>");
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
+  const address = server.address();
+  origin = `http://127.0.0.1:${typeof address === "object" && address ? address.port : 0}`;
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  server?.closeAllConnections();
+  server?.close();
+});
+
+/**
+ * @param {Behaviour} behaviour
+ * @param {any} options
+ * @param {(page: import("playwright-core").Page) => Promise<void>} use
+ */
+async function reading(behaviour, options, use) {
+  behave = behaviour;
+  asked = [];
+  const context = await browser.newContext();
+  try {
+    const page = await context.newPage();
+    await begin(page, options);
+    await use(page);
+  } finally {
+    await context.close();
+  }
+}
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @param {any} options
+ */
+async function begin(page, options) {
+  await page.goto(origin);
+  await page.evaluate(async (given) => {
+    const { EventIssuer } = await import(/** @type {any} */ ("/client.js"));
+    const seen = /** @type {any} */ (globalThis);
+    Object.assign(seen, { events: [], controls: [], states: [] });
+    seen.reading = new EventIssuer().subscribe({
+      ...given,
+      onEvent: (/** @type {any} */ event, /** @type {string} */ cursor) => seen.events.push([event.id, cursor]),
+      onControl: (/** @type {any} */ control) => seen.controls.push(control),
+      onState: (/** @type {any} */ state) => seen.states.push(state),
+    });
+  }, options);
+}
+
+/**
+ * @param {import("node:http").ServerResponse} response
+ * @param {string} blocks
+ */
+function stream(response, blocks) {
+  if (!response.headersSent) response.writeHead(200, { "Content-Type": "text/event-stream" });
+  response.write(blocks);
+}
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @param {number} n
+ */
+async function events(page, n) {
+  await page.waitForFunction((count) => /** @type {any} */ (globalThis).events.length >= count, n, { timeout: 20_000 });
+  return page.evaluate(() => /** @type {any} */ (globalThis).events);
+}
+
+const block = (/** @type {string} */ cursor, /** @type {string} */ id) => `id: ${cursor}\ndata: {"specversion":"1.0","id":"${id}","source":"/test","type":"test"}\n\n`;
+
+test("streams, filter and start are asked for as the API has them", async () => {
+  await reading(
+    (_, response) => stream(response, "id: c0\n\n" + block("c1", "a")),
+    { streams: ["one", "two"], filter: { subject: ["/train/1", "/train/2*"], type: "test", sql: "line = 'L1'" }, from: "2026-01-01T00:00:00Z" },
+    async (page) => {
+      assert.deepEqual(await events(page, 1), [["a", "c1"]]);
+      const query = asked[0]?.searchParams;
+      assert.deepEqual(query?.getAll("stream"), ["one", "two"]);
+      assert.deepEqual(query?.getAll("subject"), ["/train/1", "/train/2*"]);
+      assert.equal(query?.get("type"), "test");
+      assert.equal(query?.get("filter"), "line = 'L1'");
+      assert.equal(query?.get("from"), "2026-01-01T00:00:00Z");
+    },
+  );
+});
+
+test("after an answer at which an EventSource gives up it comes back with its cursor", async () => {
+  let n = 0;
+  await reading(
+    (request, response) => {
+      if (request.method === "HEAD") return void response.writeHead(503).end();
+      n++;
+      if (n === 1) {
+        stream(response, "retry: 100\n" + block("c1", "a"));
+        setTimeout(() => response.end(), 100);
+      } else if (n < 4) response.writeHead(503, { "Content-Type": "application/problem+json" }).end("{}");
+      else stream(response, block("c2", "b"));
+    },
+    { streams: "one" },
+    async (page) => {
+      assert.deepEqual(await events(page, 2), [["a", "c1"], ["b", "c2"]]);
+      assert.equal(asked.at(-1)?.searchParams.get("after"), "c1");
+      const states = await page.evaluate(() => /** @type {any} */ (globalThis).states);
+      assert.ok(states.some((/** @type {any} */ s) => s.phase === "reconnecting" && s.retryAt > s.since), JSON.stringify(states));
+      assert.equal(states.at(-1).phase, "open");
+    },
+  );
+});
+
+test("an answer that will stay the same ends it, with the reason", async () => {
+  await reading((_, response) => void response.writeHead(404).end(), { streams: "gone" }, async (page) => {
+    await page.waitForFunction(() => /** @type {any} */ (globalThis).states.at(-1)?.phase === "closed");
+    const reason = await page.evaluate(() => /** @type {any} */ (globalThis).states.at(-1).reason);
+    assert.match(reason, /404/);
+    const before = asked.length;
+    await page.waitForTimeout(2500);
+    assert.equal(asked.length, before, "it asks again all the same");
+  });
+});
+
+test("control messages arrive by name, and their cursor counts", async () => {
+  let n = 0;
+  await reading(
+    (_, response) => {
+      if (n++ > 0) return stream(response, block("c9", "z"));
+      stream(response, block("c1", "a"));
+      stream(response, 'id: c5\nevent: gap\ndata: {"stream":"one","partition":0,"from":1,"to":5,"reason":"retention"}\n\n');
+      stream(response, 'retry: 50\nevent: drain\ndata: {"retryAfter":0.05}\n\n');
+      setTimeout(() => response.end(), 50);
+    },
+    { streams: "one" },
+    async (page) => {
+      await events(page, 2);
+      const controls = await page.evaluate(() => /** @type {any} */ (globalThis).controls);
+      assert.deepEqual(controls.map((/** @type {any} */ c) => c.name), ["gap", "drain"]);
+      assert.equal(controls[0].payload.reason, "retention");
+    },
+  );
+});
+
+test("a problem that is final ends it", async () => {
+  await reading(
+    (_, response) => stream(response, block("c1", "a") + 'event: problem\ndata: {"title":"The stream is gone","status":404}\n\n'),
+    { streams: "one" },
+    async (page) => {
+      await page.waitForFunction(() => /** @type {any} */ (globalThis).states.at(-1)?.phase === "closed");
+      assert.equal(await page.evaluate(() => /** @type {any} */ (globalThis).states.at(-1).reason), "The stream is gone");
+    },
+  );
+});
+
+test("a page that is loaded again goes on after the cursor it remembers", async () => {
+  const options = { streams: "one", remember: "test.cursor", from: "oldest" };
+  await reading(
+    (_, response, url) => stream(response, url.searchParams.has("after") ? block("c3", "later") : block("c1", "a") + block("c2", "b")),
+    options,
+    async (page) => {
+      await events(page, 2);
+      await begin(page, options);
+      assert.deepEqual(await events(page, 1), [["later", "c3"]]);
+      assert.equal(asked.at(-1)?.searchParams.get("after"), "c2");
+      assert.equal(asked.at(-1)?.searchParams.get("from"), null);
+    },
+  );
+});
+
+test("a remembered cursor that the server does not take is forgotten", async () => {
+  const options = { streams: "one", remember: "test.bad", from: "oldest" };
+  await reading(
+    (_, response, url) => (url.searchParams.has("after") ? void response.writeHead(400).end() : stream(response, block("c1", "a"))),
+    options,
+    async (page) => {
+      await events(page, 1);
+      await begin(page, options);
+      assert.deepEqual(await events(page, 1), [["a", "c1"]]);
+      assert.equal(asked.at(-1)?.searchParams.get("from"), "oldest");
+    },
+  );
+});
+
+test("a stream that falls silent is opened anew where it was", async () => {
+  await reading(
+    (_, response, url) => stream(response, url.searchParams.has("after") ? block("c2", "b") : block("c1", "a")),
+    { streams: "one", silence: 700 },
+    async (page) => {
+      assert.deepEqual((await events(page, 2)).slice(0, 2), [["a", "c1"], ["b", "c2"]]);
+    },
+  );
+});
+
+test("after close nothing is called any more", async () => {
+  await reading(
+    (_, response) => {
+      stream(response, block("c1", "a"));
+      const timer = setInterval(() => stream(response, block("c2", "more")), 50);
+      response.once("close", () => clearInterval(timer));
+    },
+    { streams: "one" },
+    async (page) => {
+      await events(page, 3);
+      const [before, states] = await page.evaluate(() => {
+        const seen = /** @type {any} */ (globalThis);
+        seen.reading.close();
+        return [seen.events.length, seen.states.length];
+      });
+      await page.waitForTimeout(400);
+      assert.deepEqual(await page.evaluate(() => [/** @type {any} */ (globalThis).events.length, /** @type {any} */ (globalThis).states.length]), [before, states]);
+    },
+  );
+});

@@ -1,0 +1,140 @@
+// @ts-check
+/** A server and a browser for the tests. */
+import { spawn } from "node:child_process";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const BINARY = process.env["EVENTISSUER_BIN"] ?? "";
+const CHROMIUM = process.env["EVENTISSUER_TEST_CHROMIUM"] ?? "/usr/bin/chromium";
+
+/** @typedef {import("playwright-core").Page} Page */
+
+/** @returns {Promise<number>} */
+export function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address();
+      const port = typeof address === "object" && address ? address.port : 0;
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** An Event Issuer with the demo, on a data folder of its own. */
+export class Server {
+  /** @type {import("node:child_process").ChildProcess | undefined} */ #process;
+  /** @type {Promise<number | null> | undefined} */ #exit;
+  #log = "";
+
+  /**
+   * @param {number} port
+   * @param {string} folder
+   * @param {string[]} flags
+   */
+  constructor(port, folder, flags) {
+    this.port = port;
+    this.folder = folder;
+    this.flags = flags;
+    this.url = `http://127.0.0.1:${port}`;
+  }
+
+  /** @param {string[]} flags */
+  static async start(...flags) {
+    if (!BINARY) throw new Error("EVENTISSUER_BIN names no server: run the tests by deploy/local/browser-tests");
+    const server = new Server(await freePort(), await mkdtemp(join(tmpdir(), "eventissuer-web-")), flags);
+    await server.start();
+    return server;
+  }
+
+  /** Starts it, again on the same port and folder, and waits until it is ready. */
+  async start() {
+    const args = ["serve", "--demo", "--listen", `127.0.0.1:${this.port}`, "--data-dir", this.folder, "--drain-timeout", "2s", ...this.flags];
+    const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"] });
+    this.#process = child;
+    this.#exit = new Promise((resolve) => child.once("exit", resolve));
+    for (const stream of [child.stdout, child.stderr]) stream?.on("data", (b) => (this.#log = (this.#log + b).slice(-4000)));
+    const deadline = Date.now() + 30_000;
+    for (;;) {
+      const answer = await fetch(`${this.url}/readyz`).catch(() => undefined);
+      if (answer?.ok) return;
+      if (child.exitCode !== null || Date.now() > deadline) throw new Error(`the server does not become ready; its log ends with\n${this.#log}`);
+      await pause(50);
+    }
+  }
+
+  /** @param {"SIGKILL" | "SIGTERM"} signal */
+  async stop(signal) {
+    this.#process?.kill(signal);
+    return this.#exit;
+  }
+
+  async remove() {
+    await this.stop("SIGKILL");
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+export function launch() {
+  return chromium.launch({
+    executablePath: CHROMIUM,
+    args: [
+      "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+      "--disable-component-update", "--disable-sync",
+    ],
+  });
+}
+
+/**
+ * What a page must never do: complain, or ask somebody else for something.
+ * @param {Page} page
+ * @param {string} origin
+ */
+export function watch(page, origin) {
+  /** @type {string[]} */
+  const faults = [];
+  page.on("console", (message) => {
+    if (message.type() === "error" || message.type() === "warning") faults.push(`${message.type()}: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => faults.push(String(error.stack)));
+  page.on("request", (request) => {
+    if (new URL(request.url()).origin !== origin) faults.push(`asked ${request.url()}`);
+  });
+  return faults;
+}
+
+/** @param {number} ms */
+export function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/**
+ * Waits until the page shows about a hundred trains.
+ * @param {Page} page
+ */
+export async function trainsShown(page) {
+  await page.waitForFunction(() => document.querySelectorAll("train-list li").length >= 85, undefined, { timeout: 30_000 });
+}
+
+/**
+ * The events of a stream in the log, oldest first, page by page.
+ * @param {string} url
+ * @param {string} stream
+ */
+export async function readAll(url, stream) {
+  /** @type {any[]} */
+  const all = [];
+  let query = "from=oldest";
+  for (;;) {
+    const answer = await fetch(`${url}/v1/streams/${stream}/events?limit=1000&${query}`, { headers: { Accept: "application/cloudevents-batch+json" } });
+    if (!answer.ok) throw new Error(`${answer.status} ${await answer.text()}`);
+    const events = /** @type {any[]} */ (await answer.json());
+    all.push(...events);
+    if (events.length === 0) return all;
+    query = `after=${answer.headers.get("Cursor")}`;
+  }
+}
