@@ -32,7 +32,7 @@ type process struct {
 	mirror map[string]Version // what the watchers were told; guarded by mu
 	mu     sync.Mutex
 	stop   context.CancelFunc
-	done   chan error
+	done   chan struct{} // closed when Run has returned
 }
 
 // scale sets sizes and times small, so that a short schedule has many snapshots.
@@ -48,7 +48,7 @@ func start(t *testing.T, cfg Config, log *tabletest.View) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{Table: tab, log: log, mirror: map[string]Version{}, done: make(chan error, 1)}
+	p := &process{Table: tab, log: log, mirror: map[string]Version{}, done: make(chan struct{})}
 	tab.Watch(func(id string, v Version, deleted bool) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -60,14 +60,18 @@ func start(t *testing.T, cfg Config, log *tabletest.View) *process {
 	})
 	var ctx context.Context
 	ctx, p.stop = context.WithCancel(context.Background())
-	go func() { p.done <- tab.Run(ctx) }()
+	go func() {
+		defer close(p.done)
+		if err := tab.Run(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("Run ended with %v", err)
+		}
+	}()
 	return p
 }
 
 func (p *process) kill() {
 	p.stop()
 	<-p.done
-	p.done <- nil
 }
 
 // loaded waits until the table is ready, for minutes of the bubble's time.
@@ -99,13 +103,13 @@ func runSchedule(t *testing.T, seed uint64) {
 	R := rand.New(rand.NewPCG(seed, 3))
 	log := tabletest.New()
 	usual := tabletest.Faults{Delay: 40 * time.Millisecond, Lose: .03, Late: .05, Twice: .05, Mute: .05}
-	replicas := make([]*process, 3)
-	launch := func(i int) *process {
+	var replicas []*process
+	launch := func() *process {
 		view := log.View(R.Uint64(), usual)
 		return start(t, scale(view), view)
 	}
-	for i := range replicas {
-		replicas[i] = launch(i)
+	for range 3 {
+		replicas = append(replicas, launch())
 	}
 	defer func() {
 		for _, r := range replicas {
@@ -132,7 +136,7 @@ func runSchedule(t *testing.T, seed uint64) {
 		case x < .94:
 			r.kill()
 			check(t, log, r)
-			replicas[i] = launch(i)
+			replicas[i] = launch()
 		default:
 			check(t, log, r)
 		}
@@ -142,7 +146,7 @@ func runSchedule(t *testing.T, seed uint64) {
 	}
 	writing.Wait()
 	time.Sleep(time.Minute) // what is late has come by now
-	replicas = append(replicas, launch(0))
+	replicas = append(replicas, launch())
 	replicas[3].log.Set(tabletest.Faults{})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
