@@ -22,6 +22,7 @@ type loop struct {
 	mu   sync.Mutex
 	end  *ending           // guarded by mu
 	jobs []func(o *output) // what a client asked for in flight; bounded by asks; guarded by mu
+	cut  func()            // closes the connection under a write that waits for its peer; guarded by mu
 
 	// owned by run
 	feed    feed
@@ -35,8 +36,24 @@ const maxJobs = 64
 
 func newLoop(s *Server, info Info, q Request) *loop {
 	l := &loop{server: s, heartbeat: s.beat(q), flush: s.flush(q), wake: make(chan struct{}, 1), entry: entry{info: info}}
-	l.entry.stop = l.stop
+	l.entry.stop, l.entry.cut = l.stop, l.cutOff
 	return l
+}
+
+func (l *loop) cutBy(cut func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut = cut
+}
+
+// cutOff closes the connection, whatever is being written to it.
+func (l *loop) cutOff() {
+	l.mu.Lock()
+	cut := l.cut
+	l.mu.Unlock()
+	if cut != nil {
+		cut()
+	}
 }
 
 func (l *loop) notify() {

@@ -67,6 +67,7 @@ type Server struct {
 type entry struct {
 	info Info
 	stop func(name string, payload any, reason string) // asks for the end; does not block
+	cut  func()                                        // closes the connection under a write; nil where stop is enough
 	left bool
 }
 
@@ -177,6 +178,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.mu.Unlock()
 	for _, e := range left {
 		e.stop("", nil, endDrain)
+		if e.cut != nil {
+			e.cut()
+		}
 	}
 	for _, sh := range s.shards { // nobody drives them any more
 		sh.closeAll()

@@ -103,6 +103,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	o.buf = appendHead(o.buf, header)
 	if !plain {
 		l.feed = f
+		l.cutBy(func() { _ = nc.Close() })
 		first := firstBlock(info.Transport, c, &l.feed)
 		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 		s.loops.Go(func() { // ends with the connection

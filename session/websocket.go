@@ -27,6 +27,7 @@ const (
 const (
 	clientMessageBytes = 64 << 10         // what a client may send in one message
 	ackSaveInterval    = 10 * time.Second // acknowledgements are made durable together, this often
+	askRetry           = 5 * time.Millisecond
 )
 
 // SocketOptions are what the gateway decides about WebSockets.
@@ -68,7 +69,7 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 	}
 	l.feed = f
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, stall: s.cfg.Stall, ctx: ctx}
+	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, stall: s.cfg.Stall, ctx: ctx, hurry: make(chan struct{}, 1)}
 	k.idle = time.AfterFunc(time.Hour, func() { _ = ws.CloseNow() })
 	k.idle.Stop()
 	s.loops.Go(func() {
@@ -106,8 +107,9 @@ type socket struct {
 	ctx    context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
 
 	// owned by the loop
-	acked  string    // the newest acknowledged cursor not yet told to be saved
-	saved  time.Time // when the consumers were last saved
+	hurry  chan struct{} // one place: a client waits for its acknowledgement to be durable
+	acked  string        // the newest acknowledged cursor not yet told to be saved
+	saved  time.Time     // when the consumers were last saved
 	saving bool
 }
 
@@ -188,36 +190,51 @@ func (k *socket) ack(m clientMessage) error {
 	if err != nil {
 		return fmt.Errorf("the acknowledged cursor cannot be read: %w", err)
 	}
-	if !k.loop.do(func(*output) {
+	k.ask(func(*output) {
 		if err := k.loop.feed.confirm(c); err != nil {
 			k.loop.stop("problem", Problem{Type: "/problems/bad-message", Title: "an acknowledgement was refused", Status: http.StatusBadRequest, Detail: err.Error()}, endFailure)
 			return
 		}
 		k.acked = m.Ack
 		k.save(m.Final)
-	}) {
-		return errors.New("too many messages wait to be answered")
-	}
+	})
 	return nil
+}
+
+// ask has the loop run job before it writes on. A client that asks for much at once, such as one that acknowledges
+// every event of a batch, waits in its connection until the loop comes round.
+func (k *socket) ask(job func(o *output)) {
+	for !k.loop.do(job) && k.ctx.Err() == nil {
+		sleep(k.ctx, askRetry)
+	}
 }
 
 // save makes what was acknowledged durable and then says so. Only the loop calls it; the wait for the log is a
 // goroutine's.
 func (k *socket) save(now bool) {
+	if now {
+		select {
+		case k.hurry <- struct{}{}:
+		default:
+		}
+	}
 	if k.saving || k.acked == "" {
 		return
 	}
-	wait := time.Duration(0)
-	if !now {
-		wait = max(0, time.Until(k.saved.Add(ackSaveInterval)))
-	}
+	wait := max(0, time.Until(k.saved.Add(ackSaveInterval)))
 	k.saving = true
 	held := make([]*cursor.Held, 0, len(k.loop.feed.parts))
 	for i := range k.loop.feed.parts {
 		held = append(held, k.loop.feed.parts[i].held)
 	}
 	k.server.loops.Go(func() {
-		sleep(k.ctx, wait)
+		due := time.NewTimer(wait)
+		defer due.Stop()
+		select {
+		case <-due.C:
+		case <-k.hurry:
+		case <-k.ctx.Done():
+		}
 		var token string
 		k.await(func(*output) { token, k.acked = k.acked, "" })
 		var err error
@@ -240,12 +257,7 @@ func (k *socket) save(now bool) {
 // await has the loop run job, and waits for it.
 func (k *socket) await(job func(o *output)) {
 	done := make(chan struct{})
-	for !k.loop.do(func(o *output) { job(o); close(done) }) {
-		if k.ctx.Err() != nil {
-			return
-		}
-		sleep(k.ctx, 10*time.Millisecond)
-	}
+	k.ask(func(o *output) { job(o); close(done) })
 	select {
 	case <-done:
 	case <-k.ctx.Done():
@@ -259,7 +271,7 @@ func (k *socket) requery(body json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	if !k.loop.do(func(o *output) {
+	k.ask(func(o *output) {
 		feed := &k.loop.feed
 		for i := range feed.parts {
 			p := &feed.parts[i]
@@ -270,9 +282,7 @@ func (k *socket) requery(body json.RawMessage) error {
 		}
 		feed.filter = f
 		feed.codec.control(o, "queried", struct{}{}, feed.cursor())
-	}) {
-		return errors.New("too many messages wait to be answered")
-	}
+	})
 	return nil
 }
 
