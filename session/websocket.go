@@ -72,6 +72,7 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, stall: s.cfg.Stall, ctx: ctx, hurry: make(chan struct{}, 1)}
 	k.idle = time.AfterFunc(time.Hour, func() { _ = ws.CloseNow() })
 	k.idle.Stop()
+	l.cutBy(func() { _ = gw.conn.Close() })
 	s.loops.Go(func() {
 		defer cancel()
 		defer s.guard(func() {})

@@ -49,7 +49,7 @@ func readJournal(t *testing.T, v *server) *journal {
 	}
 	lines := bufio.NewReader(resp.Body)
 	for !reached(at, j.ends) {
-		line, err := lines.ReadSlice('\n')
+		line, err := lines.ReadBytes('\n')
 		if err != nil {
 			t.Fatalf("reading the stream up to %v ended at %v: %v", j.ends, at, err)
 		}
