@@ -56,7 +56,7 @@ func newSite(t *testing.T, topics ...string) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	red := redis.NewClient(&redis.Options{Addr: servers.RedisAddr()})
+	red := redis.NewClient(&redis.Options{Addr: servers.RedisAddr(), ContextTimeoutEnabled: true})
 	t.Cleanup(func() { _ = red.Close() })
 	for _, topic := range topics {
 		if err := l.Create(ctx, topic, broker.TopicConfig{Partitions: 2}); err != nil {

@@ -45,6 +45,7 @@ func newRedis(text, password string) (redis.UniversalClient, error) {
 			o.Password = password
 		}
 		o.MaintNotificationsConfig = silent
+		o.ContextTimeoutEnabled = true // or a silent Redis would hold up every session's start for seconds
 		return redis.NewClient(o), nil
 	case "cluster":
 		o, err := redis.ParseClusterURL(plain + "://" + first + path + query)
@@ -55,6 +56,7 @@ func newRedis(text, password string) (redis.UniversalClient, error) {
 			o.Password = password
 		}
 		o.MaintNotificationsConfig = silent
+		o.ContextTimeoutEnabled = true
 		return redis.NewClusterClient(o), nil
 	case "sentinel":
 		master, db, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
@@ -72,6 +74,7 @@ func newRedis(text, password string) (redis.UniversalClient, error) {
 		if password != "" {
 			o.Password = password
 		}
+		o.ContextTimeoutEnabled = true
 		return redis.NewFailoverClient(o), nil
 	}
 	return nil, fmt.Errorf("%q is not known: write redis+cluster or redis+sentinel", scheme)

@@ -184,6 +184,10 @@ func (s *server) drain(ctx context.Context) {
 	if err := s.sessions.Drain(ctx); err != nil {
 		s.log.Warn("some sessions did not end within the drain's time and are cut", "sessions", s.sessions.Count(), "drainTimeout", s.config.DrainTimeout)
 	}
+	// What polls confirmed is saved by a timer, which is about to end.
+	if err := s.consumers.Flush(ctx); err != nil {
+		s.log.Warn("some consumers could not be saved: a little comes to them again", "error", err)
+	}
 }
 
 func (s *server) startHTTP(context.Context) error {
