@@ -68,7 +68,7 @@ func (g *fakeGateway) publish(r *http.Request, body []byte) (*http.Response, err
 	}
 	g.requests = append(g.requests, time.Now())
 	var events []json.RawMessage
-	if err := json.Unmarshal(body, &events); err != nil {
+	if json.Unmarshal(body, &events) != nil {
 		return answer(400, `{"title":"not JSON"}`), nil
 	}
 	if g.breakdown != nil {

@@ -7,7 +7,16 @@ import { project } from "./projection.js";
 /** @typedef {import("./timetable.js").Timetable} Timetable */
 /** @typedef {{x: number, y: number, scale: number}} Camera the place in the middle, and pixels per kilometre */
 /** @typedef {Record<string, string>} Palette */
-/** @typedef {{name: string, at: Point, weight: number}} Place */
+/** @typedef {"right" | "left" | "above" | "below"} Side */
+/** @typedef {{name: string, at: Point, weight: number, big: boolean, sides: Side[]}} Place */
+
+/** @type {Side[]} */
+const SIDES = ["right", "left", "above", "below"];
+/** Names that lie better over the sea.
+ * @type {Map<string, Side>} */
+const AT_SEA = new Map([["Bodø", "left"], ["Trondheim", "left"], ["Bergen", "above"], ["Mo i Rana", "left"], ["Steinkjer", "right"]]);
+/** A station of this many calls a day has its name in bold on the closer map. */
+const BUSY = 330;
 
 /** The towns that a map of the country names, under the names of the towns. */
 const TOWNS = new Map([
@@ -30,12 +39,13 @@ export class Land {
     this.graticule = graticule();
     /** @type {Place[]} */
     this.stations = timetable.stations
-      .map((s) => ({ name: s.name, at: project(s.latitude, s.longitude), weight: s.trains }))
-      .sort((a, b) => b.weight - a.weight);
+      .map((s) => ({ name: s.name, at: project(s.latitude, s.longitude), weight: s.trains, big: s.trains >= BUSY || TOWNS.has(s.name), sides: SIDES }))
+      .sort((a, b) => Number(b.big) - Number(a.big) || b.weight - a.weight);
     /** @type {Place[]} */
     this.towns = [...TOWNS].flatMap(([station, name], i) => {
       const s = timetable.byName.get(station);
-      return s ? [{ name, at: project(s.latitude, s.longitude), weight: 1000 - i }] : [];
+      const first = AT_SEA.get(name);
+      return s ? [{ name, at: project(s.latitude, s.longitude), weight: -i, big: i < 6, sides: first ? [first, ...SIDES] : SIDES }] : [];
     });
     this.bounds = boundsOf(this.stations.map((s) => s.at));
   }
@@ -138,14 +148,17 @@ export class Land {
     for (const place of places) {
       const [x, y] = onScreen(place.at, camera, width, height);
       if (x < 0 || y < 0 || x > width || y > height) continue;
-      const big = place.weight > 900 || (kind === "lens" && place.weight >= 150);
-      const size = kind === "country" ? (place.weight > 994 ? 13 : 11) : big ? 13 : 11.5;
-      ctx.font = `${big && (kind === "lens" || place.weight > 994) ? 600 : 450} ${size}px ${palette["font"]}`;
+      const { big } = place;
+      const size = big ? 13 : kind === "country" ? 11 : 11.5;
+      ctx.font = `${big ? 600 : 450} ${size}px ${palette["font"]}`;
       const w = ctx.measureText(place.name).width;
-      const gap = kind === "lens" ? 8 : 7;
-      for (const [dx, dy] of /** @type {Point[]} */ ([[gap, 0], [-gap - w, 0], [-w / 2, -size - 1], [-w / 2, size + 1]])) {
+      const gap = kind === "lens" ? 8 : 9;
+      /** @type {Record<Side, Point>} */
+      const offsets = { right: [gap, 0], left: [-gap - w, 0], above: [-w / 2, -size - 1], below: [-w / 2, size + 1] };
+      for (const side of place.sides) {
+        const [dx, dy] = offsets[side];
         const box = /** @type {[number, number, number, number]} */ ([x + dx - 3, y + dy - size / 2 - 2, x + dx + w + 3, y + dy + size / 2 + 2]);
-        if (box[0] < 2 || box[2] > width - 2 || taken.some((t) => t[0] < box[2] && t[2] > box[0] && t[1] < box[3] && t[3] > box[1])) continue;
+        if (box[0] < -2 || box[2] > width + 2 || taken.some((t) => t[0] < box[2] && t[2] > box[0] && t[1] < box[3] && t[3] > box[1])) continue;
         taken.push(box);
         ctx.strokeStyle = palette["land"] ?? "#fff";
         ctx.globalAlpha = 0.85;

@@ -20,7 +20,7 @@ import { delayText, grade, isoDate, sinceMidnight } from "./words.js";
  */
 
 const AHEAD = 120;
-const KEPT = 2;
+const KEPT = 1;
 const ROWS = 24;
 
 export class StationBoard extends HTMLElement {
@@ -186,7 +186,7 @@ export class StationBoard extends HTMLElement {
     const delay = live?.delay ?? 0;
     const expected = aimed + delay / 60;
     const end = train.calls[this.#arrivals ? 0 : train.calls.length - 1];
-    let status = live ? (delay < 180 ? "on time" : `${hhmm(Math.floor(expected))} ${delayText(delay)}`) : "";
+    let status = live ? (delay < 180 ? "on time" : `${hhmm(Math.floor(expected))} ${delayText(delay)}`) : "planned";
     if (done) status = this.#arrivals ? "arrived" : "departed";
     else if (live?.at === this.#station) status = "at platform";
     return {

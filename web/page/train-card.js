@@ -18,6 +18,7 @@ export class TrainCard extends HTMLElement {
   #sub = make("p", { class: "quiet" });
   #delay = make("strong");
   #speed = make("strong");
+  #where = make("span", { class: "quiet" }, "Next");
   #next = make("strong");
   #due = make("span", { class: "quiet" });
   #calls = make("ol", { class: "calls", tabindex: 0, "aria-label": "Calls" });
@@ -31,10 +32,10 @@ export class TrainCard extends HTMLElement {
     const close = make("button", { type: "button", class: "close", "aria-label": "Stop following", title: "Stop following (Escape)" }, "×");
     this.setAttribute("role", "region");
     this.setAttribute("aria-labelledby", "card-title");
-    const fact = (/** @type {string} */ name, /** @type {Node[]} */ ...value) => make("div", {}, make("span", { class: "quiet" }, name), ...value);
+    const name = (/** @type {string} */ text) => make("span", { class: "quiet" }, text);
     this.append(
       make("div", { class: "head" }, this.#line, make("div", {}, this.#to, this.#sub), close),
-      make("div", { class: "facts" }, fact("Delay", this.#delay), fact("Speed", this.#speed), fact("Next", this.#next, this.#due)),
+      make("div", { class: "facts" }, make("div", {}, name("Delay"), this.#delay), make("div", {}, name("Speed"), this.#speed), make("div", {}, this.#where, this.#next, this.#due)),
       make("div", { class: "past" }, this.#canvas),
       this.#calls,
       this.#stream,
@@ -67,8 +68,9 @@ export class TrainCard extends HTMLElement {
     write(this.#delay, train ? delayText(train.delay) : "not running");
     this.#delay.dataset["grade"] = train ? grade(train.delay) : "none";
     write(this.#speed, train ? (train.at ? "standing" : `${train.speed} km/h`) : "–");
+    write(this.#where, train?.at ? "Stands at" : "Next");
     write(this.#next, train ? train.at || train.next : "–");
-    write(this.#due, train ? (train.at ? "at the platform" : clockTime(train.expected)) : "");
+    write(this.#due, train ? (train.at ? `then ${train.next}` : clockTime(train.expected)) : "");
     this.#list(number, train);
     if (follow) {
       const { received, lost } = follow.continuity;

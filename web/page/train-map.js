@@ -330,8 +330,10 @@ export class TrainMap extends HTMLElement {
     ctx.font = `450 12px ${this.palette["font"]}`;
     const w = Math.max(w1, ctx.measureText(second).width) + 20;
     const h = 42;
-    const left = Math.min(Math.max(x + 16, 4), this.#width - w - 4);
-    const top = Math.min(Math.max(y - h - 12, 4), this.#height - h - 4);
+    // Beside the train, or on a narrow map below it: there the small map covers a corner.
+    const narrow = this.#width < 500 && this.#kind === "lens";
+    const left = Math.min(Math.max(narrow ? x - w / 2 : x + 16, 4), this.#width - w - 4);
+    const top = Math.min(Math.max(narrow ? y + 20 : y - h - 12, 4), this.#height - h - 4);
     ctx.fillStyle = this.palette["land"] ?? "#fff";
     ctx.strokeStyle = chosen ? this.#colour(train) : (this.palette["coast"] ?? "#888");
     ctx.lineWidth = chosen ? 2 : 1;

@@ -80,7 +80,7 @@ func Load() (*Timetable, error) {
 		t.Stations = append(t.Stations, Station{s[0].(string), s[1].(string), s[2].(float64), s[3].(float64)})
 	}
 	for _, row := range doc.Trains {
-		calls := callsOf(doc.Patterns[int(row[4].(float64))], time.Duration(row[5].(float64))*time.Minute)
+		calls := callsOf(doc.Patterns[int(row[4].(float64))], int(row[5].(float64)))
 		t.Trains = append(t.Trains, Train{row[0].(string), row[1].(string), row[2].(string), row[3].(string), calls})
 	}
 	var delays struct{ Trains [][2]json.RawMessage }
@@ -102,9 +102,9 @@ func Load() (*Timetable, error) {
 }
 
 // callsOf reads [first, next, drive, stand, next, drive, stand, …] in minutes.
-func callsOf(pattern []int, start time.Duration) []Call {
-	calls := []Call{{pattern[0], start, start}}
-	at := start
+func callsOf(pattern []int, start int) []Call {
+	at := time.Duration(start) * time.Minute
+	calls := []Call{{pattern[0], at, at}}
 	for i := 1; i+2 < len(pattern); i += 3 {
 		arrival := at + time.Duration(pattern[i+1])*time.Minute
 		at = arrival + time.Duration(pattern[i+2])*time.Minute
