@@ -233,6 +233,10 @@ func (k *socket) save(now bool) {
 		defer due.Stop()
 		select {
 		case <-due.C:
+			select {
+			case <-k.hurry: // it is served with this one
+			default:
+			}
 		case <-k.hurry:
 		case <-k.ctx.Done():
 		}

@@ -98,10 +98,10 @@ func TestReadersThatStallChangeNothingForOthersNorTheServersMemory(t *testing.T)
 	}
 	slow := startSlowReader(t, v)
 
-	crowd := gather(t, everyKind(50, v))
+	crowd := gather(t, everyKind(35, v))
 	crowd.all(t, "connected", func(c *client) bool { return c.polls() || c.liveOn(0) })
 	p := publish(t, 2, 12, 0, strings.Repeat("x", 16<<10), v)
-	p.more(t, 500) // 8 MiB, eight times the ring
+	p.more(t, 400) // 6 MiB, six times the ring
 	crowd.verify(t, p, v)
 	slow.finish(t)
 

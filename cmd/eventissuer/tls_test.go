@@ -50,7 +50,7 @@ func TestSessionsOverTLSAndHTTP2DrainResumeAndOutliveTheirCertificate(t *testing
 		}
 	}
 
-	clients := append(everyKind(35, h2), everyKind(35, h1)...)
+	clients := append(everyKind(20, h2), everyKind(15, h1)...)
 	for i, c := range clients {
 		if c.query.Has("consumer") {
 			c.query.Set("consumer", fmt.Sprintf("c%d", i))
@@ -60,7 +60,7 @@ func TestSessionsOverTLSAndHTTP2DrainResumeAndOutliveTheirCertificate(t *testing
 	crowd.all(t, "connected", func(c *client) bool { return c.polls() || c.liveOn(0) })
 	stalled := stallStream(t, h2)
 	p := publish(t, 2, 12, 5*time.Millisecond, strings.Repeat("x", 40<<10), h2)
-	p.more(t, 150) // more than the stalled stream's window
+	p.more(t, 120) // more than the stalled stream's window
 
 	served := leaf(t, h2)
 	testenv.Certificate(t, dir)
