@@ -68,8 +68,8 @@ func (g *fakeGateway) publish(r *http.Request, body []byte) (*http.Response, err
 	}
 	g.requests = append(g.requests, time.Now())
 	var events []json.RawMessage
-	if json.Unmarshal(body, &events) != nil {
-		return answer(400, `{"title":"not JSON"}`), nil
+	if err := json.Unmarshal(body, &events); err != nil {
+		return nil, err
 	}
 	if g.breakdown != nil {
 		res, err := g.breakdown(len(g.requests), events)

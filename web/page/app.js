@@ -88,6 +88,7 @@ function choose(number) {
   if (train) write(parts.say, `Following ${train.line} to ${train.to}, train ${number}, ${delayText(train.delay)}`);
   history.replaceState(null, "", number ? `#train/${number}` : location.pathname);
   update();
+  parts.list.update();
 }
 
 /** What changes a few times a second. */
