@@ -5,14 +5,14 @@
  */
 import { calm, make } from "./dom.js";
 import { onScreen } from "./land.js";
+import { Marks } from "./marks.js";
 import { project } from "./projection.js";
-import { delayText, grade } from "./words.js";
+import { delayText } from "./words.js";
 
 /** @typedef {import("./land.js").Land} Land */
 /** @typedef {import("./land.js").Camera} Camera */
 /** @typedef {import("./land.js").Palette} Palette */
 /** @typedef {import("./fleet.js").Fleet} Fleet */
-/** @typedef {import("./fleet.js").Train} Train */
 /** @typedef {import("./projection.js").Point} Point */
 
 const COLOURS = [
@@ -223,138 +223,15 @@ export class TrainMap extends HTMLElement {
     const trains = [...(this.fleet?.trains.values() ?? [])].filter((t) => !Number.isNaN(t.shown[0])).sort((a, b) => a.delay - b.delay);
     const chosen = trains.find((t) => t.number === this.selected);
     const hovered = trains.find((t) => t.number === this.#hovered && t !== chosen);
-    if (chosen) this.#trailOf(ctx, chosen);
-    for (const train of trains) this.#train(ctx, train, train === chosen);
-    if (hovered) this.#tag(ctx, hovered, false);
+    const { camera, palette, frozen } = this;
+    const marks = new Marks(ctx, { kind: this.#kind, camera, width: this.#width, height: this.#height, palette, frozen });
+    if (chosen) marks.trail(chosen, this.trail);
+    for (const train of trains) marks.train(train, train === chosen);
+    if (hovered) marks.tag(hovered, false);
     if (chosen) {
-      this.#ring(ctx, chosen, now);
-      if (this.#kind === "lens") this.#tag(ctx, chosen, true);
+      marks.ring(chosen, now);
+      if (this.#kind === "lens") marks.tag(chosen, true);
     }
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} ctx
-   * @param {Train} train
-   */
-  #trailOf(ctx, train) {
-    if (this.trail.length === 0) return;
-    ctx.strokeStyle = this.#colour(train);
-    ctx.lineWidth = this.#kind === "lens" ? 4 : 2;
-    ctx.lineJoin = ctx.lineCap = "round";
-    ctx.globalAlpha = 0.45;
-    ctx.beginPath();
-    ctx.moveTo(...this.#screen(train.shown));
-    for (const at of this.trail.toReversed()) ctx.lineTo(...this.#screen(at));
-    ctx.stroke();
-    ctx.globalAlpha = 1;
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} ctx
-   * @param {Train} train
-   * @param {boolean} chosen
-   */
-  #train(ctx, train, chosen) {
-    const [x, y] = this.#screen(train.shown);
-    if (x < -20 || y < -20 || x > this.#width + 20 || y > this.#height + 20) return;
-    const { scale } = this.camera;
-    ctx.globalAlpha = 0.35 + 0.65 * train.freshness;
-    ctx.fillStyle = this.#colour(train);
-    ctx.strokeStyle = this.palette["halo"] ?? "#fff";
-    ctx.lineWidth = 1.5;
-    if (this.#kind === "country") {
-      const r = this.#width < 200 ? 1.7 : chosen ? 4.5 : 3;
-      ctx.beginPath();
-      ctx.arc(x, y, r, 0, 2 * Math.PI);
-      if (this.#width >= 200) ctx.stroke();
-      ctx.fill();
-    } else {
-      const size = Math.min(Math.max(5 + scale * 0.22, 5.5), 9) * (chosen ? 1.25 : 1);
-      ctx.save();
-      ctx.translate(x, y);
-      ctx.rotate(train.bearing);
-      arrow(ctx, size);
-      ctx.stroke();
-      ctx.fill();
-      ctx.restore();
-      if (scale > 11 && !chosen) this.#lineName(ctx, train, x, y - size - 7);
-    }
-    ctx.globalAlpha = 1;
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} ctx
-   * @param {Train} train
-   * @param {number} x
-   * @param {number} y
-   */
-  #lineName(ctx, train, x, y) {
-    ctx.font = `600 10px ${this.palette["font"]}`;
-    ctx.textAlign = "center";
-    ctx.textBaseline = "middle";
-    ctx.lineWidth = 3;
-    ctx.strokeText(train.line, x, y);
-    ctx.fillText(train.line, x, y);
-    ctx.textAlign = "left";
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} ctx
-   * @param {Train} train
-   * @param {number} now
-   */
-  #ring(ctx, train, now) {
-    const [x, y] = this.#screen(train.shown);
-    const beat = calm() || this.frozen ? 0.4 : (now % 1800) / 1800;
-    const small = this.#kind === "country";
-    ctx.strokeStyle = this.#colour(train);
-    ctx.lineWidth = 2;
-    ctx.globalAlpha = 1 - beat;
-    ctx.beginPath();
-    ctx.arc(x, y, (small ? 6 : 13) + beat * (small ? 8 : 14), 0, 2 * Math.PI);
-    ctx.stroke();
-    ctx.globalAlpha = 1;
-  }
-
-  /**
-   * @param {CanvasRenderingContext2D} ctx
-   * @param {Train} train
-   * @param {boolean} chosen
-   */
-  #tag(ctx, train, chosen) {
-    const [x, y] = this.#screen(train.shown);
-    const first = `${train.line} ${train.to}`;
-    const second = `train ${train.number} · ${delayText(train.delay)}`;
-    ctx.font = `600 13px ${this.palette["font"]}`;
-    const w1 = ctx.measureText(first).width;
-    ctx.font = `450 12px ${this.palette["font"]}`;
-    const w = Math.max(w1, ctx.measureText(second).width) + 20;
-    const h = 42;
-    // Beside the train, or on a narrow map below it: there the small map covers a corner.
-    const narrow = this.#width < 500 && this.#kind === "lens";
-    const left = Math.min(Math.max(narrow ? x - w / 2 : x + 16, 4), this.#width - w - 4);
-    const top = Math.min(Math.max(narrow ? y + 20 : y - h - 12, 4), this.#height - h - 4);
-    ctx.fillStyle = this.palette["land"] ?? "#fff";
-    ctx.strokeStyle = chosen ? this.#colour(train) : (this.palette["coast"] ?? "#888");
-    ctx.lineWidth = chosen ? 2 : 1;
-    ctx.beginPath();
-    ctx.roundRect(left, top, w, h, 7);
-    ctx.globalAlpha = 0.95;
-    ctx.fill();
-    ctx.globalAlpha = 1;
-    ctx.stroke();
-    ctx.textBaseline = "middle";
-    ctx.fillStyle = this.palette["name"] ?? "#000";
-    ctx.font = `600 13px ${this.palette["font"]}`;
-    ctx.fillText(first, left + 10, top + 14);
-    ctx.fillStyle = this.palette["faint"] ?? "#000";
-    ctx.font = `450 12px ${this.palette["font"]}`;
-    ctx.fillText(second, left + 10, top + 30);
-  }
-
-  /** @param {Train} train */
-  #colour(train) {
-    return this.palette[this.frozen ? "stale" : grade(train.delay)] || "#000";
   }
 
   /** @param {Point} at */
@@ -512,25 +389,6 @@ export class TrainMap extends HTMLElement {
     const train = this.fleet?.trains.get(best);
     if (train) this.dispatchEvent(new CustomEvent("say", { detail: `${train.line} to ${train.to}, ${delayText(train.delay)}`, bubbles: true }));
   }
-}
-
-/**
- * A train seen from above, its head upwards.
- * @param {CanvasRenderingContext2D} ctx
- * @param {number} size
- */
-function arrow(ctx, size) {
-  const w = size * 0.62;
-  ctx.beginPath();
-  ctx.moveTo(0, -size * 1.15);
-  ctx.quadraticCurveTo(w * 1.05, -size * 0.45, w, size * 0.1);
-  ctx.lineTo(w, size * 0.7);
-  ctx.quadraticCurveTo(w, size, w * 0.5, size);
-  ctx.lineTo(-w * 0.5, size);
-  ctx.quadraticCurveTo(-w, size, -w, size * 0.7);
-  ctx.lineTo(-w, size * 0.1);
-  ctx.quadraticCurveTo(-w * 1.05, -size * 0.45, 0, -size * 1.15);
-  ctx.closePath();
 }
 
 /**
