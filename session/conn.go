@@ -18,6 +18,7 @@ type conn struct {
 	// static
 	net       net.Conn
 	raw       syscall.RawConn
+	fd        int // of raw; valid until the owner closes net
 	shard     *shard
 	stall     time.Duration
 	heartbeat time.Duration
@@ -61,32 +62,25 @@ func (c *conn) hangUp() {
 	c.shard.enqueue(c)
 }
 
-// tryWrite writes as much as the socket takes without blocking.
+// tryWrite writes as much as the socket takes without blocking. It goes to the descriptor itself: only who owns the
+// connection writes to it or closes it, so that the locks of net.Conn would be paid for nothing at every delivery.
 func (c *conn) tryWrite(b []byte) (n int, err error) {
-	werr := c.raw.Write(func(fd uintptr) bool {
-		for n < len(b) {
-			m, e := syscall.Write(int(fd), b[n:])
-			if m > 0 {
-				n += m
-			}
-			switch {
-			case errors.Is(e, syscall.EINTR):
-				continue
-			case errors.Is(e, syscall.EAGAIN):
-				return true
-			case e != nil:
-				err = e
-				return true
-			case m == 0:
-				return true
-			}
+	for n < len(b) {
+		m, err := writeFD(c.fd, b[n:])
+		if m > 0 {
+			n += m
 		}
-		return true
-	})
-	if werr != nil {
-		return n, werr
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			return n, nil
+		case err != nil:
+			return n, err
+		case m == 0:
+			return n, nil
+		}
 	}
-	return n, err
+	return n, nil
 }
 
 // writeAll writes b however long the peer takes, as long as it takes some within every stall timeout.

@@ -27,6 +27,8 @@ type shard struct {
 	out     output
 	entries []*fanout.Entry
 	now     time.Time
+	writes  int // not yet in the metrics
+	bytes   int
 	away    sync.WaitGroup
 }
 
@@ -83,6 +85,11 @@ func (s *shard) run(ctx context.Context) {
 				break
 			}
 			s.fire(c, kind)
+		}
+		if s.writes > 0 {
+			s.server.m.writes.Add(float64(s.writes))
+			s.server.m.bytes.Add(float64(s.bytes))
+			s.writes, s.bytes = 0, 0
 		}
 		if len(s.work) > 0 {
 			s.mu.Lock()
@@ -169,8 +176,8 @@ func (s *shard) write(c *conn) bool {
 		s.drop(c, endClient)
 		return false
 	}
-	s.server.m.writes.Inc()
-	s.server.m.bytes.Add(float64(n))
+	s.writes++
+	s.bytes += n
 	c.lastWrite, c.notBefore = s.now, s.now.Add(c.flush)
 	if rest := s.out.buf[n:]; len(rest) > 0 {
 		pending := append([]byte(nil), rest...)

@@ -127,6 +127,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 		return nil
 	}
 	k.feed, k.net, k.raw = f, nc, raw
+	_ = raw.Control(func(fd uintptr) { k.fd = int(fd) })
 	first := firstBlock(info.Transport, c, &k.feed)
 	first(&o)
 	k.feed.onLost(k.stop)

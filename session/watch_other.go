@@ -19,3 +19,5 @@ func (*watcher) run(ctx context.Context) error { <-ctx.Done(); return nil }
 func rawConn(net.Conn) (syscall.RawConn, bool) { return nil, false }
 
 const canShard = false
+
+func writeFD(fd int, b []byte) (int, error) { return syscall.Write(fd, b) }
