@@ -419,19 +419,6 @@ func (c *client) take(t testing.TB, conn *connection, m message) error {
 	return nil
 }
 
-// events is how many events came, again ones included.
-func (c *client) events() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := 0
-	for _, conn := range c.connections {
-		for _, m := range conn.messages {
-			n += len(m.ids)
-		}
-	}
-	return n
-}
-
 // polls reports whether the client asks for pages: it has then no session that could be told anything.
 func (c *client) polls() bool { return c.over == "poll" }
 

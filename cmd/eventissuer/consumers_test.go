@@ -181,13 +181,13 @@ func TestNamedConsumers(t *testing.T) {
 		if err := json.Unmarshal(problem.payload, &p); err != nil || p.Status != http.StatusConflict {
 			t.Errorf("the first tab is told %s", problem.payload)
 		}
-		if err := <-first.ended; err == nil || errors.Is(err, context.Canceled) {
+		if err := first.end(t); err == nil || errors.Is(err, context.Canceled) {
 			t.Errorf("the first tab's session ended with %v, want the server to close it", err)
 		}
 		for _, v := range []*server{a, b} { // both know, whoever it asks
 			again := tab(t, v, first.last)
 			var status *statusError
-			if err := <-again.ended; !errors.As(err, &status) || status.status != http.StatusNoContent {
+			if err := again.end(t); !errors.As(err, &status) || status.status != http.StatusNoContent {
 				t.Errorf("the first tab's reconnect ended with %v, want 204", err)
 			}
 		}
@@ -356,6 +356,18 @@ func tab(t *testing.T, v *server, lastEventID string) *tabSession {
 	})
 	t.Cleanup(func() { stop(); done.Wait() })
 	return s
+}
+
+// end waits for the session's end and returns why it ended.
+func (s *tabSession) end(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-s.ended:
+		return err
+	case <-time.After(patience):
+		t.Fatal("the session goes on, though it should have ended")
+		return nil
+	}
 }
 
 // expect returns the next message, which must be of the control message's name.

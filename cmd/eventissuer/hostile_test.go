@@ -170,7 +170,7 @@ func startSlowReader(t *testing.T, v *server) *slowReader {
 			if data, ok := bytes.CutPrefix(line, []byte("data: ")); ok {
 				var e struct{ ID, Data string }
 				if err := json.Unmarshal(data, &e); err != nil || e.ID != fmt.Sprintf("%08d", n) || len(e.Data) != 1<<20-200 {
-					s.err <- fmt.Errorf("large event %d came as %q with %d bytes: %v", n, e.ID, len(e.Data), err)
+					s.err <- fmt.Errorf("large event %d came as %q with %d bytes: %w", n, e.ID, len(e.Data), err)
 					return
 				}
 				n++

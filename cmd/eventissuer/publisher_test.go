@@ -35,7 +35,7 @@ type publisher struct {
 }
 
 // subject and kind of an event are in its id: "s03-a-000017".
-func eventID(subject int, n int) string {
+func eventID(subject, n int) string {
 	return fmt.Sprintf("s%02d-%c-%06d", subject, 'a'+rune(n%3), n)
 }
 

@@ -81,7 +81,7 @@ func (p *Program) Stop(grace time.Duration) (code int, err error) {
 		return 0, nil
 	}
 	if !exit.Exited() {
-		return 0, fmt.Errorf("%s did not end within %s of SIGTERM (%s)", p.process.name, grace, exit)
+		return 0, fmt.Errorf("%s did not end within %s of SIGTERM: %w", p.process.name, grace, exit)
 	}
 	return exit.ExitCode(), nil
 }
