@@ -264,6 +264,40 @@ func TestOneEventWakesOnlyParkedReadersThatItConcerns(t *testing.T) {
 	})
 }
 
+// A session over several streams is woken by one of them and parks them all again.
+func TestAReaderThatParksAgainHidesNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newMemoryLog(1)
+		hs, err := New(Config{Log: l})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = hs.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		h := open(t, hs)
+		woken := make([]int, 3)
+		var readers []*Reader
+		for i := range 3 {
+			r := h.Reader(Options{Notify: func() { woken[i]++ }})
+			defer r.Close()
+			readers = append(readers, r)
+		}
+		for _, i := range []int{0, 1, 2, 1} {
+			if !readers[i].Park() {
+				t.Fatal("nothing is due")
+			}
+		}
+		l.append(0, trainEvent(0))
+		synctest.Wait()
+		if diff := cmp.Diff([]int{1, 1, 1}, woken); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestTenThousandReadersThatComeBackShareTheReadsOfTheLog(t *testing.T) {
 	l := newMemoryLog(4)
 	for i := range 20_000 {

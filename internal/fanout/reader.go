@@ -334,7 +334,7 @@ func (r *Reader) Epoch() uint64 {
 }
 
 // Park leaves the reader to be woken by its shard or Notify. It returns false where something is due or the hub
-// signalled: then Take.
+// signalled: then Take. A reader that is parked already stays so.
 func (r *Reader) Park() bool {
 	h := r.hub
 	h.mu.RLock()

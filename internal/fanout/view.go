@@ -81,13 +81,16 @@ func (v *view) missed(seq, ringFirst uint64) bool {
 
 func (v *view) park(r *Reader) {
 	v.mu.Lock()
+	defer v.mu.Unlock()
+	if r.parked { // only another reader of its session was woken
+		return
+	}
 	if head := v.parked[r.shard]; head != nil {
 		head.prev = r
 		r.next = head
 	}
 	v.parked[r.shard] = r
 	r.parked = true
-	v.mu.Unlock()
 }
 
 // unpark takes a reader out of its list, if it is still in one.
