@@ -182,6 +182,28 @@ func TestARemadeTopicIsToldAndReadFromItsBeginning(t *testing.T) {
 	}
 }
 
+func TestAPositionOfTheOldTopicIsNeverGivenTheNewOnesEpoch(t *testing.T) {
+	l := newMemoryLog(1)
+	h := open(t, start(t, Config{Log: l}))
+	d := drive(t, h, Options{})
+	old := cursor.EpochOf(h.Epoch())
+	l.append(0, trainEvent(0))
+	d.until(count(1))
+	l.recreate(1)
+	for deadline := time.Now().Add(10 * time.Second); cursor.EpochOf(h.Epoch()) == old; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the hub does not notice")
+		}
+	}
+	if vec, _ := d.r.Position(); vec[0] != 1 || d.r.Epoch() != old {
+		t.Errorf("position %v has epoch %d; it is of %d", vec, d.r.Epoch(), old)
+	}
+	d.until(func([]string) bool { return len(d.gaps) > 0 })
+	if vec, _ := d.r.Position(); vec[0] != 0 || d.r.Epoch() == old {
+		t.Errorf("position %v has epoch %d still", vec, d.r.Epoch())
+	}
+}
+
 func TestANewPartitionIsReadFromItsBeginning(t *testing.T) {
 	l := newMemoryLog(1)
 	h := open(t, start(t, Config{Log: l}))

@@ -51,6 +51,7 @@ type Reader struct {
 	// owned by the reader's goroutine
 	live bool
 	vec  []int64 // own position; nil once the hub's order is the reader's own
+	ep   uint64  // the epoch of the position, which the hub's may have passed
 	pos  uint64  // while live: the next entry to look at
 	last *Entry  // the last entry taken, where the end was not reached with it
 	tip  *Tip    // what the end was when it was reached
@@ -76,7 +77,7 @@ func (h *Hub) Reader(o Options) *Reader {
 	r.view = h.enter(o.Filter)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	r.gen, r.sig, r.bad = h.gen, h.sig, h.unhealthy
+	r.ep, r.gen, r.sig, r.bad = h.tip.ep, h.gen, h.sig, h.unhealthy
 	if h.unhealthy != nil {
 		r.sig-- // so that it looks, and tells
 		r.bad = nil
@@ -239,7 +240,7 @@ func (r *Reader) applyCuts() {
 			r.vec[p] = c.to
 		}
 	}
-	r.gen = h.gen
+	r.gen, r.ep = h.gen, h.tip.ep
 }
 
 func (r *Reader) recreated(partitions int) {
@@ -327,11 +328,7 @@ func (r *Reader) merge(at []int64) []int64 {
 }
 
 // Epoch is the epoch that the reader's position belongs to.
-func (r *Reader) Epoch() uint64 {
-	r.hub.mu.RLock()
-	defer r.hub.mu.RUnlock()
-	return r.hub.tip.ep
-}
+func (r *Reader) Epoch() uint64 { return r.ep }
 
 // Park leaves the reader to be woken by its shard or Notify. It returns false where something is due or the hub
 // signalled: then Take. A reader that is parked already stays so.
