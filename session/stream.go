@@ -240,6 +240,8 @@ func newResponseSink(w http.ResponseWriter, stall time.Duration) *responseSink {
 }
 
 func (k *responseSink) write(o *output) error {
+	// HTTP/2 resets a stream once its deadline has passed, though nothing is being written.
+	defer func() { _ = k.rc.SetWriteDeadline(time.Time{}) }()
 	for b := o.buf; len(b) > 0; {
 		_ = k.rc.SetWriteDeadline(time.Now().Add(k.stall))
 		n := min(len(b), 16<<10)
