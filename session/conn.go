@@ -106,7 +106,7 @@ func (c *conn) writeAll(ctx context.Context, b []byte) error {
 	return nil
 }
 
-// catchUp reads the log and writes what matches until every reader has met its ring.
+// catchUp reads the log and writes what matches until a reader has met its ring; its shard then looks at all.
 func (c *conn) catchUp(ctx context.Context) error {
 	s := scratchPool.Get().(*scratch)
 	defer scratchPool.Put(s)
@@ -118,14 +118,17 @@ func (c *conn) catchUp(ctx context.Context) error {
 			return nil
 		}
 		s.out.reset()
-		status, err := c.feed.fill(ctx, &s.out, &s.entries, catchUpBytes)
+		status := c.feed.gather(&s.out, &s.entries, catchUpBytes) // other streams of the session may be live
+		var err error
+		if status == fanout.Behind {
+			status, err = c.feed.fill(ctx, &s.out, &s.entries, catchUpBytes)
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return net.ErrClosed
 			}
 			c.server.m.readErrors.Inc()
 			c.server.logger.Debug("a catch-up waits for the log", "error", err)
-			sleep(ctx, readRetry)
 		}
 		if len(s.out.buf) == 0 && status == fanout.Behind && time.Since(c.lastWrite) > c.heartbeat {
 			c.feed.codec.cursor(&s.out, c.feed.cursor()) // a filtered reader, too, keeps what it has passed
@@ -135,6 +138,9 @@ func (c *conn) catchUp(ctx context.Context) error {
 				return err
 			}
 			c.feed.written()
+		}
+		if err != nil {
+			sleep(ctx, readRetry)
 		}
 		if status != fanout.Behind {
 			return nil

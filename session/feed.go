@@ -71,7 +71,8 @@ func urgent(a, b fanout.Status) fanout.Status {
 	return a
 }
 
-// fill reads the log for the first part that is behind, and writes to o what matches.
+// fill reads the log for the first part that is behind, and writes to o what matches. It follows a gather, which
+// passes the turn on.
 func (f *feed) fill(ctx context.Context, o *output, scratch *[]*fanout.Entry, max int) (fanout.Status, error) {
 	for i := range f.parts {
 		p := &f.parts[(f.turn+i)%len(f.parts)]
@@ -83,7 +84,6 @@ func (f *feed) fill(ctx context.Context, o *output, scratch *[]*fanout.Entry, ma
 		f.write(o, p, entries)
 		clear(entries)
 		*scratch = entries
-		f.turn++
 		f.codec.flush(o)
 		return p.status, err
 	}
