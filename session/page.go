@@ -63,7 +63,8 @@ func (c *pageCodec) control(_ *output, _ string, payload any, cursor []byte) {
 
 func (c *pageCodec) flush(*output) {}
 
-// Page reads one page of at most q.Limit events. Where there is none it waits for q.Wait at most.
+// Page reads one page of at most q.Limit events. Where there is none it waits for q.Wait at most. Where the filter passes
+// over much it ends after a while, with fewer events or none and a cursor behind what it passed.
 func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 	e := &entry{info: Info{Transport: "poll", Address: q.Address, Consumer: q.Consumer, Filter: q.Filter != nil, Streams: names(q)}}
 	wake := make(chan struct{}, 1)
@@ -89,6 +90,7 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 	f.codec = c
 	var o output
 	var entries []*fanout.Entry
+	enough := time.Now().Add(max(q.Wait, s.scan))
 	until := time.NewTimer(max(0, q.Wait))
 	defer until.Stop()
 	for {
@@ -111,6 +113,9 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 			break
 		}
 		if status == fanout.More {
+			if time.Now().After(enough) || closed(stopped) {
+				break // a client that gave up before it had a cursor would begin anew for ever
+			}
 			continue
 		}
 		if len(c.page.Events)+len(c.page.Gaps)+len(c.page.Skipped) > 0 || q.Wait <= 0 {
@@ -147,4 +152,16 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 	return c.page, nil
 }
 
-const blockOfPage = 1 << 20
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+const (
+	blockOfPage = 1 << 20
+	scanOfPage  = 10 * time.Second
+)

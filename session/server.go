@@ -51,6 +51,7 @@ type Server struct {
 	watcher *watcher
 	logger  *slog.Logger
 	m       *metrics
+	scan    time.Duration // for how long a page may read the log
 
 	mu       sync.Mutex
 	entries  map[*entry]struct{} // guarded by mu
@@ -138,7 +139,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: c, watcher: w, logger: c.Logger, m: newMetrics(c.Registerer),
+		cfg: c, watcher: w, logger: c.Logger, m: newMetrics(c.Registerer), scan: scanOfPage,
 		entries: map[*entry]struct{}{}, byAddr: map[string]int{},
 	}
 	for range c.Shards {
