@@ -121,11 +121,7 @@ func (s *shard) step(c *conn) {
 	if c.gone {
 		return
 	}
-	defer s.server.guard(func() {
-		if !c.gone {
-			s.drop(c, endFailure)
-		}
-	})
+	defer s.server.guard(func() { s.fail(c) })
 	if c.fresh.Swap(false) {
 		s.timers.add(c, timerBeat, s.now.Add(c.heartbeat))
 	}
@@ -250,6 +246,7 @@ func (s *shard) fire(c *conn, kind timerKind) {
 
 // beat sends a heartbeat where nothing was written for as long as one lasts.
 func (s *shard) beat(c *conn) {
+	defer s.server.guard(func() { s.fail(c) })
 	if due := c.lastWrite.Add(c.heartbeat); due.After(s.now) {
 		s.timers.add(c, timerBeat, due)
 		return
@@ -275,6 +272,13 @@ func (s *shard) finish(c *conn, end *ending) {
 		_, _ = c.tryWrite(s.out.buf) // it is closing; a peer that does not read need not be waited for
 	}
 	s.drop(c, end.reason)
+}
+
+// fail ends a connection in whose turn a panic was.
+func (s *shard) fail(c *conn) {
+	if !c.gone {
+		s.drop(c, endFailure)
+	}
 }
 
 // drop ends a connection.
