@@ -1,7 +1,11 @@
 package session
 
 import (
+	"bytes"
+	"io"
+	"net"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -21,4 +25,42 @@ func TestAnIdleSessionOutlivesTheStallTimeout(t *testing.T) {
 			c.close()
 		}
 	}
+}
+
+func TestAWebSocketsSlowPeerIsKeptAndAStalledOneIsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer ours.Close()
+		c := &gatherConn{Conn: ours, stall: time.Minute}
+		want := bytes.Repeat([]byte("0123456789abcdef"), 64<<10) // a message of 1 MiB
+		got := make(chan []byte)
+		go func() {
+			var all []byte
+			var b [8 << 10]byte
+			for len(all) < len(want) {
+				time.Sleep(20 * time.Second)
+				n, err := io.ReadFull(theirs, b[:])
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				all = append(all, b[:n]...)
+			}
+			got <- all
+		}()
+		c.hold()
+		if _, err := c.Write(want); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.release(); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(<-got, want) {
+			t.Error("it did not get what was written")
+		}
+		began := time.Now()
+		if _, err := c.Write(want); err == nil || time.Since(began) != time.Minute {
+			t.Errorf("a stalled peer was given %v: %v", time.Since(began), err)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
@@ -215,13 +216,16 @@ type connSink struct {
 	stall time.Duration
 }
 
-func (k *connSink) write(o *output) error {
-	for b := o.buf; len(b) > 0; {
-		_ = k.nc.SetWriteDeadline(time.Now().Add(k.stall))
+func (k *connSink) write(o *output) error { return writeWithin(k.nc, o.buf, k.stall) }
+
+// writeWithin writes b however long the peer takes, as long as it takes a piece within every stall timeout.
+func writeWithin(nc net.Conn, b []byte, stall time.Duration) error {
+	for len(b) > 0 {
+		_ = nc.SetWriteDeadline(time.Now().Add(stall))
 		n := min(len(b), 16<<10) // so that a slow peer that still reads makes progress within the deadline
-		m, err := k.nc.Write(b[:n])
+		m, err := nc.Write(b[:n])
 		if err != nil {
-			return err
+			return fmt.Errorf("write: %w", err)
 		}
 		b = b[m:]
 	}

@@ -50,7 +50,7 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 		s.leave(&l.entry, endFailure)
 		return err
 	}
-	gw := &gatherWriter{ResponseWriter: w}
+	gw := &gatherWriter{ResponseWriter: w, stall: s.cfg.Stall}
 	ws, err := websocket.Accept(gw, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{SubprotocolEvents, SubprotocolBatch},
 		OriginPatterns:  o.OriginPatterns,
@@ -69,9 +69,7 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 	}
 	l.feed = f
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, stall: s.cfg.Stall, ctx: ctx, hurry: make(chan struct{}, 1)}
-	k.idle = time.AfterFunc(time.Hour, func() { _ = ws.CloseNow() })
-	k.idle.Stop()
+	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, ctx: ctx, hurry: make(chan struct{}, 1)}
 	l.cutBy(func() { _ = gw.conn.Close() })
 	s.loops.Go(func() {
 		defer cancel()
@@ -103,8 +101,6 @@ type socket struct {
 	ws     *websocket.Conn
 	conn   *gatherConn
 	query  func(json.RawMessage) (*filter.Filter, error)
-	stall  time.Duration
-	idle   *time.Timer     // closes a peer that accepts nothing
 	ctx    context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
 
 	// owned by the loop
@@ -116,8 +112,6 @@ type socket struct {
 
 // write sends the messages of o in one write to the connection.
 func (k *socket) write(o *output) error {
-	k.idle.Reset(k.stall)
-	defer k.idle.Stop()
 	k.conn.hold()
 	from := 0
 	for _, to := range o.cuts {
@@ -130,8 +124,6 @@ func (k *socket) write(o *output) error {
 }
 
 func (k *socket) close() {
-	k.idle.Reset(k.stall)
-	defer k.idle.Stop()
 	switch end := k.loop.ending(); {
 	case end == nil:
 		_ = k.ws.CloseNow()
@@ -294,7 +286,8 @@ func (k *socket) requery(body json.RawMessage) error {
 // gatherWriter hands websocket.Accept a connection whose writes can be held back and sent as one.
 type gatherWriter struct {
 	http.ResponseWriter
-	conn *gatherConn
+	stall time.Duration
+	conn  *gatherConn
 }
 
 // Hijack implements [http.Hijacker].
@@ -304,7 +297,7 @@ func (w *gatherWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, fmt.Errorf("hijack: %w", err)
 	}
 	_ = c.SetDeadline(time.Time{})
-	w.conn = &gatherConn{Conn: c}
+	w.conn = &gatherConn{Conn: c, stall: w.stall}
 	rw.Writer.Reset(w.conn)
 	return w.conn, rw, nil
 }
@@ -312,9 +305,10 @@ func (w *gatherWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Unwrap lets an http.ResponseController reach the original.
 func (w *gatherWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// gatherConn gathers small writes while it is held.
+// gatherConn gathers small writes while it is held. A write fails once the peer accepts nothing for the stall timeout.
 type gatherConn struct {
 	net.Conn
+	stall time.Duration // static
 
 	mu   sync.Mutex
 	held bool   // guarded by mu
@@ -338,14 +332,17 @@ func (c *gatherConn) Write(b []byte) (int, error) {
 	if err := c.send(); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(b)
+	if err := writeWithin(c.Conn, b, c.stall); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 func (c *gatherConn) send() error {
 	if len(c.buf) == 0 {
 		return nil
 	}
-	_, err := c.Conn.Write(c.buf)
+	err := writeWithin(c.Conn, c.buf, c.stall)
 	c.buf = nil
 	return err
 }
