@@ -51,10 +51,7 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, limit int64, 
 // readWhole is readBody once there is memory for it.
 func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, limit int64, tooLarge *problem) ([]byte, error) {
 	rc := http.NewResponseController(w)
-	if err := rc.SetReadDeadline(time.Now().Add(g.config.BodyTimeout)); err == nil {
-		// The deadline must not outlive the body: it would end what the handler does next, and the next request.
-		defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-	}
+	_ = rc.SetReadDeadline(time.Now().Add(g.config.BodyTimeout))
 	var src io.Reader = r.Body
 	switch coding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); coding {
 	case "", "identity":
@@ -82,6 +79,9 @@ func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, limit int64,
 			return nil, tooLarge
 		}
 		if err == io.EOF {
+			// The deadline must not outlive a body that is read: it would end what the handler does next. That of a body
+			// that is not read whole stays, since net/http reads on before it closes the connection.
+			_ = rc.SetReadDeadline(time.Time{})
 			return buf, nil
 		}
 		if err != nil {
@@ -149,7 +149,17 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	_ = rc.SetReadDeadline(time.Now().Add(refusedBodyTime))
 	_, _ = io.CopyN(io.Discard, r.Body, refusedBodyBytes) // whatever ends it, the answer is out
-	_ = rc.SetReadDeadline(time.Time{})
+}
+
+// boundBody gives the body of a request a deadline, for the handlers that do not read it: net/http reads on for them,
+// before it answers and before it takes the connection's next request, and would wait for a slow client for ever.
+func (g *Gateway) boundBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 && r.ProtoMajor == 1 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.config.BodyTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // documentBytes bounds the bodies that describe something: streams, event types, queries.

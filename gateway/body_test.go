@@ -120,3 +120,32 @@ func zipped(t *testing.T, text string) string {
 	}
 	return buf.String()
 }
+
+func TestClientThatDripsItsBodyHoldsNoConnection(t *testing.T) {
+	h := newHarness(t, func(c *Config, _ *Deps) { c.BodyTimeout = 100 * time.Millisecond })
+	for name, head := range map[string]string{
+		"a body that is read":     "POST /v1/events HTTP/1.1\r\nContent-Type: application/cloudevents+json\r\n",
+		"a body nobody asked for": "GET /v1/streams HTTP/1.1\r\n",
+		"a body to no address":    "POST /v1/nothing HTTP/1.1\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", h.server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			if _, err := io.WriteString(conn, head+"Host: x\r\nContent-Length: 100000\r\n\r\n{"); err != nil {
+				t.Fatal(err)
+			}
+			for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+				if _, err := io.WriteString(conn, " "); err != nil {
+					return // closed
+				}
+				if time.Since(begin) > 5*time.Second {
+					t.Fatal("the connection is still open")
+				}
+			}
+		})
+	}
+}

@@ -106,7 +106,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	if g.openapi, err = openapiDocument(config); err != nil {
 		return nil, err
 	}
-	g.handler = g.observe(secure(g.guardOrigins(g.router())))
+	g.handler = g.observe(g.boundBody(secure(g.guardOrigins(g.router()))))
 	return g, nil
 }
 
