@@ -19,9 +19,10 @@ type watcher struct {
 	epoll int
 	wake  int // an eventfd that ends run
 
-	mu    sync.Mutex
-	next  uint64           // guarded by mu
-	conns map[uint64]*conn // guarded by mu
+	mu     sync.Mutex
+	next   uint64           // guarded by mu
+	conns  map[uint64]*conn // guarded by mu
+	closed bool             // guarded by mu
 }
 
 func newWatcher() (*watcher, error) {
@@ -46,16 +47,20 @@ func newWatcher() (*watcher, error) {
 // add watches a connection until it is removed. The set holds the descriptor only as long as it is open.
 func (w *watcher) add(c *conn) error {
 	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return net.ErrClosed
+	}
 	w.next++
 	id := w.next
 	w.conns[id] = c
-	w.mu.Unlock()
 	c.watchID = id
 	var err error
 	cerr := c.raw.Control(func(fd uintptr) {
 		ev := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLONESHOT, Fd: int32(uint32(id)), Pad: int32(uint32(id >> 32))}
 		err = unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, int(fd), &ev)
 	})
+	w.mu.Unlock()
 	if err = errors.Join(cerr, err); err != nil {
 		w.remove(c)
 		return fmt.Errorf("watch the connection: %w", err)
@@ -70,13 +75,23 @@ func (w *watcher) remove(c *conn) {
 }
 
 func (w *watcher) run(ctx context.Context) error {
+	told := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(told)
 		var one [8]byte
 		binary.NativeEndian.PutUint64(one[:], 1)
 		_, _ = unix.Write(w.wake, one[:])
 	})
-	defer stop()
-	defer func() { _ = unix.Close(w.epoll); _ = unix.Close(w.wake) }()
+	defer func() {
+		if !stop() {
+			<-told // the descriptor's number may be another's once it is closed
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.closed = true
+		_ = unix.Close(w.epoll)
+		_ = unix.Close(w.wake)
+	}()
 	events := make([]unix.EpollEvent, 256)
 	for {
 		n, err := unix.EpollWait(w.epoll, events, -1)
