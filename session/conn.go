@@ -88,13 +88,13 @@ func (c *conn) writeAll(ctx context.Context, b []byte) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.net.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for len(b) > 0 {
-		if ctx.Err() != nil || c.hungUp.Load() {
+		_ = c.net.SetWriteDeadline(time.Now().Add(c.stall))
+		if ctx.Err() != nil || c.hungUp.Load() { // after the deadline, which ctx's end may have set already
 			return net.ErrClosed
 		}
 		if end := c.end.Load(); end != nil { // a drain does not wait for a slow peer
 			return net.ErrClosed
 		}
-		_ = c.net.SetWriteDeadline(time.Now().Add(c.stall))
 		n, err := c.net.Write(b)
 		b = b[n:]
 		c.server.m.bytes.Add(float64(n))
