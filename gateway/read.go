@@ -34,6 +34,10 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 	}
 	var q readQuery
 	if r.Method == http.MethodPost {
+		if r.URL.RawQuery != "" {
+			g.refuse(w, r, newProblem(kindInvalidParameter, "a query that is sent as a body takes no parameters in the address: give them in the body"))
+			return
+		}
 		if !g.readDocument(w, r, &q, "application/json") {
 			return
 		}

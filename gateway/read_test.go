@@ -38,6 +38,9 @@ func TestBadInputToReadsIsEachItsOwnProblem(t *testing.T) {
 		{"too long a wait", trains + "?wait=61s", nil, 400, "invalid-parameter", true},
 		{"a parameter with a typing error", trains + "?sujbect=61", nil, 400, "invalid-parameter", false},
 		{"an unsupported transport", trains, []string{"Accept: text/html"}, 406, "not-acceptable", false},
+		{"a filter that is not escaped", trains + "?subject=a%zz", nil, 400, "invalid-parameter", false},
+		{"a semicolon that is not escaped", trains + "?subject=a;b", nil, 400, "invalid-parameter", false},
+		{"two filters", trains + "?filter=TRUE&filter=FALSE", nil, 400, "invalid-parameter", false},
 		{"a bad name of a consumer", trains + "?consumer=a/b", nil, 400, "invalid-parameter", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -70,6 +73,34 @@ func TestBadInputToReadsIsEachItsOwnProblem(t *testing.T) {
 		a := h.must(h.sendJSON("POST", "/v1/events:query", body), http.StatusBadRequest)
 		if p := a.problem(t); p.Type != "/problems/"+kind {
 			t.Errorf("%s: %s", body, a.body)
+		}
+	}
+}
+
+func TestQueryAsABodyTakesNoParametersInItsAddress(t *testing.T) {
+	h := newHarness(t).withTrains()
+	a := h.must(h.sendJSON("POST", "/v1/streams/trains/events:query?subject=61", "{}"), http.StatusBadRequest)
+	if p := a.problem(t); p.Type != "/problems/invalid-parameter" {
+		t.Errorf("%s", a.body)
+	}
+}
+
+func TestMistakeInAFilterOfABodyIsPointedAt(t *testing.T) {
+	h := newHarness(t).withTrains()
+	a := h.must(h.sendJSON("POST", "/v1/streams/trains/events:query", `{"filters":[{"exact":{"id":"1"}},{"sql":"subject LIK 'x'"}]}`), http.StatusBadRequest)
+	if p := a.problem(t); len(p.Errors) != 1 || p.Errors[0].Pointer != "/filters/1/sql" {
+		t.Errorf("%s", a.body)
+	}
+}
+
+func TestReadFromBeforeTheLogBeginsAtTheOldest(t *testing.T) {
+	h := newHarness(t).withTrains()
+	h.must(h.send("POST", "/v1/events", trainEvent("1", ""), structured), http.StatusOK)
+	for _, from := range []string{"0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "2001-01-01T00:00:00Z"} {
+		var events []struct{ ID string }
+		h.must(h.send("GET", "/v1/streams/trains/events?from="+from, ""), http.StatusOK).decode(t, &events)
+		if len(events) != 1 {
+			t.Errorf("from %s there are %d events", from, len(events))
 		}
 	}
 }

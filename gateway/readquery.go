@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
@@ -34,7 +35,14 @@ type readQuery struct {
 // fromURL reads the parameters. An unknown one is a mistake: a filter with a typing error must not be no filter.
 func (q *readQuery) fromURL(values url.Values) error {
 	for name, all := range values {
-		one := all[len(all)-1]
+		one := all[0]
+		switch name {
+		case "stream", "type", "source", "subject", "resource":
+		default:
+			if len(all) > 1 {
+				return newProblem(kindInvalidParameter, "%s= is there %d times: give it once", name, len(all))
+			}
+		}
 		var err error
 		switch name {
 		case "stream":
@@ -82,9 +90,16 @@ func (q *readQuery) fromURL(values url.Values) error {
 
 // compile makes the query's filter; nil for everything.
 func (q *readQuery) compile() (*filter.Filter, error) {
-	return filter.Compile(filter.Query{
+	f, err := filter.Compile(filter.Query{
 		Types: q.Types, Sources: q.Sources, Subjects: q.Subjects, Resources: q.Resources, Filters: q.Filters, SQL: q.Filter,
 	})
+	var mistake *filter.Error
+	if errors.As(err, &mistake) && mistake.Pointer != "" {
+		p := asProblem(err)
+		p.errors[0].Pointer = "/filters" + mistake.Pointer // the filters are a member of the body
+		return nil, p
+	}
+	return f, err
 }
 
 func (q *readQuery) from() (session.From, error) {
@@ -98,6 +113,9 @@ func (q *readQuery) from() (session.From, error) {
 	t, err := time.Parse(time.RFC3339Nano, strings.Replace(q.From, " ", "+", 1))
 	if err != nil {
 		return session.From{}, newProblem(kindInvalidParameter, "from=%s: give oldest, latest, or a time as 2026-11-21T08:00:00Z", q.From)
+	}
+	if t.Unix() < 0 { // before any log; and the zero time says something else there
+		return session.From{Oldest: true}, nil
 	}
 	return session.From{Time: t}, nil
 }
@@ -127,7 +145,15 @@ func duration(name, text string, least, most time.Duration) (time.Duration, erro
 		}
 	}
 	if err != nil || d < least || d > most {
-		return 0, newProblem(kindInvalidParameter, "%s=%s: give a duration from %s to %s, such as %s", name, text, least, most, min(most, max(least, 10*time.Second)))
+		return 0, newProblem(kindInvalidParameter, "%s=%s: give a duration from %s to %s, such as 10s", name, text, shortly(least), shortly(most))
 	}
 	return d, nil
+}
+
+// shortly writes 5m0s as 5m.
+func shortly(d time.Duration) string {
+	if d > 0 && d%time.Minute == 0 {
+		return strings.TrimSuffix(d.String(), "0s")
+	}
+	return d.String()
 }

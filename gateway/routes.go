@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -112,7 +113,11 @@ func (g *Gateway) resource(path string, routes []route) http.Handler {
 		info := infoOf(r.Context())
 		info.route = path
 		rt, ok := byMethod[r.Method]
+		// What cannot be read would be left out silently: a filter too.
+		_, malformed := url.ParseQuery(r.URL.RawQuery)
 		switch {
+		case ok && malformed != nil:
+			g.refuse(w, r, newProblem(kindInvalidParameter, "the address's query cannot be read: write a percent sign as %%25, a semicolon as %%3B, and every other byte that has a meaning there likewise"))
 		case ok && needsCatalog && !g.loaded():
 			g.refuse(w, r, newProblem(kindNotReady, "streams and event types are still being loaded from the log: try again").retry(retrySoon))
 		case ok:
