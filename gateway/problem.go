@@ -252,6 +252,8 @@ func requestProblem(err error) *problem {
 		detail = req.Detail
 	}
 	switch {
+	case errors.Is(err, event.ErrEventSize):
+		return newProblem(kindEventTooLarge, "%s", detail)
 	case errors.Is(err, event.ErrTooLarge):
 		return newProblem(kindBatchTooLarge, "%s", detail)
 	case errors.Is(err, event.ErrMediaType):

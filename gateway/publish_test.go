@@ -201,6 +201,8 @@ func TestBadInputToPublishIsEachItsOwnProblem(t *testing.T) {
 		{"a malformed batch", `[{]`, []string{batched}, 400, "malformed-json"},
 		{"an event too large", trainEvent("1", `,"data":"`+filler+`"`), []string{structured}, 413, "event-too-large"},
 		{"a batch too large", "[" + trainEvent("1", `,"data":"`+filler[:50<<10]+`"`) + "," + trainEvent("2", `,"data":"`+filler[:50<<10]+`"`) + "," + trainEvent("3", `,"data":"`+filler[:50<<10]+`"`) + "]", []string{batched}, 413, "batch-too-large"},
+		{"an event too large in a batch", "[" + trainEvent("1", "") + "," + trainEvent("2", `,"data":"`+filler+`"`) + "]", []string{batched}, 413, "event-too-large"},
+		{"an event too large with its headers", filler[:63<<10], []string{"Content-Type: text/plain", "ce-specversion: 1.0", "ce-id: 1", "ce-source: /x", "ce-type: train.position", "ce-a: " + filler[:2<<10]}, 413, "event-too-large"},
 		{"a batch of too many", "[" + strings.Repeat(trainEvent("1", "")+",", 3) + trainEvent("1", "") + "]", []string{batched}, 413, "batch-too-large"},
 		{"no content type and no ce- headers", `{}`, nil, 415, "unsupported-media-type"},
 		{"plain JSON", `{}`, []string{"Content-Type: application/json"}, 415, "unsupported-media-type"},

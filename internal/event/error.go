@@ -79,13 +79,14 @@ func pointer(member string) string {
 var (
 	ErrMalformed = errors.New("malformed request")         // 400
 	ErrTooLarge  = errors.New("too large")                 // 413
+	ErrEventSize = fmt.Errorf("event %w", ErrTooLarge)     // 413, for one event, alone or in a batch
 	ErrMediaType = errors.New("content type not accepted") // 415
 )
 
 // RequestError tells that a request as a whole cannot be read: errors.Is says whether it is malformed
-// ([ErrMalformed]), too large ([ErrTooLarge]) or of an unknown content type ([ErrMediaType]).
+// ([ErrMalformed]), too large ([ErrTooLarge], and [ErrEventSize] where one event is) or of an unknown content type ([ErrMediaType]).
 type RequestError struct {
-	Kind   error  // ErrMalformed, ErrTooLarge or ErrMediaType
+	Kind   error  // ErrMalformed, ErrTooLarge, ErrEventSize or ErrMediaType
 	Detail string // what came, and what was expected
 }
 
@@ -101,6 +102,10 @@ func malformed(format string, args ...any) *RequestError {
 
 func tooLarge(format string, args ...any) *RequestError {
 	return &RequestError{Kind: ErrTooLarge, Detail: fmt.Sprintf(format, args...)}
+}
+
+func eventTooLarge(format string, args ...any) *RequestError {
+	return &RequestError{Kind: ErrEventSize, Detail: fmt.Sprintf(format, args...)}
 }
 
 func mediaType(format string, args ...any) *RequestError {

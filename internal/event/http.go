@@ -77,7 +77,7 @@ func ReadRequest(h http.Header, body []byte, l Limits) (items []Item, batch bool
 
 func readStructured(body []byte, l Limits) ([]Item, error) {
 	if len(body) > l.EventBytes {
-		return nil, tooLarge("the event has %d bytes, and may have %d", len(body), l.EventBytes)
+		return nil, eventTooLarge("the event has %d bytes, and may have %d", len(body), l.EventBytes)
 	}
 	e, err := Parse(body)
 	var problems *Error
@@ -118,7 +118,7 @@ func readBatch(body []byte, l Limits) ([]Item, error) {
 			return nil, malformed("at byte %d: %s", s.at, s.fault)
 		}
 		if n := s.at - begin; n > l.EventBytes {
-			return nil, tooLarge("the event at place %d of the batch has %d bytes, and may have %d", len(items), n, l.EventBytes)
+			return nil, eventTooLarge("the event at place %d of the batch has %d bytes, and may have %d", len(items), n, l.EventBytes)
 		}
 		items = append(items, item)
 		switch s.next() {
@@ -175,7 +175,7 @@ func readBinary(h http.Header, contentType string, body []byte, l Limits) ([]Ite
 			came, MediaType, BatchMediaType)
 	}
 	if size > l.EventBytes {
-		return nil, tooLarge("the event has %d bytes, and may have %d", size, l.EventBytes)
+		return nil, eventTooLarge("the event has %d bytes, and may have %d", size, l.EventBytes)
 	}
 	slices.Sort(names)
 	b := parts{contentType: contentType, data: body, hasData: len(body) > 0}
