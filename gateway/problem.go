@@ -37,6 +37,7 @@ var (
 	kindInvalidFilter      = problemKind{"invalid-filter", 400, "The filter has a mistake", "Correct the expression at `position`."}
 	kindInvalidCursor      = problemKind{"invalid-cursor", 400, "The cursor is not one that this server gave", "Present a cursor exactly as it was given, or leave it out and say where to begin with from=."}
 	kindInvalidParameter   = problemKind{"invalid-parameter", 400, "A parameter of the request is wrong", "Correct the parameter that `detail` names."}
+	kindInvalidUpgrade     = problemKind{"invalid-upgrade", 400, "The WebSocket's handshake is not right", "Open the WebSocket as RFC 6455 says: GET over HTTP/1.1, version 13, with a key of 16 bytes in Base64."}
 	kindOriginNotAllowed   = problemKind{"origin-not-allowed", 403, "Pages of this origin may not do this", "Serve the page from the server's own origin, or have the operator add the origin with --cors-origin."}
 	kindNotFound           = problemKind{"not-found", 404, "There is nothing at this address", "See /openapi.json for the addresses there are."}
 	kindUnknownStream      = problemKind{"unknown-stream", 404, "There is no such stream", "List the streams with GET /v1/streams, or create this one with POST /v1/streams."}
@@ -68,7 +69,7 @@ var (
 func kinds() []problemKind {
 	return []problemKind{
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
-		kindOriginNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownConsumer,
+		kindInvalidUpgrade, kindOriginNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownConsumer,
 		kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
 		kindInvalidObject, kindTooManySessions, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,

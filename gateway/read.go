@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"mime"
@@ -67,6 +68,9 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 			err = newProblem(kindOriginNotAllowed, "a page of %q may not open a WebSocket here: serve it from the server's own origin, or start the server with --cors-origin", r.Header.Get("Origin"))
 			break
 		}
+		if err = handshake(r); err != nil {
+			break
+		}
 		err = g.deps.Sessions.WebSocket(w, r, req, session.SocketOptions{
 			OriginPatterns: []string{"*"}, // decided above, by the one list
 			Query: func(body json.RawMessage) (*filter.Filter, error) {
@@ -91,6 +95,37 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		g.refuseRead(w, r, err)
 	}
+}
+
+// handshake checks what a WebSocket begins with, so that a mistake there is a problem like every other.
+func handshake(r *http.Request) error {
+	h := r.Header
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(h.Get("Sec-WebSocket-Key")))
+	switch {
+	case r.Method != http.MethodGet:
+		return newProblem(kindInvalidUpgrade, "a WebSocket is opened with GET, not %s: what a query has in its body is sent as a message, {\"query\":…}", r.Method)
+	case r.ProtoMajor != 1 || !r.ProtoAtLeast(1, 1):
+		return newProblem(kindInvalidUpgrade, "a WebSocket is opened over HTTP/1.1, not %s", r.Proto)
+	case !hasToken(h.Values("Connection"), "upgrade"):
+		return newProblem(kindInvalidUpgrade, "Connection is %q: send Connection: Upgrade; a proxy in between may have taken it away", h.Get("Connection"))
+	case h.Get("Sec-WebSocket-Version") != "13":
+		return newProblem(kindInvalidUpgrade, "Sec-WebSocket-Version is %q: send 13", h.Get("Sec-WebSocket-Version")).with("Sec-WebSocket-Version", "13")
+	case len(h.Values("Sec-WebSocket-Key")) != 1 || err != nil || len(key) != 16:
+		return newProblem(kindInvalidUpgrade, "Sec-WebSocket-Key must be there once, with 16 bytes in Base64")
+	}
+	return nil
+}
+
+// hasToken tells whether a header that lists tokens has one, in any case.
+func hasToken(values []string, token string) bool {
+	for _, value := range values {
+		for part := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // transport reads which transport is asked for.

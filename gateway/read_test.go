@@ -85,6 +85,24 @@ func TestQueryAsABodyTakesNoParametersInItsAddress(t *testing.T) {
 	}
 }
 
+func TestBadHandshakeOfAWebSocketIsAProblem(t *testing.T) {
+	h := newHarness(t).withTrains()
+	const key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+	for name, headers := range map[string][]string{
+		"another version":       {"Connection: Upgrade", "Sec-WebSocket-Version: 12", key},
+		"no version":            {"Connection: Upgrade", key},
+		"no key":                {"Connection: Upgrade", "Sec-WebSocket-Version: 13"},
+		"a short key":           {"Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: aGVp"},
+		"no upgrade connection": {"Sec-WebSocket-Version: 13", key},
+	} {
+		a := h.must(h.send("GET", "/v1/streams/trains/events", "", append(headers, "Upgrade: websocket")...), http.StatusBadRequest)
+		if p := a.problem(t); p.Type != "/problems/invalid-upgrade" {
+			t.Errorf("%s: %s", name, a.body)
+		}
+	}
+	h.must(h.send("POST", "/v1/streams/trains/events:query", "{}", "Content-Type: application/json", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", key), http.StatusBadRequest).problem(t)
+}
+
 func TestMistakeInAFilterOfABodyIsPointedAt(t *testing.T) {
 	h := newHarness(t).withTrains()
 	a := h.must(h.sendJSON("POST", "/v1/streams/trains/events:query", `{"filters":[{"exact":{"id":"1"}},{"sql":"subject LIK 'x'"}]}`), http.StatusBadRequest)
