@@ -153,7 +153,9 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key load, life int) {
 		}
 	}
 	b.cache.mu.Lock()
-	delete(b.loads, key)
+	if b.loads[key] == l {
+		delete(b.loads, key)
+	}
 	if err == nil && made.next > made.from && b.life == life {
 		b.keep(made)
 	}
@@ -208,11 +210,12 @@ func (c *blockCache) forget(k *block) {
 	}
 }
 
-// drop forgets all blocks of the hub.
+// drop forgets all blocks of the hub. What is being read serves those who wait for it already, and nobody after them.
 func (b *blocks) drop() {
 	b.cache.mu.Lock()
 	defer b.cache.mu.Unlock()
 	b.life++
+	clear(b.loads)
 	for _, all := range b.partitions {
 		for _, k := range slices.Clone(all) {
 			b.cache.forget(k)

@@ -60,6 +60,10 @@ func (r *Reader) probe(ctx context.Context) error {
 		return fmt.Errorf("find the ends of %s: %w", h.stream.Topic, err)
 	}
 	h.mu.Lock()
+	if h.gen != r.gen { // the ends may be those of before a cut
+		h.mu.Unlock()
+		return nil
+	}
 	for p, b := range bounds {
 		if p < len(h.ends) {
 			h.ends[p] = max(h.ends[p], b.Next)

@@ -141,6 +141,9 @@ func (h *Hub) locate(ctx context.Context, recreated bool) error {
 				vec[p] = b.Next
 			}
 		}
+		if recreated { // before any reader can know of the new topic
+			h.blocks.drop()
+		}
 		h.mu.Lock()
 		h.epoch = info.Epoch
 		h.ends = ends
@@ -214,7 +217,6 @@ func (h *Hub) relocate(ctx context.Context) error {
 		err := h.locate(ctx, true)
 		switch {
 		case err == nil:
-			h.blocks.drop()
 			h.signal()
 			return nil
 		case errors.Is(err, broker.ErrNoTopic):
@@ -382,6 +384,7 @@ func (h *Hub) flushWakes() {
 // must be remembered, as a position beyond it can not be told from a later one.
 func (h *Hub) gap(g broker.Gap) {
 	h.logger.Warn("gap in the log", "partition", g.Partition, "from", g.From, "to", g.To, "reason", g.Reason)
+	h.blocks.drop() // before any reader can join anew
 	h.mu.Lock()
 	vec := slices.Clone(h.tip.vec)
 	if int(g.Partition) < len(vec) {
@@ -395,7 +398,6 @@ func (h *Hub) gap(g broker.Gap) {
 		h.ends[g.Partition] = g.To
 	}
 	h.mu.Unlock()
-	h.blocks.drop()
 	h.signal()
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,6 +136,69 @@ func TestCursorsBeforeALostEndAreToldAGapAndJoinWhatFollows(t *testing.T) {
 			t.Errorf("%s: %s", name, diff)
 		}
 	}
+}
+
+func TestAnAnswerFromBeforeALostEndServesNobodyAfterIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hold atomic.Bool
+		held := make(chan struct{})
+		l := newMemoryLog(1)
+		l.late = func() {
+			if hold.CompareAndSwap(true, false) {
+				<-held
+			}
+		}
+		for i := range 10 {
+			l.append(0, trainEvent(i))
+		}
+		hs, err := New(Config{Log: l})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { _ = hs.Run(ctx) })
+		defer running.Wait()
+		defer cancel()
+		h := open(t, hs)
+		epoch := cursor.EpochOf(l.epoch)
+		fill := func(next int64) {
+			r := h.Reader(Options{Next: []int64{next}, Epoch: epoch})
+			defer r.Close()
+			if _, _, err := r.Fill(ctx, nil, 1<<20); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, next := range []int64{0, 12} { // a read, and a probe
+			hold.Store(true)
+			running.Go(func() { fill(next) })
+			synctest.Wait()
+		}
+		l.lose(0, 6)
+		synctest.Wait()
+		hold.Store(false)
+		reread := make(chan []*Entry)
+		running.Go(func() {
+			r := h.Reader(Options{Next: []int64{0}, Epoch: epoch})
+			defer r.Close()
+			entries, _, err := r.Fill(ctx, nil, 1<<20)
+			if err != nil {
+				t.Error(err)
+			}
+			reread <- entries
+		})
+		synctest.Wait()
+		close(held)
+		if n := len(<-reread); n != 6 {
+			t.Errorf("read %d entries of a log that has 6", n)
+		}
+		synctest.Wait()
+		d := h.Reader(Options{Next: []int64{9}, Epoch: epoch})
+		defer d.Close()
+		if d.live {
+			t.Error("a cursor beyond the end joined as live")
+		}
+	})
 }
 
 func TestACursorBeyondTheEndIsProbedAndNeverJoinedAsLive(t *testing.T) {

@@ -24,6 +24,7 @@ type memoryLog struct {
 
 	reads atomic.Int64
 	delay func() // before a read is answered, if not nil
+	late  func() // before an answer of Read or Bounds arrives, if not nil
 }
 
 type memoryPartition struct {
@@ -104,6 +105,9 @@ func (l *memoryLog) Describe(context.Context, string) (broker.TopicInfo, error) 
 }
 
 func (l *memoryLog) Bounds(context.Context, string) ([]broker.Bounds, error) {
+	if l.late != nil {
+		defer l.late()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var b []broker.Bounds
@@ -129,6 +133,9 @@ func (l *memoryLog) Read(ctx context.Context, _ string, p int32, offset int64, m
 	}
 	if ctx.Err() != nil {
 		return broker.Batch{}, ctx.Err()
+	}
+	if l.late != nil {
+		defer l.late()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
