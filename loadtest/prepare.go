@@ -32,7 +32,36 @@ func Prepare(ctx context.Context, c PrepareConfig) (read, publish string, err er
 	if err != nil {
 		return "", "", fmt.Errorf("register event type %s: %w", c.Type, err)
 	}
+	if err := belongs(ctx, base+"event-types/"+url.PathEscape(c.Type), c); err != nil {
+		return "", "", err
+	}
 	return base + "streams/" + url.PathEscape(c.Stream) + "/events", base + "events", nil
+}
+
+// belongs checks that the type, which may have been there before, publishes to the stream that is read.
+func belongs(ctx context.Context, target string, c PrepareConfig) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return err
+	}
+	if c.Header != nil {
+		req.Header = c.Header.Clone()
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var found struct {
+		Stream string `json:"stream"`
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&found); err != nil {
+		return fmt.Errorf("read event type %s: %w", c.Type, err)
+	}
+	if found.Stream != c.Stream {
+		return fmt.Errorf("event type %s is published to stream %s, not to %s: give another --type", c.Type, found.Stream, c.Stream)
+	}
+	return nil
 }
 
 func create(ctx context.Context, target string, header http.Header, object any) error {

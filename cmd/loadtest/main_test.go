@@ -26,6 +26,9 @@ func echo(t *testing.T) *httptest.Server {
 	defined := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) } // it is there already
 	mux.HandleFunc("POST /v1/streams", defined)
 	mux.HandleFunc("POST /v1/event-types", defined)
+	mux.HandleFunc("GET /v1/event-types/{type}", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, `{"type":"`+r.PathValue("type")+`","stream":"lt"}`)
+	})
 	mux.HandleFunc("POST /v1/events", func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		mu.Lock()
