@@ -273,9 +273,14 @@ func logProblem(log *slog.Logger, info *requestInfo) {
 	if p.kind.status == 500 {
 		level = slog.LevelError
 	}
-	log.LogAttrs(context.Background(), level, "request failed",
+	attrs := []slog.Attr{
 		slog.String("requestId", info.id), slog.String("method", info.method), slog.String("route", info.route),
-		slog.String("problem", p.kind.name), slog.Any("error", p.cause))
+		slog.String("problem", p.kind.name), slog.String("detail", p.detail),
+	}
+	if p.cause != nil {
+		attrs = append(attrs, slog.Any("error", p.cause))
+	}
+	log.LogAttrs(context.Background(), level, "request failed", attrs...)
 }
 
 // problemPage describes one kind of problem, or all of them, as plain text at the address that the type URI names.
