@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -118,6 +120,9 @@ func (c *Config) checkStorage() error {
 	if c.embedded() && (c.KafkaTLS || c.KafkaTLSCA != "" || c.KafkaTLSCert != "" || c.KafkaSASLMechanism != "") {
 		errs = append(errs, errors.New("settings of a Kafka's security without --kafka-brokers: the embedded one has none"))
 	}
+	if !topicPrefix.MatchString(c.TopicPrefix) {
+		errs = append(errs, fmt.Errorf("--topic-prefix %q: topics have letters, digits and any of . _ - in their names, and begin with a letter or digit", c.TopicPrefix))
+	}
 	if c.ReplicationFactor == 0 || c.ReplicationFactor < -1 {
 		errs = append(errs, fmt.Errorf("--replication-factor %d: give a number above 0, or -1 for the cluster's default", c.ReplicationFactor))
 	}
@@ -146,22 +151,27 @@ func (c *Config) checkHTTP() error {
 
 func (c *Config) checkLimits() error {
 	var errs []error
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
+	size := func(n int64) string { return ByteSize(n).String() }
+	span := func(n int64) string { return time.Duration(n).String() }
 	for _, limit := range []struct {
 		flag  string
 		value int64
 		least int64
+		write func(int64) string
+		why   string
 	}{
-		{"max-sessions", int64(c.MaxSessions), 1},
-		{"max-sessions-per-address", int64(c.MaxSessionsPerAddress), 1},
-		{"max-batch-events", int64(c.MaxBatchEvents), 1},
-		{"ring-bytes", int64(c.RingBytes), 64 << 10},
-		{"memory-bytes", int64(c.MemoryBytes), int64(c.RingBytes)},
-		{"max-event-bytes", int64(c.MaxEventBytes), 64 << 10},
-		{"max-batch-bytes", int64(c.MaxBatchBytes), int64(c.MaxEventBytes)},
-		{"drain-timeout", int64(c.DrainTimeout), 0},
+		{"max-sessions", int64(c.MaxSessions), 1, number, ""},
+		{"max-sessions-per-address", int64(c.MaxSessionsPerAddress), 1, number, ""},
+		{"max-batch-events", int64(c.MaxBatchEvents), 1, number, ""},
+		{"ring-bytes", int64(c.RingBytes), 64 << 10, size, ""},
+		{"memory-bytes", int64(c.MemoryBytes), int64(c.RingBytes), size, ", as --ring-bytes"},
+		{"max-event-bytes", int64(c.MaxEventBytes), 64 << 10, size, ""},
+		{"max-batch-bytes", int64(c.MaxBatchBytes), int64(c.MaxEventBytes), size, ", as --max-event-bytes"},
+		{"drain-timeout", int64(c.DrainTimeout), 0, span, ""},
 	} {
 		if limit.value < limit.least {
-			errs = append(errs, fmt.Errorf("--%s is %d: it must be at least %d", limit.flag, limit.value, limit.least))
+			errs = append(errs, fmt.Errorf("--%s is %s: it must be at least %s%s", limit.flag, limit.write(limit.value), limit.write(limit.least), limit.why))
 		}
 	}
 	if c.DemoTime != "" {
@@ -171,6 +181,9 @@ func (c *Config) checkLimits() error {
 	}
 	return errors.Join(errs...)
 }
+
+// topicPrefix is what the names of streams' topics may begin with.
+var topicPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 
 // publicURL gives --public-url, or nil.
 func (c *Config) publicURL() (*url.URL, error) {

@@ -94,8 +94,11 @@ func TestMistakesInTheConfigurationAreErrorsThatSayWhatToDo(t *testing.T) {
 		{"public address without scheme", []string{"--public-url", "example.org"}, "absolute address"},
 		{"size without sense", []string{"--ring-bytes", "many"}, "64KiB"},
 		{"ring above the whole", []string{"--ring-bytes", "1GiB"}, "--memory-bytes"},
-		{"events below what CloudEvents asks", []string{"--max-event-bytes", "1KiB"}, "65536"},
+		{"events below what CloudEvents asks", []string{"--max-event-bytes", "1KiB"}, "is 1KiB: it must be at least 64KiB"},
 		{"time of day without sense", []string{"--demo-time", "25:00"}, "08:00"},
+		{"events larger than a batch", []string{"--max-event-bytes", "16MiB"}, "--max-batch-bytes is 8MiB: it must be at least 16MiB, as --max-event-bytes"},
+		{"negative time", []string{"--drain-timeout=-1s"}, "--drain-timeout is -1s"},
+		{"prefix that no topic can have", []string{"--topic-prefix", "a b"}, "letters, digits"},
 		{"no replicas", []string{"--replication-factor", "0"}, "-1"},
 		{"unknown level", []string{"--log-level", "loud"}, "debug"},
 	} {
@@ -209,5 +212,13 @@ func TestRedisAddressesOfEveryKind(t *testing.T) {
 	_, err := newRedis("redis://user:hunter2@r:notaport/x", "")
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the error %v is missing or shows the password", err)
+	}
+}
+
+func TestLogInJSONHasTimesWithTheirUnits(t *testing.T) {
+	var out bytes.Buffer
+	newLogger(Config{LogFormat: "json", LogLevel: "info"}, &out).Info("x", "took", 1500*time.Millisecond)
+	if !strings.Contains(out.String(), `"took":"1.5s"`) {
+		t.Error(out.String())
 	}
 }
