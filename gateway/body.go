@@ -103,7 +103,7 @@ func (g *Gateway) bodyError(err error, tooLarge *problem) *problem {
 	case errors.Is(err, gzip.ErrHeader), errors.Is(err, gzip.ErrChecksum):
 		return newProblem(kindInvalidBody, "Content-Encoding is gzip, but the body is not: %s", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return newProblem(kindInvalidBody, "the body ended before it was complete").because(err)
+		return newProblem(kindInvalidBody, "the body, or the gzip in it, ended before it was complete").because(err)
 	}
 	return newProblem(kindInvalidBody, "the body could not be read: %s", err).because(err)
 }

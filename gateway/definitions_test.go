@@ -16,6 +16,14 @@ import (
 	"github.com/eventissuer/eventissuer/internal/cursor"
 )
 
+func TestDefinitionThatIsNoObjectIsSaidToBeNone(t *testing.T) {
+	h := newHarness(t)
+	p := h.must(h.sendJSON("POST", "/v1/streams", "[1]"), http.StatusUnprocessableEntity).problem(t)
+	if !strings.HasPrefix(p.Detail, "a JSON object; got") {
+		t.Error(p.Detail)
+	}
+}
+
 func TestStreamIsCreatedChangedAndDeletedUnderItsETag(t *testing.T) {
 	h := newHarness(t, func(c *Config, _ *Deps) { c.PublicURL = &url.URL{Scheme: "https", Host: "events.example"} })
 	made := h.must(h.sendJSON("POST", "/v1/streams", `{"name":"trains","partitions":3,"retention":"168h","description":"d"}`), http.StatusCreated)

@@ -220,7 +220,7 @@ func asProblem(err error) *problem {
 	case errors.Is(err, cursor.ErrMalformed):
 		return newProblem(kindInvalidCursor, "the cursor is damaged or was never given by this server: present it exactly as it was given, or begin with from=").because(err)
 	case errors.As(err, &invalid):
-		return newProblem(kindInvalidObject, "%s", strings.TrimPrefix(invalid.Error(), "invalid: ")).at(objectErrors(invalid)...)
+		return newProblem(kindInvalidObject, "%s", strings.TrimPrefix(strings.TrimPrefix(invalid.Error(), "invalid: "), ": ")).at(objectErrors(invalid)...)
 	case errors.Is(err, catalog.ErrExists):
 		return newProblem(kindConflict, "%s: change what is there, or choose another name", err)
 	case errors.Is(err, catalog.ErrInUse):
