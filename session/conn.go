@@ -54,8 +54,14 @@ func (c *conn) finish(name string, payload any, reason string) {
 
 func (c *conn) stop(name string, payload any, reason string) {
 	c.finish(name, payload, reason)
+	if c.begun.Load() {
+		_ = c.net.SetWriteDeadline(time.Now().Add(endPatience)) // for a write that waits for a slow peer
+	}
 	c.shard.enqueue(c)
 }
+
+// endPatience is how long a session that is to end waits for a peer that takes nothing.
+const endPatience = time.Second
 
 func (c *conn) hangUp() {
 	c.hungUp.Store(true)

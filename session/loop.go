@@ -19,6 +19,8 @@ type loop struct {
 
 	wake chan struct{} // one place: something is due, or asked for
 
+	quit chan struct{} // closed with the first stop
+
 	mu   sync.Mutex
 	end  *ending           // guarded by mu
 	jobs []func(o *output) // what a client asked for in flight; bounded by asks; guarded by mu
@@ -35,7 +37,7 @@ type loop struct {
 const maxJobs = 64
 
 func newLoop(s *Server, info Info, q Request) *loop {
-	l := &loop{server: s, heartbeat: s.beat(q), flush: s.flush(q), wake: make(chan struct{}, 1), entry: entry{info: info}}
+	l := &loop{server: s, heartbeat: s.beat(q), flush: s.flush(q), wake: make(chan struct{}, 1), quit: make(chan struct{}), entry: entry{info: info}}
 	l.entry.stop, l.entry.cut = l.stop, l.cutOff
 	return l
 }
@@ -67,6 +69,7 @@ func (l *loop) stop(name string, payload any, reason string) {
 	l.mu.Lock()
 	if l.end == nil {
 		l.end = &ending{name, payload, reason}
+		close(l.quit)
 	}
 	l.mu.Unlock()
 	l.notify()
@@ -165,7 +168,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 			continue
 		}
 		if len(l.out.buf) > 0 && l.flush > 0 {
-			sleep(ctx, l.flush) // a busy session gathers
+			l.gatherFor(ctx, l.flush)
 		}
 		if !l.feed.park() {
 			continue
@@ -180,6 +183,17 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		case <-ctx.Done():
 		}
 		l.feed.unpark()
+	}
+}
+
+// gatherFor lets a busy session gather what its next write carries. Its end is not kept waiting.
+func (l *loop) gatherFor(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-l.quit:
+	case <-ctx.Done():
 	}
 }
 

@@ -48,7 +48,7 @@ type Hub struct {
 	shards []Shard
 	budget *budget
 	blocks *blocks
-	gate   chan struct{} // readers that read the log at once
+	gate   chan struct{} // readers that read the log at once; a stream that cannot be read holds up no other
 	logger *slog.Logger
 	m      *metrics
 	limit  int64 // bytes of the ring
@@ -101,7 +101,7 @@ type match struct {
 func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 	h := &Hub{
 		stream: s, tag: cursor.TagOf(s.Name), log: hs.log, shards: hs.shards, budget: hs.budget,
-		gate: hs.gate, logger: hs.logger.With("stream", s.Name), m: hs.m, limit: hs.ringBytes,
+		gate: make(chan struct{}, hs.catchUp), logger: hs.logger.With("stream", s.Name), m: hs.m, limit: hs.ringBytes,
 		views: map[string]*view{}, done: make(chan struct{}), quit: make(chan struct{}), idle: hs.now(),
 	}
 	h.all = h.newView(nil, "")

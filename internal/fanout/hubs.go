@@ -27,7 +27,7 @@ type Log interface {
 type Config struct {
 	RingBytes      int64         // of one stream; default 64 MiB
 	MemoryBytes    int64         // of all rings and catch-up blocks; default 512 MiB, of which a quarter is for blocks
-	CatchUpReaders int           // readers that read the log at once; default 64
+	CatchUpReaders int           // readers of one stream that read the log at once; default 64
 	Linger         time.Duration // a hub without readers is kept this long; default 1 min
 	Shards         []Shard       // what drives readers by shard; may be empty
 	Log            Log
@@ -42,7 +42,7 @@ type Hubs struct {
 	shards    []Shard
 	budget    *budget
 	blocks    *blockCache
-	gate      chan struct{}
+	catchUp   int // readers of one stream that read the log at once
 	logger    *slog.Logger
 	m         *metrics
 	ringBytes int64
@@ -84,7 +84,7 @@ func New(c Config) (*Hubs, error) {
 	}
 	m := newMetrics(c.Registerer)
 	hs := &Hubs{
-		log: c.Log, shards: c.Shards, gate: make(chan struct{}, c.CatchUpReaders), logger: c.Logger, m: m,
+		log: c.Log, shards: c.Shards, catchUp: c.CatchUpReaders, logger: c.Logger, m: m,
 		budget: &budget{total: c.MemoryBytes - c.MemoryBytes/4, m: m},
 		blocks: &blockCache{log: c.Log, limit: c.MemoryBytes / 4, m: m, used: list.New()},
 		linger: c.Linger, ringBytes: c.RingBytes, now: time.Now, start: make(chan *Hub), hubs: map[string]*opening{},
