@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 	"time"
@@ -75,7 +74,7 @@ func (r *readers) config(ctx context.Context) (loadtest.SubscribeConfig, error) 
 		return c, err
 	}
 	if r.URL == "" {
-		return c, errors.New("expected --stream NAME of an Event Issuer, or --url of any stream")
+		return c, usageError("expected --stream NAME of an Event Issuer, or --url of any stream")
 	}
 	h, err := fields(r.Header)
 	if err != nil {
@@ -159,7 +158,7 @@ func (p *publishCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	if p.PublishURL == "" && p.PublishCmd == "" {
-		return errors.New("expected --stream NAME of an Event Issuer, --publish-url or --publish-cmd")
+		return usageError("expected --stream NAME of an Event Issuer, --publish-url or --publish-cmd")
 	}
 	c, err := p.publisher.config(p.Rate, p.Concurrency)
 	if err != nil {

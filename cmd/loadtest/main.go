@@ -91,7 +91,7 @@ func fields(lines []string) (http.Header, error) {
 	for _, l := range lines {
 		name, value, ok := strings.Cut(l, ":")
 		if !ok {
-			return nil, fmt.Errorf("header %q: expected 'Name: value'", l)
+			return nil, usageError(fmt.Sprintf("header %q: expected 'Name: value'", l))
 		}
 		h.Add(strings.TrimSpace(name), strings.TrimSpace(value))
 	}
@@ -121,6 +121,12 @@ func (t *target) prepare(ctx context.Context, read *string, p *publisher) error 
 	}
 	return nil
 }
+
+// usageError is a mistake on the command line that parsing alone does not find.
+type usageError string
+
+// Error implements error.
+func (e usageError) Error() string { return string(e) }
 
 // errContent ends a run whose report shows that something went wrong.
 var errContent = errors.New("content was not right")
@@ -185,6 +191,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 		return 0
 	case errors.Is(err, errContent):
 		return 3
+	case errors.As(err, new(usageError)):
+		_, _ = fmt.Fprintf(stderr, "loadtest: %v\nTry 'loadtest --help', or --help after any command.\n", err)
+		return 2
 	case errors.Is(err, context.Canceled):
 		return 130
 	default:

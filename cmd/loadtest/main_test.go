@@ -91,10 +91,10 @@ func TestWrongUsageIsTold(t *testing.T) {
 	for args, want := range map[string]int{
 		"":                              2,
 		"sse --client telepathy":        2,
-		"sse":                           1,
-		"publish":                       1,
+		"sse":                           2,
+		"publish":                       2,
 		"sse --url ftp://x --rate 0":    1,
-		"sse --url http://x -H nocolon": 1,
+		"sse --url http://x -H nocolon": 2,
 	} {
 		var out, errs bytes.Buffer
 		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != want || errs.Len() == 0 {
