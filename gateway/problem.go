@@ -270,8 +270,11 @@ func logProblem(log *slog.Logger, info *requestInfo) {
 		return
 	}
 	level := slog.LevelWarn
-	if p.kind.status == 500 {
+	switch p.kind.name {
+	case kindInternal.name:
 		level = slog.LevelError
+	case kindOverloaded.name, kindNotReady.name:
+		level = slog.LevelDebug // told to every client of a storm or a drain; the metrics count them
 	}
 	attrs := []slog.Attr{
 		slog.String("requestId", info.id), slog.String("method", info.method), slog.String("route", info.route),

@@ -16,15 +16,16 @@ import (
 // conn is a session over a plain TCP connection that a shard drives.
 type conn struct {
 	// static
-	net       net.Conn
-	raw       syscall.RawConn
-	fd        int // of raw; valid until the owner closes net
-	shard     *shard
-	stall     time.Duration
-	heartbeat time.Duration
-	flush     time.Duration
-	server    *Server
-	watchID   uint64
+	net        net.Conn
+	raw        syscall.RawConn
+	fd         int // of raw; valid until the owner closes net
+	shard      *shard
+	stall      time.Duration
+	heartbeat  time.Duration
+	flush      time.Duration
+	flushAsked bool // by the client: then it holds however idle the server is
+	server     *Server
+	watchID    uint64
 
 	flags
 	entry // of the server's register

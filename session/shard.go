@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ type shard struct {
 	out     output
 	entries []*fanout.Entry
 	now     time.Time
+	load    load
 	writes  int // not yet in the metrics
 	bytes   int
 	away    sync.WaitGroup
@@ -77,6 +79,9 @@ func (s *shard) run(ctx context.Context) {
 			s.work[i] = nil
 			c.queued.Store(false)
 			s.step(c)
+			if i%yieldEvery == yieldEvery-1 {
+				runtime.Gosched() // what publishes the next event waits for a processor, too
+			}
 		}
 		s.now = time.Now()
 		for {
@@ -99,6 +104,9 @@ func (s *shard) run(ctx context.Context) {
 				if ctx.Err() != nil {
 					return
 				}
+				now := time.Now()
+				s.load.rest(now)
+				s.load.work(now)
 				continue
 			}
 		}
@@ -107,12 +115,55 @@ func (s *shard) run(ctx context.Context) {
 		} else {
 			timer.Reset(time.Hour)
 		}
+		s.load.rest(time.Now())
 		select {
 		case <-s.wakeup:
 		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
+		s.load.work(time.Now())
+	}
+}
+
+// gatherFor is how long a connection gathers before it is written to again: as long as it asked for, else as the shard
+// has work. Gathering pays where processor time is scarce; where it is not, it would only be delay.
+func (s *shard) gatherFor(c *conn) time.Duration {
+	if c.flushAsked {
+		return c.flush
+	}
+	return time.Duration(float64(c.flush) * min(1, max(0, (s.load.busy-idleEnough)/(busyEnough-idleEnough))))
+}
+
+// Between these shares of its time that a shard works, gathering grows from nothing to the whole flush interval.
+const (
+	idleEnough = 0.5
+	busyEnough = 0.85
+	loadWindow = 50 * time.Millisecond
+)
+
+// yieldEvery is how many connections a shard serves, about 100 µs, before others may run.
+const yieldEvery = 16
+
+// load is the share of its time that a goroutine works, smoothed over some windows.
+type load struct {
+	busy   float64 // 0 to 1
+	since  time.Time
+	worked time.Duration
+	began  time.Time // of the present work
+}
+
+func (l *load) work(now time.Time) { l.began = now }
+
+func (l *load) rest(now time.Time) {
+	if l.since.IsZero() {
+		l.since, l.began = now, now
+		return
+	}
+	l.worked += now.Sub(l.began)
+	if window := now.Sub(l.since); window >= loadWindow {
+		l.busy += (float64(l.worked)/float64(window) - l.busy) / 2
+		l.since, l.worked = now, 0
 	}
 }
 
@@ -174,7 +225,7 @@ func (s *shard) write(c *conn) bool {
 	}
 	s.writes++
 	s.bytes += n
-	c.lastWrite, c.notBefore = s.now, s.now.Add(c.flush)
+	c.lastWrite, c.notBefore = s.now, s.now.Add(s.gatherFor(c))
 	if rest := s.out.buf[n:]; len(rest) > 0 {
 		pending := append([]byte(nil), rest...)
 		s.sendAway(c, func(ctx context.Context) error { return c.writeAll(ctx, pending) })

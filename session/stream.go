@@ -71,7 +71,7 @@ func firstBlock(transport string, c codec, f *feed) func(*output) {
 func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request, q Request, info Info, c codec) error {
 	shardAt := int(s.turn.Add(1)) % len(s.shards)
 	k := &conn{
-		server: s, shard: s.shards[shardAt], stall: s.cfg.Stall, heartbeat: s.beat(q), flush: s.flush(q),
+		server: s, shard: s.shards[shardAt], stall: s.cfg.Stall, heartbeat: s.beat(q), flush: s.flush(q), flushAsked: q.Flush != 0,
 		entry: entry{info: info},
 	}
 	k.entry.stop = k.stop

@@ -43,12 +43,11 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 // lost tells a gap and goes on behind it.
 func (r *Reader) lost(re *broker.RangeError) {
 	g := re.Gap()
-	r.gaps = append(r.gaps, g)
+	r.tell(g)
 	for len(r.vec) <= int(g.Partition) {
 		r.vec = append(r.vec, 0)
 	}
 	r.vec[g.Partition] = g.To
-	r.hub.m.gaps.WithLabelValues(string(g.Reason)).Inc()
 }
 
 // probe asks the leaders where the log ends, for a position beyond what this replica knows of. A position that another

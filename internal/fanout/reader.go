@@ -236,17 +236,23 @@ func (r *Reader) applyCuts() {
 		if c.partition < 0 {
 			r.recreated(len(h.tip.vec))
 		} else if p := int(c.partition); p < len(r.vec) && r.vec[p] > c.to {
-			r.gaps = append(r.gaps, broker.Gap{Partition: c.partition, From: r.vec[p], To: c.to, Reason: c.reason})
+			r.tell(broker.Gap{Partition: c.partition, From: r.vec[p], To: c.to, Reason: c.reason})
 			r.vec[p] = c.to
 		}
 	}
 	r.gen, r.ep = h.gen, h.tip.ep
 }
 
+// tell notes a gap for the client.
+func (r *Reader) tell(g broker.Gap) {
+	r.gaps = append(r.gaps, g)
+	r.hub.m.gaps.WithLabelValues(string(g.Reason)).Inc()
+}
+
 func (r *Reader) recreated(partitions int) {
 	for p, from := range r.vec {
 		if from > 0 || p == 0 {
-			r.gaps = append(r.gaps, broker.Gap{Partition: int32(p), From: from, To: 0, Reason: broker.GapRecreated})
+			r.tell(broker.Gap{Partition: int32(p), From: from, To: 0, Reason: broker.GapRecreated})
 		}
 	}
 	r.vec = make([]int64, partitions)
