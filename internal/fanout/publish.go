@@ -1,0 +1,194 @@
+package fanout
+
+import (
+	"runtime/debug"
+	"slices"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
+)
+
+// follower is the hub as its tail sees it.
+type follower struct{ h *Hub }
+
+func (f follower) Records(b broker.Batch) { f.h.records(b) }
+func (f follower) Gap(g broker.Gap)       { f.h.gap(g) }
+func (f follower) Partitions(n int32)     { f.h.partitions(n) }
+func (f follower) Health(problem error)   { f.h.health(problem) }
+
+// records appends a batch and wakes the readers that it concerns.
+func (h *Hub) records(b broker.Batch) {
+	if int(b.Partition) >= len(h.tip.vec) {
+		h.partitions(b.Partition + 1)
+	}
+	for rest := b.Records; len(rest) > 0; {
+		n := min(publishChunk, len(rest))
+		h.publish(rest[:n], b.End)
+		rest = rest[n:]
+	}
+	p := int(b.Partition)
+	h.mu.Lock()
+	if p < len(h.tip.vec) && b.Next > h.tip.vec[p] { // holes at the batch's end
+		vec := slices.Clone(h.tip.vec)
+		vec[p] = b.Next
+		h.setTip(vec)
+	}
+	h.mu.Unlock()
+}
+
+func (h *Hub) publish(records []broker.Record, end int64) {
+	// Only this goroutine moves the tip, so it may be read without the lock.
+	vec, epoch := h.tip.vec, cursor.EpochOf(h.epoch)
+	partitions := len(vec)
+	slab := make([]int64, 0, len(records)*partitions)
+	var text [512]byte
+	h.entries = h.entries[:0]
+	for _, r := range records {
+		if r.Offset < vec[r.Partition] {
+			continue // told twice by a restarted tail
+		}
+		slab = append(slab, vec...)
+		vec = slab[len(slab)-partitions : len(slab) : len(slab)]
+		vec[r.Partition] = r.Offset + 1
+		e := newEntry(r, cursor.AppendOne(text[:0], cursor.StreamCursor{Tag: h.tag, Epoch: epoch, Next: vec}))
+		e.vec = vec
+		h.entries = append(h.entries, e)
+	}
+	if len(h.entries) == 0 {
+		return
+	}
+	h.viewsMu.Lock()
+	h.matchAll()
+	h.mu.Lock()
+	for _, e := range h.entries {
+		h.ring.append(e)
+		h.budget.add(e.size())
+		if e.Skipped != "" {
+			h.m.skipped.WithLabelValues(h.stream.Name).Inc()
+		}
+	}
+	h.evict()
+	h.setTip(vec)
+	last := h.entries[len(h.entries)-1]
+	if p := int(last.Partition); p < len(h.ends) {
+		h.ends[p] = max(h.ends[p], end, last.Offset+1)
+	}
+	for _, m := range h.matched {
+		m.view.add(m.seq, h.ring.first)
+	}
+	for _, m := range h.matched {
+		m.view.release(h.wake)
+	}
+	h.mu.Unlock()
+	h.viewsMu.Unlock()
+	h.m.records.Add(float64(len(h.entries)))
+	clear(h.entries)
+	h.flushWakes()
+}
+
+// matchAll fills matched with what each entry concerns. The caller holds viewsMu.
+func (h *Hub) matchAll() {
+	h.matched = h.matched[:0]
+	seq := h.ring.next
+	for i, e := range h.entries {
+		at := seq + uint64(i)
+		h.matched = append(h.matched, match{h.all, at})
+		if e.Skipped == "" {
+			h.match(e)
+		}
+		if e.Skipped != "" {
+			for _, v := range h.views { // what it was cannot be told, so everybody is
+				h.matched = append(h.matched, match{v, at})
+			}
+			continue
+		}
+		for _, v := range h.scratch {
+			h.matched = append(h.matched, match{v, at})
+		}
+	}
+}
+
+// match fills scratch with the views that an event concerns. An event on which a filter fails ends nobody's stream: it
+// is passed, and everybody is told.
+func (h *Hub) match(e *Entry) {
+	defer func() {
+		if p := recover(); p != nil {
+			h.m.panics.Inc()
+			h.logger.Error("panic in a filter", "partition", e.Partition, "offset", e.Offset, "panic", p, "stack", string(debug.Stack()))
+			e.Skipped = "a filter failed on it"
+		}
+	}()
+	h.scratch = h.index.match(h.scratch[:0], &e.Event)
+}
+
+// evict keeps the ring within its own bound and its share of the total. The caller holds mu.
+func (h *Hub) evict() {
+	for h.ring.next-h.ring.first > 1 && (h.ring.bytes > h.limit || h.budget.over(h.ring.bytes)) {
+		h.budget.add(-h.ring.evict())
+	}
+}
+
+func (h *Hub) flushWakes() {
+	for s, readers := range h.wake {
+		if len(readers) == 0 {
+			continue
+		}
+		if s == 0 {
+			for _, r := range readers {
+				r.notify()
+			}
+		} else {
+			h.shards[s-1].Wake(readers)
+		}
+		clear(readers)
+		h.wake[s] = readers[:0]
+	}
+}
+
+// gap takes a gap in the log. The ring then no longer joins what was to what follows, so it is emptied and
+// every reader joins anew: from its own position, by way of the log, where it finds the gap itself; only a lost end
+// must be remembered, as a position beyond it can not be told from a later one.
+func (h *Hub) gap(g broker.Gap) {
+	h.logger.Warn("gap in the log", "partition", g.Partition, "from", g.From, "to", g.To, "reason", g.Reason)
+	h.blocks.drop() // before any reader can join anew
+	h.mu.Lock()
+	vec := slices.Clone(h.tip.vec)
+	if int(g.Partition) < len(vec) {
+		vec[g.Partition] = g.To
+	}
+	h.budget.add(-h.ring.clear(vec))
+	h.setTip(vec)
+	h.gen++
+	if g.Reason == broker.GapTruncated {
+		h.cuts = append(h.cuts, cut{gen: h.gen, partition: g.Partition, to: g.To, reason: g.Reason})
+		h.ends[g.Partition] = g.To
+	}
+	h.mu.Unlock()
+	h.signal()
+}
+
+func (h *Hub) partitions(n int32) {
+	h.mu.Lock()
+	vec := slices.Clone(h.tip.vec)
+	for len(vec) < int(n) {
+		vec = append(vec, 0)
+		h.ends = append(h.ends, 0)
+	}
+	h.setTip(vec)
+	h.mu.Unlock()
+}
+
+func (h *Hub) health(problem error) {
+	h.mu.Lock()
+	changed := (problem == nil) != (h.unhealthy == nil)
+	h.unhealthy = problem
+	h.mu.Unlock()
+	if changed {
+		if problem != nil {
+			h.logger.Warn("the log cannot be reached", "error", problem)
+		} else {
+			h.logger.Info("the log can be reached again")
+		}
+		h.signal()
+	}
+}

@@ -1,0 +1,226 @@
+package session
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// got is what a client was given: an event's id, or a control message, each with the cursor after it.
+type got struct {
+	ID      string
+	Control string
+	Data    string
+	Cursor  string
+}
+
+// client reads one session on some transport.
+type client struct {
+	t    *testing.T
+	as   string
+	resp *http.Response
+	body *bufio.Reader
+	ws   *websocket.Conn
+	more []got
+}
+
+var insecure = &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own server
+
+func (r *replica) connect(t *testing.T, as, query string) *client {
+	t.Helper()
+	c := &client{t: t, as: as}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	if sub, ok := strings.CutPrefix(as, "websocket:"); ok {
+		ws, _, err := websocket.Dial(ctx, r.url+"/?as=websocket&"+query, &websocket.DialOptions{Subprotocols: []string{sub}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.as, c.ws = sub, ws
+		t.Cleanup(func() { _ = ws.CloseNow() })
+		return c
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/?as="+as+"&"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := insecure.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = resp.Body.Close(); insecure.CloseIdleConnections() })
+	c.resp, c.body = resp, bufio.NewReader(resp.Body)
+	return c
+}
+
+func (c *client) close() {
+	if c.ws != nil {
+		_ = c.ws.CloseNow()
+	} else {
+		_ = c.resp.Body.Close()
+	}
+}
+
+// next returns the next thing, or an error once the session has ended.
+func (c *client) next() (got, error) {
+	switch c.as {
+	case "sse":
+		return c.nextSSE()
+	case "ndjson":
+		line, err := c.body.ReadBytes('\n')
+		if err != nil {
+			return got{}, err
+		}
+		return fromObject(line), nil
+	}
+	if len(c.more) == 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_, b, err := c.ws.Read(ctx)
+		if err != nil {
+			return got{}, err
+		}
+		if c.as == SubprotocolEvents {
+			var e struct{ ID, Type, Eventissuercursor string }
+			if err := json.Unmarshal(b, &e); err != nil {
+				return got{}, err
+			}
+			g := got{ID: e.ID, Cursor: e.Eventissuercursor}
+			if name, ok := strings.CutPrefix(e.Type, "no.eventissuer."); ok {
+				g.ID, g.Control, g.Data = "", name, string(b)
+				if name == "cursor" {
+					g.Control, g.Data = "", ""
+				}
+			}
+			return g, nil
+		}
+		var m struct {
+			Events []struct{ ID string }
+			Cursor string
+		}
+		if err := json.Unmarshal(b, &m); err != nil {
+			return got{}, err
+		}
+		if m.Events == nil {
+			return fromObject(b), nil
+		}
+		for _, e := range m.Events {
+			c.more = append(c.more, got{ID: e.ID})
+		}
+		c.more[len(c.more)-1].Cursor = m.Cursor
+	}
+	g := c.more[0]
+	c.more = c.more[1:]
+	return g, nil
+}
+
+func (c *client) nextSSE() (got, error) {
+	var g got
+	for {
+		line, err := c.body.ReadString('\n')
+		if err != nil {
+			return got{}, err
+		}
+		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
+		switch name {
+		case "":
+			return g, nil
+		case "id":
+			g.Cursor = value
+		case "event":
+			g.Control = value
+		case "data":
+			g.Data = value
+			if g.Control == "" {
+				var e struct{ ID string }
+				if err := json.Unmarshal([]byte(value), &e); err != nil {
+					return got{}, err
+				}
+				g.ID, g.Data = e.ID, ""
+			}
+		}
+	}
+}
+
+func fromObject(b []byte) got {
+	var m map[string]json.RawMessage
+	if err := json.Unmarshal(b, &m); err != nil {
+		return got{Control: "unreadable", Data: string(b)}
+	}
+	var g got
+	_ = json.Unmarshal(m["cursor"], &g.Cursor)
+	delete(m, "cursor")
+	for name, value := range m {
+		if name == "event" {
+			var e struct{ ID string }
+			_ = json.Unmarshal(value, &e)
+			g.ID = e.ID
+		} else {
+			g.Control, g.Data = name, string(value)
+		}
+	}
+	return g
+}
+
+func (c *client) must() got {
+	c.t.Helper()
+	g, err := c.next()
+	if err != nil {
+		c.t.Fatalf("%s: the session ended: %v", c.as, err)
+	}
+	return g
+}
+
+// ids reads n events and returns their ids, by parity of the id (the partition they are in), and the last cursor.
+func (c *client) ids(n int) (byPartition [2][]string, at string) {
+	c.t.Helper()
+	for n > 0 {
+		g := c.must()
+		if g.Cursor != "" {
+			at = g.Cursor
+		}
+		if g.ID == "" {
+			if g.Control != "" {
+				c.t.Fatalf("%s: %s %s", c.as, g.Control, g.Data)
+			}
+			continue
+		}
+		p := int(g.ID[len(g.ID)-1]-'0') % 2
+		byPartition[p] = append(byPartition[p], g.ID)
+		n--
+	}
+	return byPartition, at
+}
+
+// until reads events until it has seen those of last, by partition.
+func (c *client) until(last ...string) (byPartition [2][]string) {
+	c.t.Helper()
+	for missing := len(last); missing > 0; {
+		g := c.must()
+		if g.ID == "" {
+			continue
+		}
+		p := int(g.ID[len(g.ID)-1]-'0') % 2
+		byPartition[p] = append(byPartition[p], g.ID)
+		if slices.Contains(last, g.ID) {
+			missing--
+		}
+	}
+	return byPartition
+}
+
+func between(from, to int) (byPartition [2][]string) {
+	for i := from; i < to; i++ {
+		byPartition[i%2] = append(byPartition[i%2], fmt.Sprint(i))
+	}
+	return byPartition
+}
