@@ -110,7 +110,12 @@ func (d *Demo) position(j *journey, at time.Duration) item {
 
 func (d *Demo) movement(j *journey, m movement) item {
 	types := map[movementKind]string{arrival: ArrivedType, departure: DepartedType, lateness: DelayedType}
-	it := d.newItem(j, MovementStream, types[m.kind], fmt.Sprintf("%c%d", m.kind, m.call), m.at)
+	id := fmt.Sprintf("%c%d", m.kind, m.call)
+	if m.kind == lateness {
+		// A change may be told at the arrival and again at the departure.
+		id += fmt.Sprintf("-%d", seconds(m.late))
+	}
+	it := d.newItem(j, MovementStream, types[m.kind], id, m.at)
 	call := j.train.Calls[m.call]
 	station := d.day.Stations[call.Station]
 	data := movementData{
@@ -125,8 +130,6 @@ func (d *Demo) movement(j *journey, m movement) item {
 	case lateness:
 		was := seconds(m.was)
 		data.PreviousDelay = &was
-		// A change may be told at the arrival and again at the departure.
-		it.event.ID += fmt.Sprintf("-%d", data.DelaySeconds)
 	}
 	it.data = func(sequence int64) any {
 		data.trainData = j.data(sequence)

@@ -376,15 +376,21 @@ export class TrainMap extends HTMLElement {
     const [x, y] = from ? this.#screen(from.shown) : [this.#width / 2, this.#height / 2];
     let best = "";
     let least = Infinity;
+    // With none in that direction, the first step goes to the nearest of all: else the keys would find nothing.
+    let near = "";
+    let nearest = Infinity;
     for (const train of this.fleet?.trains.values() ?? []) {
       if (train === from) continue;
       const [tx, ty] = this.#screen(train.shown);
       if (tx < 0 || ty < 0 || tx > this.#width || ty > this.#height) continue;
+      const away = Math.hypot(tx - x, ty - y);
+      if (away < nearest) [nearest, near] = [away, train.number];
       const along = (tx - x) * way[0] + (ty - y) * way[1];
       const aside = Math.abs((tx - x) * way[1] - (ty - y) * way[0]);
       const d = along + aside * 2;
       if (along > 0.5 && d < least) [least, best] = [d, train.number];
     }
+    if (!best && !from) best = near;
     if (best) this.#hover(best);
     const train = this.fleet?.trains.get(best);
     if (train) this.dispatchEvent(new CustomEvent("say", { detail: `${train.line} to ${train.to}, ${delayText(train.delay)}`, bubbles: true }));
