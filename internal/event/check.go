@@ -73,40 +73,55 @@ func (p *parser) check(e *Event) {
 
 // checkCore checks the syntax of one of the specification's own attributes.
 func (p *parser) checkCore(c core, name, text string) {
-	switch c {
-	case coreSource:
-		if !validURI(text, false) {
-			p.problem(name, "a URI-reference (RFC 3986), with anything else percent-encoded", "%q is no URI-reference", abbreviate(text))
-		}
-	case coreDataSchema:
-		if !validURI(text, true) {
-			p.problem(name, "an absolute URI (RFC 3986)", "%q is no absolute URI", abbreviate(text))
-		}
-	case coreTime:
-		if !validTime(text) {
-			p.problem(name, "a timestamp as in RFC 3339, such as 2026-02-28T17:31:00Z", "%q is no timestamp", abbreviate(text))
-		}
-	case coreDataContentType:
-		if !validMediaType(text) {
-			p.problem(name, "a media type (RFC 2046), such as application/json", "%q is no media type", abbreviate(text))
-		}
+	if noun, expected := coreFault(c, text); noun != "" {
+		p.problem(name, expected, "%q is no %s", abbreviate(text), noun)
 	}
 }
 
-// checkString looks for the characters that CloudEvents' String excludes: control characters and noncharacters.
+// coreFault tells what the text of one of the specification's own attributes should be and is not; "" where it is.
+func coreFault(c core, text string) (noun, expected string) {
+	switch c {
+	case coreSource:
+		if !validURI(text, false) {
+			return "URI-reference", "a URI-reference (RFC 3986), with anything else percent-encoded"
+		}
+	case coreDataSchema:
+		if !validURI(text, true) {
+			return "absolute URI", "an absolute URI (RFC 3986)"
+		}
+	case coreTime:
+		if !validTime(text) {
+			return "timestamp", "a timestamp as in RFC 3339, such as 2026-02-28T17:31:00Z"
+		}
+	case coreDataContentType:
+		if !validMediaType(text) {
+			return "media type", "a media type (RFC 2046), such as application/json"
+		}
+	}
+	return "", ""
+}
+
+// checkString looks for the characters that CloudEvents' String excludes.
 func (p *parser) checkString(name, text string) {
+	if r, ok := excluded(text); ok {
+		p.problem(name, "text without control characters and noncharacters", "the attribute holds the character U+%04X", r)
+	}
+}
+
+// excluded finds a character that CloudEvents' String excludes: control characters and noncharacters.
+func excluded(text string) (rune, bool) {
 	for i := range len(text) {
 		if c := text[i]; c >= 0x20 && c < 0x7f {
 			continue
 		}
 		for _, r := range text[i:] {
 			if r < 0x20 || r >= 0x7f && r <= 0x9f || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe {
-				p.problem(name, "text without control characters and noncharacters", "the attribute holds the character U+%04X", r)
-				return
+				return r, true
 			}
 		}
-		return
+		return 0, false
 	}
+	return 0, false
 }
 
 // validName tells whether name can be that of a context attribute.

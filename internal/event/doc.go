@@ -7,6 +7,8 @@
 //   - An event that came in the binary mode is turned into the structured form once, when it is read; its data comes
 //     out of it with the same bytes, but for the white space of JSON that came in several lines.
 //   - The top level is scanned once. Accessors do not allocate, and alias the event's bytes.
+//   - A plain JSON record is wrapped ([Wrap]) into the same event on every replica, and never into an invalid one.
+//   - Attributes that are set later ([Event.With], [Promotion]) change nothing else of the event's bytes.
 //   - What is published is held to the specification ([Parse], [ReadRequest]); what others have written to a topic
 //     ([FromRecord]) only to what it takes to filter and forward it.
 //

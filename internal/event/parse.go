@@ -312,13 +312,8 @@ func (p *parser) readValue(a *attribute, name string) (Kind, bool) {
 // integer tells whether a number is an Integer of CloudEvents. Numbers that are none are texts to stored events, so
 // that they can be filtered on.
 func (p *parser) integer(name, text string, integer bool) Kind {
-	if integer {
-		if len(text) <= 9 {
-			return Integer
-		}
-		if _, err := strconv.ParseInt(text, 10, 32); err == nil {
-			return Integer
-		}
+	if integer && isInteger(text) {
+		return Integer
 	}
 	if p.stored {
 		return String
