@@ -52,7 +52,7 @@ func (c *pageCodec) control(_ *output, _ string, payload any, cursor []byte) {
 	case Gap:
 		c.page.Gaps = append(c.page.Gaps, p)
 	case Skipped:
-		if len(c.page.Skipped) >= c.limit {
+		if len(c.page.Skipped) >= min(c.limit, skippedOfPage) {
 			c.full = true
 			return
 		}
@@ -162,6 +162,8 @@ func closed(c <-chan struct{}) bool {
 }
 
 const (
-	blockOfPage = 1 << 20
-	scanOfPage  = 10 * time.Second
+	// skippedOfPage bounds the records that a page says were passed: they are headers, of which proxies take little.
+	skippedOfPage = 16
+	blockOfPage   = 1 << 20
+	scanOfPage    = 10 * time.Second
 )

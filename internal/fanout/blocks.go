@@ -147,7 +147,7 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key load, life int) {
 	made := &block{from: key.from, next: batch.Next, owner: b, partition: key.partition}
 	if err == nil {
 		for _, r := range batch.Records {
-			e := newEntry(r, nil)
+			e := newEntry(r, nil, b.hub.wrap)
 			made.entries = append(made.entries, e)
 			made.bytes += e.size()
 		}

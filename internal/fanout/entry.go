@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"bytes"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -50,38 +51,60 @@ func (e *Entry) size() int64 {
 	return entryOverhead + int64(cap(e.frame)) + int64(8*len(e.vec))
 }
 
-// newEntry turns a record into an entry with the frame that prefix (up to and including "data: ") begins. The event's
-// strings alias the frame where the record's value can be taken over as it is, so that an entry holds its bytes once.
-func newEntry(r broker.Record, cursorText []byte) *Entry {
+// Why a record is passed that is no mistake of who wrote it.
+const filterFailed = "a filter failed on it"
+
+// maxReason bounds what is told of a record that is passed, in bytes.
+const maxReason = 400
+
+// newEntry turns a record into an entry whose frame begins with the cursor's text, if there is one. The event's strings
+// alias the frame, so that an entry holds its bytes once; a record's value that is the structured form already is copied
+// there before it is read.
+func newEntry(r broker.Record, cursorText []byte, wrap *event.Wrap) *Entry {
 	e := &Entry{Partition: r.Partition, Offset: r.Offset}
-	value := r.Value
-	if value != nil {
-		frame, at := newFrame(cursorText, value)
-		r.Value = frame[at : at+len(value) : at+len(value)]
-		ev, err := event.FromRecord(r)
-		if err != nil {
-			e.Skipped = err.Error()
-		} else {
-			if json := ev.JSON(); !sameBytes(json, r.Value) {
-				frame, at = newFrame(cursorText, json)
-				_ = at
-			}
-			e.Event = ev
-			e.frame = frame
-		}
-	} else if ev, err := event.FromRecord(r); err != nil {
-		e.Skipped = err.Error()
+	var frame []byte
+	var at int
+	if wrap == nil && r.Value != nil {
+		n := len(r.Value)
+		frame, at = newFrame(cursorText, r.Value)
+		r.Value = frame[at : at+n : at+n]
+	}
+	ev, err := event.FromRecordOf(r, wrap)
+	if err != nil {
+		e.Skipped = reasonOf(err)
+		frame, _ = newFrame(cursorText, nil)
 	} else {
+		if json := ev.JSON(); frame == nil || !sameBytes(json, r.Value) {
+			frame, at = newFrame(cursorText, json)
+			ev = ev.MovedTo(frame[at : at+len(json) : at+len(json)])
+		}
 		e.Event = ev
-		e.frame, _ = newFrame(cursorText, ev.JSON())
 	}
-	if e.Skipped != "" {
-		e.frame, _ = newFrame(cursorText, nil)
-	}
+	e.frame = frame
 	if cursorText != nil {
 		e.cursor = e.frame[len(ssePrefix) : len(ssePrefix)+len(cursorText) : len(ssePrefix)+len(cursorText)]
 	}
 	return e
+}
+
+// reasonOf tells readers why a record is no event.
+func reasonOf(err error) string {
+	text := err.Error()
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return text
+}
+
+// cause is why the entry was skipped, as a label.
+func (e *Entry) cause() string {
+	switch e.Skipped {
+	case event.ErrTombstone.Error():
+		return "tombstone"
+	case filterFailed:
+		return "filter"
+	}
+	return "unreadable"
 }
 
 // newFrame lays out an SSE block in one allocation and returns where the JSON stands in it.

@@ -10,8 +10,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
@@ -36,12 +39,16 @@ const publishChunk = 64
 type Stream struct {
 	Name  string
 	Topic string
+	// Wrap is the mapping by which records that do not say that they are CloudEvents are made events, as
+	// event.CompileWrap takes it; "": there are none such.
+	Wrap string
 }
 
 // Hub follows one stream for all of a replica's readers.
 type Hub struct {
 	// static
 	stream Stream
+	wrap   *event.Wrap // nil: every record is a CloudEvent
 	tag    cursor.Tag
 	log    Log
 	shards []Shard
@@ -102,6 +109,12 @@ func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 		stream: s, tag: cursor.TagOf(s.Name), log: hs.log, shards: hs.shards, budget: hs.budget,
 		gate: make(chan struct{}, hs.catchUp), logger: hs.logger.With("stream", s.Name), m: hs.m, limit: hs.ringBytes,
 		views: map[string]*view{}, done: make(chan struct{}), quit: make(chan struct{}), idle: hs.now(),
+	}
+	if s.Wrap != "" {
+		var err error
+		if h.wrap, err = event.CompileWrap([]byte(s.Wrap)); err != nil {
+			return nil, fmt.Errorf("read records of stream %s: %w", s.Name, err)
+		}
 	}
 	h.all = h.newView(nil, "")
 	h.wake = make([][]*Reader, len(h.shards)+1)
@@ -208,6 +221,9 @@ func (h *Hub) run(ctx context.Context) {
 	h.mu.Unlock()
 	h.blocks.drop()
 	h.budget.leave()
+	if errors.Is(err, ErrGone) { // no label outlives its stream
+		h.m.skipped.DeletePartialMatch(prometheus.Labels{"stream": h.stream.Name})
+	}
 	h.signal()
 }
 

@@ -247,8 +247,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		ringBytes:  gauge("ring_bytes", "Bytes held in rings."),
 		blockBytes: gauge("block_bytes", "Bytes held in catch-up blocks."),
 		skipped: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "eventissuer_fanout_skipped_records_total", Help: "Records that are no event.",
-		}, []string{"stream"}),
+			Name: "eventissuer_fanout_skipped_records_total", Help: "Records that are no event, each counted once by every hub, by why.",
+		}, []string{"stream", "cause"}),
 		gaps: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_fanout_gaps_total", Help: "Gaps told to readers, by reason.",
 		}, []string{"reason"}),

@@ -50,7 +50,7 @@ func (h *Hub) publish(records []broker.Record, end int64) {
 		slab = append(slab, vec...)
 		vec = slab[len(slab)-partitions : len(slab) : len(slab)]
 		vec[r.Partition] = r.Offset + 1
-		e := newEntry(r, cursor.AppendOne(text[:0], cursor.StreamCursor{Tag: h.tag, Epoch: epoch, Next: vec}))
+		e := newEntry(r, cursor.AppendOne(text[:0], cursor.StreamCursor{Tag: h.tag, Epoch: epoch, Next: vec}), h.wrap)
 		e.vec = vec
 		h.entries = append(h.entries, e)
 	}
@@ -64,7 +64,7 @@ func (h *Hub) publish(records []broker.Record, end int64) {
 		h.ring.append(e)
 		h.budget.add(e.size())
 		if e.Skipped != "" {
-			h.m.skipped.WithLabelValues(h.stream.Name).Inc()
+			h.m.skipped.WithLabelValues(h.stream.Name, e.cause()).Inc() // here alone: a catch-up reads the same records again
 		}
 	}
 	h.evict()
@@ -115,7 +115,7 @@ func (h *Hub) match(e *Entry) {
 		if p := recover(); p != nil {
 			h.m.panics.Inc()
 			h.logger.Error("panic in a filter", "partition", e.Partition, "offset", e.Offset, "panic", p, "stack", string(debug.Stack()))
-			e.Skipped = "a filter failed on it"
+			e.Skipped = filterFailed
 		}
 	}()
 	h.scratch = h.index.match(h.scratch[:0], &e.Event)
