@@ -74,6 +74,7 @@ type Gateway struct {
 	handler http.Handler
 
 	bodies *semaphore.Weighted // bytes of bodies being handled
+	scans  *semaphore.Weighted // searches for poison under way
 }
 
 // New makes the edge. It starts nothing.
@@ -98,6 +99,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 		metrics: newMetrics(deps.Registerer),
 		origins: map[string]bool{},
 		bodies:  semaphore.NewWeighted(config.MaxBodyMemory),
+		scans:   semaphore.NewWeighted(poisonScans),
 	}
 	for _, origin := range config.Origins {
 		g.origins[strings.ToLower(strings.TrimSuffix(origin, "/"))] = true

@@ -246,7 +246,7 @@ func (g *Gateway) streamsOf(r *http.Request, q *readQuery) ([]fanout.Stream, err
 		if !ok {
 			return nil, unknownStream(name)
 		}
-		streams = append(streams, fanout.Stream{Name: st.Name, Topic: st.Topic})
+		streams = append(streams, fanout.Stream{Name: st.Name, Topic: st.Topic, Wrap: string(st.Wrap)})
 	}
 	if len(streams) > cursor.MaxStreams {
 		return nil, newProblem(kindInvalidParameter, "%d streams on one connection are too many: at most %d", len(streams), cursor.MaxStreams)

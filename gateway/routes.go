@@ -46,6 +46,7 @@ func (g *Gateway) routes() []route {
 		{"GET", "/v1/streams/{stream}", g.getStream, ordinary},
 		{"PATCH", "/v1/streams/{stream}", g.changeStream, ordinary},
 		{"DELETE", "/v1/streams/{stream}", g.deleteStream, ordinary},
+		{"GET", "/v1/streams/{stream}/poison", g.poison, ordinary},
 		{"GET", "/v1/streams/{stream}/consumers/{consumer}", g.getConsumer, ordinary},
 		{"PUT", "/v1/streams/{stream}/consumers/{consumer}", g.putConsumer, hotPath},
 		{"DELETE", "/v1/streams/{stream}/consumers/{consumer}", g.deleteConsumer, ordinary},

@@ -88,7 +88,7 @@ func TestACreatedStreamCanBeLookedUpAndHasItsTopic(t *testing.T) {
 	fleet(t, 2, func(t *testing.T, log *tabletest.Log, r []*process) {
 		ctx := t.Context()
 		s := must(r[0].CreateStream(ctx, Stream{Name: "trains", Retention: Duration(90 * 24 * time.Hour)}))(t)
-		want := Stream{Name: "trains", Topic: "eventissuer.trains", Partitions: 4, Retention: Duration(90 * 24 * time.Hour), Owner: "local"}
+		want := Stream{Name: "trains", Topic: "eventissuer.trains", Partitions: 4, Retention: Duration(90 * 24 * time.Hour), Owner: "local", Format: FormatCloudEvents}
 		if diff := cmp.Diff(want, s, cmpopts.IgnoreUnexported(Stream{})); diff != "" {
 			t.Fatalf("(-want +got)\n%s", diff)
 		}

@@ -66,6 +66,7 @@ func DecodeStream(raw []byte) (Stream, error) {
 	return s, decode(raw, map[string]any{
 		"name": &s.Name, "topic": &s.Topic, "partitions": &s.Partitions, "retention": &s.Retention,
 		"compaction": &s.Compaction, "owner": &s.Owner, "description": &s.Description,
+		"format": &s.Format, "wrap": &s.Wrap,
 	}, nil)
 }
 
@@ -75,7 +76,7 @@ func DecodeStreamPatch(raw []byte) (StreamPatch, error) {
 	const fixed = "cannot be changed: make another stream"
 	return p, decode(raw, map[string]any{
 		"partitions": &p.Partitions, "retention": &p.Retention, "owner": &p.Owner, "description": &p.Description,
-	}, map[string]string{"name": fixed, "topic": fixed, "compaction": fixed})
+	}, map[string]string{"name": fixed, "topic": fixed, "compaction": fixed, "format": fixed, "wrap": fixed})
 }
 
 // DecodeEventType reads an event type's JSON. It returns *InvalidError for what is no event type's; values are checked
@@ -121,7 +122,7 @@ func decode(raw []byte, members map[string]any, refused map[string]string) error
 
 func expected(target any, err error) string {
 	switch target.(type) {
-	case *string, **string, *Audience:
+	case *string, **string, *Audience, *Format:
 		return "a string"
 	case *int32, **int32:
 		return "a whole number"

@@ -28,6 +28,7 @@ func (c *Catalog) CreateStream(ctx context.Context, s Stream) (Stream, error) {
 	s.Topic = cmp.Or(s.Topic, c.cfg.TopicPrefix+s.Name)
 	s.Partitions = cmp.Or(s.Partitions, c.cfg.Partitions)
 	s.Owner = cmp.Or(s.Owner, c.cfg.Owner)
+	s.Format = cmp.Or(s.Format, FormatCloudEvents)
 	v := &InvalidError{}
 	s.check(v)
 	if err := v.orNil(); err != nil {

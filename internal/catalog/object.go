@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -57,15 +58,17 @@ func (k *kind[T]) all() []*object[T] {
 
 // put writes v over prev, or creates it where prev is nil. Errors are the table's.
 func (k *kind[T]) put(ctx context.Context, key string, prev *object[T], v T) (*object[T], error) {
-	body, err := json.Marshal(v)
-	if err != nil {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false) // what was given is kept as it was
+	if err := enc.Encode(v); err != nil {
 		return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
 	}
 	var over uuid.UUID
 	if prev != nil {
 		over = prev.u
 	}
-	written, err := k.table.Put(ctx, k.id(key), over, body)
+	written, err := k.table.Put(ctx, k.id(key), over, bytes.TrimSpace(body.Bytes()))
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
 	}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -22,6 +23,9 @@ type Stream struct {
 	Description string   `json:"description,omitempty"`
 	// Adopted streams have a topic that was there before them: it is left alone when the stream is deleted.
 	Adopted bool `json:"adopted,omitempty"`
+	// Format and Wrap stay what they were created with: the events that cursors point at would become others.
+	Format Format  `json:"format,omitempty"` // always set where a stream is looked up
+	Wrap   RawJSON `json:"wrap,omitempty"`   // as event.CompileWrap takes it; with FormatJSON alone
 
 	u uuid.UUID
 }
@@ -62,6 +66,7 @@ func visible(o *object[streamBody]) (Stream, bool) {
 	}
 	s := o.v.Stream
 	s.u = o.u
+	s.Format = cmp.Or(s.Format, FormatCloudEvents) // streams of before there were others
 	return s, true
 }
 
@@ -122,6 +127,7 @@ func (s *Stream) check(v *InvalidError) {
 	checkPartitions(v, s.Partitions)
 	checkRetention(v, s.Retention)
 	checkTexts(v, s.Owner, s.Description)
+	s.checkFormat(v)
 }
 
 func checkPartitions(v *InvalidError, n int32) {
