@@ -22,7 +22,7 @@ const (
 // memoryWait is how long a body waits for the memory to read it into.
 const memoryWait = 5 * time.Second
 
-// readBody reads the whole body, inflated where it came as gzip. A body of more than limit bytes, compressed or
+// readBody reads the whole body, inflated where it came as gzip or zstd. A body of more than limit bytes, compressed or
 // inflated, is the problem tooLarge; one that takes longer than the configured time is a 408. On a problem the
 // connection is not fit for another request: answer with refuse.
 //
@@ -31,16 +31,26 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, limit int64, 
 	if r.ContentLength > limit {
 		return nil, nil, tooLarge
 	}
+	coding, err := codingOf(r)
+	if err != nil {
+		return nil, nil, err
+	}
 	weight := limit
-	if r.ContentLength >= 0 && r.Header.Get("Content-Encoding") == "" {
+	if r.ContentLength >= 0 {
 		weight = r.ContentLength
+	}
+	switch coding {
+	case gzipCoding:
+		weight = limit // it is inflated as it comes
+	case zstdCoding:
+		weight += limit
 	}
 	waiting, cancel := context.WithTimeout(r.Context(), memoryWait)
 	defer cancel()
 	if err := g.bodies.Acquire(waiting, weight); err != nil {
 		return nil, nil, newProblem(kindOverloaded, "too many large requests are being handled at once: try again").retry(retrySoon)
 	}
-	body, err = g.readWhole(w, r, limit, tooLarge)
+	body, err = g.readWhole(w, r, coding, limit, tooLarge)
 	if err != nil {
 		g.bodies.Release(weight)
 		return nil, nil, err
@@ -49,25 +59,44 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, limit int64, 
 }
 
 // readWhole is readBody once there is memory for it.
-func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, limit int64, tooLarge *problem) ([]byte, error) {
+func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, coding coding, limit int64, tooLarge *problem) ([]byte, error) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(g.config.BodyTimeout))
 	var src io.Reader = r.Body
-	switch coding := strings.ToLower(strings.TrimSpace(r.Header.Get("Content-Encoding"))); coding {
-	case "", "identity":
-	case "gzip", "x-gzip":
+	if coding == gzipCoding {
 		zr, err := gzip.NewReader(&bounded{r: r.Body, left: limit})
 		if err != nil {
 			return nil, g.bodyError(err, tooLarge)
 		}
 		src = zr
-	default:
-		return nil, newProblem(kindUnsupportedCoding, "Content-Encoding %q is not supported: send the body as it is, or with gzip", coding).with("Accept-Encoding", "gzip")
 	}
 	capacity := int64(4096)
 	if r.ContentLength > 0 {
 		capacity = min(r.ContentLength+1, limit+1)
 	}
+	buf, err := readUpTo(src, capacity, limit)
+	switch {
+	case errors.Is(err, errBounded):
+		return nil, tooLarge
+	case !errors.Is(err, io.EOF):
+		return nil, g.bodyError(err, tooLarge)
+	}
+	// The deadline must not outlive a body that is read: it would end what the handler does next. That of a body that is
+	// not read whole stays, since net/http reads on before it closes the connection.
+	_ = rc.SetReadDeadline(time.Time{})
+	if coding == zstdCoding {
+		inflated, err := g.zstd.inflate(buf, limit)
+		if err != nil {
+			return nil, zstdError(err, tooLarge)
+		}
+		buf = inflated
+	}
+	return buf, nil
+}
+
+// readUpTo reads all of src, into a buffer that has the capacity at first. The error is io.EOF where that was all, and
+// errBounded where there are more than limit bytes.
+func readUpTo(src io.Reader, capacity, limit int64) ([]byte, error) {
 	buf := make([]byte, 0, capacity)
 	for {
 		if len(buf) == cap(buf) {
@@ -76,16 +105,10 @@ func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, limit int64,
 		n, err := src.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if int64(len(buf)) > limit {
-			return nil, tooLarge
-		}
-		if err == io.EOF {
-			// The deadline must not outlive a body that is read: it would end what the handler does next. That of a body
-			// that is not read whole stays, since net/http reads on before it closes the connection.
-			_ = rc.SetReadDeadline(time.Time{})
-			return buf, nil
+			return nil, errBounded
 		}
 		if err != nil {
-			return nil, g.bodyError(err, tooLarge)
+			return buf, err
 		}
 	}
 }

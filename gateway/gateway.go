@@ -75,6 +75,7 @@ type Gateway struct {
 
 	bodies *semaphore.Weighted // bytes of bodies being handled
 	scans  *semaphore.Weighted // searches for poison under way
+	zstd   zstdDecoders
 }
 
 // New makes the edge. It starts nothing.
@@ -85,7 +86,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	config.MaxEventBytes = max(orDefault(config.MaxEventBytes, 1<<20), 64<<10)
 	config.MaxBatchBytes = max(orDefault(config.MaxBatchBytes, 8<<20), config.MaxEventBytes)
 	config.MaxBatchEvents = orDefault(config.MaxBatchEvents, 1000)
-	config.MaxBodyMemory = max(orDefault(config.MaxBodyMemory, 256<<20), config.MaxBatchBytes, documentBytes)
+	config.MaxBodyMemory = max(orDefault(config.MaxBodyMemory, 256<<20), 2*config.MaxBatchBytes, 2*documentBytes) // a body and what it inflates to
 	config.BodyTimeout = orDefault(config.BodyTimeout, 30*time.Second)
 	config.AppendTimeout = orDefault(config.AppendTimeout, 10*time.Second)
 	config.Version = orDefault(config.Version, "dev")
@@ -105,6 +106,9 @@ func New(config Config, deps Deps) (*Gateway, error) {
 		g.origins[strings.ToLower(strings.TrimSuffix(origin, "/"))] = true
 	}
 	var err error
+	if g.zstd, err = newZstdDecoders(); err != nil {
+		return nil, err
+	}
 	if g.openapi, err = openapiDocument(config); err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ var (
 	kindBatchTooLarge      = problemKind{"batch-too-large", 413, "The batch is too large", "Send it in several smaller batches."}
 	kindBodyTooLarge       = problemKind{"body-too-large", 413, "The body is too large", "No legitimate body of this operation is as large."}
 	kindUnsupportedMedia   = problemKind{"unsupported-media-type", 415, "The content type is not one that this operation takes", "Send one of the content types that `detail` lists."}
-	kindUnsupportedCoding  = problemKind{"unsupported-content-coding", 415, "The content coding is not supported", "Send the body as it is, or compressed with gzip."}
+	kindUnsupportedCoding  = problemKind{"unsupported-content-coding", 415, "The content coding is not supported", "Send the body as it is, or compressed with gzip or zstd."}
 	kindInvalidObject      = problemKind{"invalid-object", 422, "The definition has mistakes", "Correct what `errors` points at."}
 	kindTooManySessions    = problemKind{"too-many-sessions", 429, "There are too many connections from this address", "Close some, or wait as long as Retry-After says."}
 	kindInternal           = problemKind{"internal", 500, "The server made a mistake", "Report the requestId to the operator."}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -211,6 +212,13 @@ func TestBadInputToPublishIsEachItsOwnProblem(t *testing.T) {
 		{"an unknown content coding", `{}`, []string{structured, "Content-Encoding: br"}, 415, "unsupported-content-coding"},
 		{"gzip that is none", `{}`, []string{structured, "Content-Encoding: gzip"}, 400, "invalid-body"},
 		{"gzip that inflates beyond the limit", zipped(t, trainEvent("1", `,"data":"`+strings.Repeat(filler, 50)+`"`)), []string{structured, "Content-Encoding: gzip"}, 413, "event-too-large"},
+		{"zstd that is none", `{}`, []string{structured, "Content-Encoding: zstd"}, 400, "invalid-body"},
+		{"zstd of nothing", ``, []string{structured, "Content-Encoding: zstd"}, 400, "invalid-body"},
+		{"zstd that is cut", zstandard(t, trainEvent("1", ""))[:40], []string{structured, "Content-Encoding: zstd"}, 400, "invalid-body"},
+		{"zstd with a window that is too large", streamed(t, trainEvent("1", ""), zstd.WithWindowSize(16<<20)), []string{structured, "Content-Encoding: zstd"}, 400, "invalid-body"},
+		{"zstd that inflates beyond the limit", zstandard(t, trainEvent("1", `,"data":"`+strings.Repeat(filler, 50)+`"`)), []string{structured, "Content-Encoding: zstd"}, 413, "event-too-large"},
+		{"zstd in gzip", `{}`, []string{structured, "Content-Encoding: zstd, gzip"}, 415, "unsupported-content-coding"},
+		{"zstd and gzip", `{}`, []string{structured, "Content-Encoding: zstd", "Content-Encoding: gzip"}, 415, "unsupported-content-coding"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := *h
@@ -232,6 +240,18 @@ func TestCompressedBodiesAreRead(t *testing.T) {
 	h.must(h.send("POST", "/v1/events", zipped(t, trainEvent("1", "")), structured, "Content-Encoding: gzip"), http.StatusOK)
 	if got := string(h.records("eventissuer.trains")[0].Value); got != trainEvent("1", "") {
 		t.Error(got)
+	}
+	for i, body := range []string{
+		zstandard(t, trainEvent("1", "")),                                                                     // says its size
+		streamed(t, trainEvent("1", "")),                                                                      // does not
+		streamed(t, trainEvent("1", `,"data":"`+strings.Repeat("x", 500<<10)+`"`)),                            // inflates to more than is guessed
+		zstandard(t, trainEvent("1", "")[:30]) + zstandard(t, trainEvent("1", "")[30:]),                       // in two frames
+		"\x50\x2a\x4d\x18\x03\x00\x00\x00abc" + zstandard(t, trainEvent("1", ""), zstd.WithEncoderCRC(false)), // after one to be skipped
+	} {
+		a := h.send("POST", "/v1/events", body, structured, "Content-Encoding: zstd")
+		if a.status != http.StatusOK {
+			t.Errorf("body %d is answered %d %s", i, a.status, a.body)
+		}
 	}
 }
 

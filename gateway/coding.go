@@ -1,0 +1,101 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// coding is a content coding that a body may come in.
+type coding int
+
+const (
+	plainCoding coding = iota
+	gzipCoding
+	zstdCoding
+)
+
+// acceptedCodings is what Accept-Encoding says to who sends another (RFC 9110, section 12.5.3).
+const acceptedCodings = "gzip, zstd"
+
+// codingOf reads a request's content coding.
+func codingOf(r *http.Request) (coding, error) {
+	switch name := strings.ToLower(strings.TrimSpace(strings.Join(r.Header.Values("Content-Encoding"), ","))); name {
+	case "", "identity":
+		return plainCoding, nil
+	case "gzip", "x-gzip":
+		return gzipCoding, nil
+	case "zstd":
+		return zstdCoding, nil
+	default:
+		return 0, newProblem(kindUnsupportedCoding, "Content-Encoding %q is not supported: send the body as it is, or with one of gzip and zstd", name).with("Accept-Encoding", acceptedCodings)
+	}
+}
+
+// zstdWindow is the largest window of a zstd body: what RFC 9659 has senders keep to.
+const zstdWindow = 8 << 20
+
+// zstdDecoders decode zstd bodies. There are as many as processors, since each may hold a window; they are given bodies
+// that have been read whole, so that no slow client holds one.
+type zstdDecoders chan *zstd.Decoder
+
+func newZstdDecoders() (zstdDecoders, error) {
+	decoders := make(zstdDecoders, runtime.GOMAXPROCS(0))
+	for range cap(decoders) {
+		// With one at a time a decoder has no goroutines, and need not be closed.
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(zstdWindow), zstd.WithDecodeBuffersBelow(0))
+		if err != nil {
+			return nil, fmt.Errorf("make a zstd decoder: %w", err)
+		}
+		decoders <- d
+	}
+	return decoders, nil
+}
+
+// inflate decodes a body to limit bytes at most; beyond that the error is errBounded. It blocks while all decoders are at
+// work.
+func (z zstdDecoders) inflate(body []byte, limit int64) ([]byte, error) {
+	if len(body) == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	d := <-z
+	defer func() {
+		_ = d.Reset(nil) // lets go of the body
+		z <- d
+	}()
+	if err := d.Reset(bytes.NewReader(body)); err != nil {
+		return nil, err
+	}
+	guess := 4 * int64(len(body)) // what JSON is compressed to, about
+	var header zstd.Header
+	if header.Decode(body) == nil && header.HasFCS {
+		guess = int64(min(header.FrameContentSize, uint64(limit)))
+	}
+	out, err := readUpTo(d, min(guess, limit)+1, limit)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return out, err
+}
+
+// zstdError says why a body cannot be decoded.
+func zstdError(err error, tooLarge *problem) *problem {
+	switch {
+	case errors.Is(err, errBounded):
+		return tooLarge
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		return newProblem(kindInvalidBody, "the zstd in the body asks for a larger window than is taken: compress with one of 8 MiB at most (RFC 9659)")
+	case errors.Is(err, zstd.ErrUnknownDictionary):
+		return newProblem(kindInvalidBody, "the zstd in the body needs a dictionary, and none is known here: compress without")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return newProblem(kindInvalidBody, "the zstd in the body ended before it was complete")
+	}
+	return newProblem(kindInvalidBody, "Content-Encoding is zstd, but the body is not: %s", err)
+}
