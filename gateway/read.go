@@ -283,6 +283,9 @@ func consumerName(s string) bool {
 	return s != ""
 }
 
+// headerReason bounds why a record was skipped in a header, of which proxies take little: its whole is in the poison view.
+const headerReason = 160
+
 // readPage answers one page.
 func (g *Gateway) readPage(w http.ResponseWriter, r *http.Request, req session.Request) {
 	page, err := g.deps.Sessions.Page(r.Context(), req)
@@ -309,6 +312,9 @@ func (g *Gateway) readPage(w http.ResponseWriter, r *http.Request, req session.R
 		h.Add("Gap", headerJSON(gap))
 	}
 	for _, s := range page.Skipped {
+		if len(s.Reason) > headerReason {
+			s.Reason = strings.ToValidUTF8(s.Reason[:headerReason], "") + "..."
+		}
 		h.Add("Skipped", headerJSON(s))
 	}
 	rc := http.NewResponseController(w)

@@ -54,8 +54,8 @@ type setting struct {
 }
 
 // With returns the event with a context attribute set to a String, in the JSON too: a member that is there is replaced,
-// else one is added at the end, and all else stays byte for byte. The error is an [*Error] and tells that the name or the value is not valid, or that
-// the event would become too large. The event itself does not change.
+// else one is added at the end, and all else stays byte for byte. The event itself does not change. The error is an
+// [*Error]: the name or the value is not valid, or the event would become too large.
 func (e *Event) With(name, value string) (Event, error) {
 	p := parser{}
 	c := coreOf(name)

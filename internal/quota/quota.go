@@ -129,7 +129,7 @@ func (q *Quotas) Take(ctx context.Context, key string, l Limit, events int, byte
 	if l.Events <= 0 && l.Bytes <= 0 {
 		return Decision{Allowed: true}
 	}
-	want := amounts{int64(events), bytes}
+	want := amounts{max(0, int64(events)), max(0, bytes)}
 	e := q.entry(key)
 	var deadline <-chan time.Time
 	for {
