@@ -244,10 +244,11 @@ func (w *Wrap) FromRecord(r broker.Record) (Event, error) {
 	}
 	b.json = append(b.json, '{')
 	b.add("specversion", String, "1.0")
+	scratch := make([]byte, 0, 64)
 	var problems *Error
 	for i := range w.attributes {
 		a := &w.attributes[i]
-		kind, value, fault := a.value(&r, text, buffer[:], w.pointers.slots)
+		kind, value, fault := a.value(&r, text, buffer[:], w.pointers.slots, scratch)
 		if kind == Unset && a.hasFallback {
 			kind, value, fault = String, a.fallback, ""
 		}
@@ -284,13 +285,15 @@ func noJSON(format string, args ...any) *Error {
 	return e
 }
 
-// value finds the attribute's value for a record. Unset without a fault means that the record does not have it.
-func (a *wrapped) value(r *broker.Record, text string, values []found, slots []int) (kind Kind, value, fault string) {
+// value finds the attribute's value for a record; it may lie in scratch. Unset without a fault means that the record does
+// not have it.
+func (a *wrapped) value(r *broker.Record, text string, values []found, slots []int, scratch []byte) (kind Kind, value, fault string) {
 	switch a.origin {
 	case fixed:
 		return String, a.text, "" // it has been checked
 	case fromPosition:
-		return String, strconv.Itoa(int(r.Partition)) + "-" + strconv.FormatInt(r.Offset, 10), ""
+		scratch = append(strconv.AppendInt(scratch, int64(r.Partition), 10), '-')
+		return String, textOf(strconv.AppendInt(scratch, r.Offset, 10)), ""
 	case fromPointer:
 		if kind, value, fault = values[slots[a.pointer]].attribute(text); fault != "" || kind == Unset {
 			return Unset, "", fault
@@ -310,7 +313,7 @@ func (a *wrapped) value(r *broker.Record, text string, values []found, slots []i
 		}
 	case fromTimestamp:
 		if t := r.Timestamp.UTC(); !t.IsZero() && t.Year() >= 0 && t.Year() <= 9999 {
-			kind, value = String, t.Format(time.RFC3339Nano)
+			kind, value = String, textOf(t.AppendFormat(scratch, time.RFC3339Nano))
 		}
 	}
 	if kind == String {
