@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -28,7 +29,8 @@ type conn struct {
 	watchID    uint64
 
 	flags
-	entry // of the server's register
+	waiting atomic.Pointer[context.CancelFunc] // ends the wait for the log, where there is one
+	entry                                      // of the server's register
 
 	// owned by the shard's goroutine, or by the goroutine that the connection was sent away with
 	feed      feed
@@ -55,6 +57,7 @@ func (c *conn) finish(name string, payload any, reason string) {
 
 func (c *conn) stop(name string, payload any, reason string) {
 	c.finish(name, payload, reason)
+	c.interrupt()
 	if c.begun.Load() {
 		_ = c.net.SetWriteDeadline(time.Now().Add(endPatience)) // for a write that waits for a slow peer
 	}
@@ -66,7 +69,31 @@ const endPatience = time.Second
 
 func (c *conn) hangUp() {
 	c.hungUp.Store(true)
+	c.interrupt()
 	c.shard.enqueue(c)
+}
+
+// interrupt ends a wait for the log, so that who waits looks at what is asked of it.
+func (c *conn) interrupt() {
+	if cancel := c.waiting.Load(); cancel != nil {
+		(*cancel)()
+	}
+}
+
+// fill reads the log for as long as until the next heartbeat is due, or something is asked of the session.
+func (c *conn) fill(ctx context.Context, s *scratch) (fanout.Status, error) {
+	ctx, cancel := context.WithDeadline(ctx, c.lastWrite.Add(c.heartbeat))
+	defer cancel()
+	c.waiting.Store(&cancel)
+	defer c.waiting.Store(nil)
+	if c.hungUp.Load() || c.end.Load() != nil { // after the store: whoever comes later finds what to cancel
+		return fanout.Behind, nil
+	}
+	status, err := c.feed.fill(ctx, &s.out, &s.entries, catchUpBytes)
+	if err != nil && ctx.Err() != nil {
+		return status, nil // the log has not failed
+	}
+	return status, err
 }
 
 // tryWrite writes as much as the socket takes without blocking. It goes to the descriptor itself: only who owns the
@@ -90,22 +117,24 @@ func (c *conn) tryWrite(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// writeAll writes b however long the peer takes, as long as it takes some within every stall timeout.
+// writeAll writes b however long the peer takes, as long as it takes some within every stall timeout. A session that is to
+// end waits no longer than endPatience, so that it can be told why.
 func (c *conn) writeAll(ctx context.Context, b []byte) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.net.SetWriteDeadline(time.Unix(1, 0)) })
 	defer stop()
 	for len(b) > 0 {
 		_ = c.net.SetWriteDeadline(time.Now().Add(c.stall))
-		if ctx.Err() != nil || c.hungUp.Load() { // after the deadline, which ctx's end may have set already
-			return net.ErrClosed
+		ends := c.end.Load() != nil // after the deadline, which stop may have set to a nearer one already
+		if ends {
+			_ = c.net.SetWriteDeadline(time.Now().Add(endPatience))
 		}
-		if end := c.end.Load(); end != nil { // a drain does not wait for a slow peer
+		if ctx.Err() != nil || c.hungUp.Load() {
 			return net.ErrClosed
 		}
 		n, err := c.net.Write(b)
 		b = b[n:]
 		c.server.m.bytes.Add(float64(n))
-		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+		if err != nil && (n == 0 || ends || !errors.Is(err, os.ErrDeadlineExceeded)) {
 			return fmt.Errorf("write: %w", err)
 		}
 	}
@@ -128,16 +157,13 @@ func (c *conn) catchUp(ctx context.Context) error {
 		status := c.feed.gather(&s.out, &s.entries, catchUpBytes) // other streams of the session may be live
 		var err error
 		if status == fanout.Behind {
-			status, err = c.feed.fill(ctx, &s.out, &s.entries, catchUpBytes)
+			status, err = c.fill(ctx, s)
 		}
 		if err != nil {
-			if ctx.Err() != nil {
-				return net.ErrClosed
-			}
 			c.server.m.readErrors.Inc()
 			c.server.logger.Debug("a catch-up waits for the log", "error", err)
 		}
-		if len(s.out.buf) == 0 && status == fanout.Behind && time.Since(c.lastWrite) > c.heartbeat {
+		if len(s.out.buf) == 0 && status == fanout.Behind && time.Since(c.lastWrite) >= c.heartbeat {
 			c.feed.codec.cursor(&s.out, c.feed.cursor()) // a filtered reader, too, keeps what it has passed
 		}
 		if len(s.out.buf) > 0 {
@@ -147,7 +173,7 @@ func (c *conn) catchUp(ctx context.Context) error {
 			c.feed.written()
 		}
 		if err != nil {
-			sleep(ctx, readRetry)
+			c.sleep(ctx)
 		}
 		if status != fanout.Behind {
 			return nil
@@ -167,6 +193,17 @@ type scratch struct {
 }
 
 var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
+
+// sleep waits before a log that failed is asked again, unless something is asked of the session.
+func (c *conn) sleep(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c.waiting.Store(&cancel)
+	defer c.waiting.Store(nil)
+	if !c.hungUp.Load() && c.end.Load() == nil {
+		sleep(ctx, readRetry)
+	}
+}
 
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)

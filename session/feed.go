@@ -24,6 +24,7 @@ type part struct {
 	next    []int64 // where the client stands; kept only where several parts share a cursor, or it is autosaved
 	status  fanout.Status
 	stalled bool
+	failed  int           // reads of the log in a row
 	gaps    []broker.Gap  // of the consumer, not yet told
 	unwatch chan struct{} // ends what onLost started; nil where nothing did
 }
@@ -52,6 +53,9 @@ func (f *feed) gather(o *output, scratch *[]*fanout.Entry, max int) fanout.Statu
 			p.status = fanout.More
 		} else {
 			entries, p.status = p.reader.Take(entries[:0], room)
+			if p.status != fanout.Behind {
+				p.failed = 0
+			}
 			f.write(o, p, entries)
 			clear(entries) // the ring's bounds are not to be stretched by what was written
 		}
@@ -81,6 +85,12 @@ func (f *feed) fill(ctx context.Context, o *output, scratch *[]*fanout.Entry, ma
 		}
 		entries, status, err := p.reader.Fill(ctx, (*scratch)[:0], max)
 		p.status = status
+		switch {
+		case err == nil:
+			p.failed = 0
+		case ctx.Err() == nil:
+			p.failed++
+		}
 		f.write(o, p, entries)
 		clear(entries)
 		*scratch = entries
@@ -92,7 +102,8 @@ func (f *feed) fill(ctx context.Context, o *output, scratch *[]*fanout.Entry, ma
 
 // write tells what the part met, and writes its entries.
 func (f *feed) write(o *output, p *part, entries []*fanout.Entry) {
-	if stalled := p.reader.Health() != nil; stalled != p.stalled {
+	// One failed read may be of a topic that is just being made anew, which is told as what it is.
+	if stalled := p.reader.Health() != nil || p.failed > 1; stalled != p.stalled {
 		p.stalled = stalled
 		name := "resumed"
 		if stalled {

@@ -25,6 +25,8 @@ type loop struct {
 	end  *ending           // guarded by mu
 	jobs []func(o *output) // what a client asked for in flight; bounded by asks; guarded by mu
 	cut  func()            // closes the connection under a write that waits for its peer; guarded by mu
+	// interrupt ends a wait for the log, so that run looks at what is asked; nil where there is none; guarded by mu.
+	interrupt func()
 
 	// owned by run
 	feed    feed
@@ -71,6 +73,9 @@ func (l *loop) stop(name string, payload any, reason string) {
 		l.end = &ending{name, payload, reason}
 		close(l.quit)
 	}
+	if l.interrupt != nil {
+		l.interrupt()
+	}
 	l.mu.Unlock()
 	l.notify()
 }
@@ -83,8 +88,28 @@ func (l *loop) do(job func(o *output)) bool {
 		return false
 	}
 	l.jobs = append(l.jobs, job)
+	if l.interrupt != nil {
+		l.interrupt()
+	}
 	l.notify()
 	return true
+}
+
+// uninterrupted begins a wait for the log that ends when the next heartbeat is due, or something is asked.
+func (l *loop) uninterrupted(ctx context.Context, d time.Duration) (context.Context, func()) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	l.mu.Lock()
+	l.interrupt = cancel
+	if l.end != nil || len(l.jobs) > 0 {
+		cancel()
+	}
+	l.mu.Unlock()
+	return ctx, func() {
+		l.mu.Lock()
+		l.interrupt = nil
+		l.mu.Unlock()
+		cancel()
+	}
 }
 
 func (l *loop) asked() (jobs []func(o *output), end *ending) {
@@ -135,12 +160,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		}
 		status = l.feed.gather(&l.out, &l.entries, writeBytes)
 		if status == fanout.Behind {
-			var err error
-			status, err = l.feed.fill(ctx, &l.out, &l.entries, catchUpBytes)
-			if err != nil && ctx.Err() == nil {
-				l.server.m.readErrors.Inc()
-				sleep(ctx, readRetry)
-			}
+			status = l.fill(ctx)
 			if status == fanout.Idle {
 				status = fanout.More // it met the ring: look there
 			}
@@ -184,6 +204,23 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		}
 		l.feed.unpark()
 	}
+}
+
+// fill reads the log for a part that is behind. A log that fails is left alone for a moment.
+func (l *loop) fill(ctx context.Context) fanout.Status {
+	reading, done := l.uninterrupted(ctx, time.Until(l.last.Add(l.heartbeat)))
+	status, err := l.feed.fill(reading, &l.out, &l.entries, catchUpBytes)
+	failed := err != nil && reading.Err() == nil
+	done()
+	if failed {
+		l.server.m.readErrors.Inc()
+		if len(l.out.buf) == 0 {
+			waiting, done := l.uninterrupted(ctx, readRetry)
+			<-waiting.Done()
+			done()
+		}
+	}
+	return status
 }
 
 // gatherFor lets a busy session gather what its next write carries. Its end is not kept waiting.

@@ -141,12 +141,13 @@ func (s *server) startSessions(context.Context) error {
 		return err
 	}
 	hubs, err := fanout.New(fanout.Config{
-		RingBytes:   int64(s.config.RingBytes),
-		MemoryBytes: int64(s.config.MemoryBytes),
-		Shards:      s.sessions.Shards(),
-		Log:         s.records,
-		Logger:      s.log,
-		Registerer:  s.registry,
+		RingBytes:    int64(s.config.RingBytes),
+		MemoryBytes:  int64(s.config.MemoryBytes),
+		CatchUpReads: s.config.CatchUpReads,
+		Shards:       s.sessions.Shards(),
+		Log:          s.records,
+		Logger:       s.log,
+		Registerer:   s.registry,
 	})
 	if err != nil {
 		return err

@@ -10,14 +10,19 @@ import (
 	"sync"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
 )
 
 // blockBytes is what one fetch of a catch-up asks for.
 const blockBytes = 256 << 10
 
+// blockOverhead is what a block costs beside its entries.
+const blockOverhead = 256
+
 // block is a stretch of one partition as it was read: all its records in [from, next).
 type block struct {
 	from, next int64
+	epoch      uint64 // of the topic that it was read from
 	entries    []*Entry
 	bytes      int64
 
@@ -42,32 +47,35 @@ type blockCache struct {
 type blocks struct {
 	cache *blockCache
 	hub   *Hub
+	loads *loads
 
 	// guarded by cache.mu
 	partitions map[int32][]*block // ascending by from
-	loads      map[load]*loading
+	reading    map[place]*loading
 	life       int   // rises when all is dropped: what was being read then is not kept
 	mean       int64 // bytes of a record, smoothed
 }
 
-type load struct {
+// place is where a read begins.
+type place struct {
 	partition int32
 	from      int64
 }
 
-type loading struct {
-	done  chan struct{}
-	block *block
-	err   error
-}
-
-func (c *blockCache) of(h *Hub) *blocks {
-	return &blocks{cache: c, hub: h, partitions: map[int32][]*block{}, loads: map[load]*loading{}, mean: 512}
+func (c *blockCache) of(h *Hub, own int, all chan struct{}) *blocks {
+	b := &blocks{cache: c, hub: h, partitions: map[int32][]*block{}, reading: map[place]*loading{}, mean: 512}
+	b.loads = newLoads(own, all, func(panicked any, stack []byte) {
+		c.m.panics.Inc()
+		h.logger.Error("panic while reading the log", "panic", panicked, "stack", string(stack))
+	})
+	return b
 }
 
 // get returns the block that holds offset, from the cache or with one read that all who ask at the same time share. At
-// the log's end the block may be empty, with next == offset.
-func (b *blocks) get(ctx context.Context, p int32, offset int64) (*block, error) {
+// the log's end the block may be empty, with next == offset. What is of another epoch of the topic than the caller's is
+// an error that passes, once the caller has noticed. A read that nobody waits for any more goes on once it has
+// begun, so that those who come back soon find what they came for.
+func (b *blocks) get(ctx context.Context, epoch uint64, p int32, offset int64) (*block, error) {
 	floor := int64(0)
 	for {
 		b.cache.mu.Lock()
@@ -76,29 +84,29 @@ func (b *blocks) get(ctx context.Context, p int32, offset int64) (*block, error)
 			b.cache.used.MoveToFront(found.place)
 			b.cache.mu.Unlock()
 			b.cache.m.blockHits.Inc()
+			if found.epoch != epoch {
+				return nil, errMadeAnew
+			}
 			return found, nil
 		}
-		key := load{p, from}
-		l, running := b.loads[key]
-		if !running {
-			l = &loading{done: make(chan struct{})}
-			b.loads[key] = l
+		key := place{p, from}
+		l := b.reading[key]
+		if l == nil || !b.loads.join(l) {
+			life := b.life
+			l = &loading{}
+			l.work = func(ctx context.Context) { b.fetch(ctx, l, key, life) }
+			l.over = func() { b.forgetLoad(key, l) }
+			b.reading[key] = l
+			b.loads.start(l)
 		}
-		life := b.life
 		b.cache.mu.Unlock()
-		if running {
-			select {
-			case <-l.done:
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			}
-		} else {
-			b.fetch(ctx, l, key, life)
+		if err := b.loads.await(ctx, l); err != nil {
+			return nil, err
+		}
+		if l.block != nil && l.block.epoch != epoch {
+			return nil, errMadeAnew
 		}
 		if l.err != nil {
-			if running && (errors.Is(l.err, context.Canceled) || errors.Is(l.err, context.DeadlineExceeded)) && ctx.Err() == nil {
-				continue // the one who read for us went away
-			}
 			if re := (*broker.RangeError)(nil); errors.As(l.err, &re) && from < offset && re.Bounds.First <= offset && re.Bounds.Next >= offset {
 				floor = max(floor+1, re.Bounds.First) // only the rounding down was out of range
 				continue
@@ -109,6 +117,14 @@ func (b *blocks) get(ctx context.Context, p int32, offset int64) (*block, error)
 			return l.block, nil
 		}
 		floor = l.block.next
+	}
+}
+
+func (b *blocks) forgetLoad(key place, l *loading) {
+	b.cache.mu.Lock()
+	defer b.cache.mu.Unlock()
+	if b.reading[key] == l {
+		delete(b.reading, key)
 	}
 }
 
@@ -135,16 +151,20 @@ func (b *blocks) find(p int32, offset, floor int64) (*block, int64) {
 	return nil, from
 }
 
-func (b *blocks) fetch(ctx context.Context, l *loading, key load, life int) {
+func (b *blocks) fetch(ctx context.Context, l *loading, key place, life int) {
 	b.cache.m.blockReads.Inc()
+	epoch := b.hub.Epoch()
 	batch, err := b.cache.log.Read(ctx, b.hub.stream.Topic, key.partition, key.from, blockBytes)
-	if err == nil || errors.As(err, new(*broker.RangeError)) {
+	if err == nil || errors.As(err, new(*broker.RangeError)) || errors.Is(err, broker.ErrNoPartition) {
 		// A read goes by the topic's name. Ids never come back: the one after the answer tells whose it was.
-		if e := b.sameTopic(ctx); e != nil {
+		if e := b.sameTopic(ctx, epoch); e != nil {
 			err = e
 		}
 	}
-	made := &block{from: key.from, next: batch.Next, owner: b, partition: key.partition}
+	if errors.Is(err, broker.ErrNoPartition) { // partitions never go away: whoever answered does not know it yet
+		err = fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
+	}
+	made := &block{from: key.from, next: batch.Next, epoch: cursor.EpochOf(epoch), owner: b, partition: key.partition, bytes: blockOverhead}
 	if err == nil {
 		for _, r := range batch.Records {
 			e := newEntry(r, nil, b.hub.wrap)
@@ -152,35 +172,33 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key load, life int) {
 			made.bytes += e.size()
 		}
 	}
+	l.block, l.err = made, err
 	b.cache.mu.Lock()
-	if b.loads[key] == l {
-		delete(b.loads, key)
-	}
+	defer b.cache.mu.Unlock()
 	if err == nil && made.next > made.from && b.life == life {
 		b.keep(made)
 	}
-	b.cache.mu.Unlock()
-	l.block, l.err = made, err
-	close(l.done)
 }
 
-// sameTopic fails where the topic is no longer the one that the hub follows; the hub learns of it within a second.
-func (b *blocks) sameTopic(ctx context.Context) error {
+// sameTopic fails where the topic is no longer the one of the epoch; the hub learns of it within a second.
+func (b *blocks) sameTopic(ctx context.Context, epoch broker.Epoch) error {
 	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
 	if err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
-	if info.Epoch != b.hub.Epoch() {
-		return fmt.Errorf("%w: the topic was made anew while it was read", broker.ErrUnavailable)
+	if info.Epoch != epoch {
+		return errMadeAnew
 	}
 	return nil
 }
+
+var errMadeAnew = fmt.Errorf("%w: the topic was made anew while it was read", broker.ErrUnavailable)
 
 // keep files a block and drops others until the cache is within its bound. The caller holds the cache's mutex.
 func (b *blocks) keep(made *block) {
 	c := b.cache
 	if n := int64(len(made.entries)); n > 0 {
-		b.mean = max(1, (3*b.mean+made.bytes/n)/4)
+		b.mean = max(1, (3*b.mean+(made.bytes-blockOverhead)/n)/4)
 	}
 	all := b.partitions[made.partition]
 	i := sort.Search(len(all), func(i int) bool { return all[i].from >= made.from })
@@ -215,7 +233,7 @@ func (b *blocks) drop() {
 	b.cache.mu.Lock()
 	defer b.cache.mu.Unlock()
 	b.life++
-	clear(b.loads)
+	clear(b.reading)
 	for _, all := range b.partitions {
 		for _, k := range slices.Clone(all) {
 			b.cache.forget(k)

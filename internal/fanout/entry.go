@@ -51,9 +51,6 @@ func (e *Entry) size() int64 {
 	return entryOverhead + int64(cap(e.frame)) + int64(8*len(e.vec))
 }
 
-// Why a record is passed that is no mistake of who wrote it.
-const filterFailed = "a filter failed on it"
-
 // maxReason bounds what is told of a record that is passed, in bytes.
 const maxReason = 400
 
@@ -98,11 +95,8 @@ func reasonOf(err error) string {
 
 // cause is why the entry was skipped, as a label.
 func (e *Entry) cause() string {
-	switch e.Skipped {
-	case event.ErrTombstone.Error():
+	if e.Skipped == event.ErrTombstone.Error() {
 		return "tombstone"
-	case filterFailed:
-		return "filter"
 	}
 	return "unreadable"
 }

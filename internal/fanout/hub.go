@@ -54,7 +54,6 @@ type Hub struct {
 	shards []Shard
 	budget *budget
 	blocks *blocks
-	gate   chan struct{} // readers that read the log at once; a stream that cannot be read holds up no other
 	logger *slog.Logger
 	m      *metrics
 	limit  int64 // bytes of the ring
@@ -68,6 +67,7 @@ type Hub struct {
 	// mu guards the ring, the lists of the views, and what follows.
 	mu        sync.RWMutex
 	ring      ring
+	lists     int64 // bytes of the views' lists
 	all       *view
 	tip       *Tip
 	epoch     broker.Epoch
@@ -107,7 +107,7 @@ type match struct {
 func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 	h := &Hub{
 		stream: s, tag: cursor.TagOf(s.Name), log: hs.log, shards: hs.shards, budget: hs.budget,
-		gate: make(chan struct{}, hs.catchUp), logger: hs.logger.With("stream", s.Name), m: hs.m, limit: hs.ringBytes,
+		logger: hs.logger.With("stream", s.Name), m: hs.m, limit: hs.ringBytes,
 		views: map[string]*view{}, done: make(chan struct{}), quit: make(chan struct{}), idle: hs.now(),
 	}
 	if s.Wrap != "" {
@@ -121,7 +121,7 @@ func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 	if err := h.locate(ctx, false); err != nil {
 		return nil, err
 	}
-	h.blocks = hs.blocks.of(h)
+	h.blocks = hs.blocks.of(h, hs.catchUp, hs.reads)
 	return h, nil
 }
 
@@ -219,12 +219,13 @@ func (h *Hub) run(ctx context.Context) {
 	h.ended = err
 	h.budget.add(-h.ring.clear(h.tip.vec))
 	h.mu.Unlock()
+	h.signal() // before the wait for reads, whose readers are told the same
+	h.blocks.loads.close()
 	h.blocks.drop()
 	h.budget.leave()
 	if errors.Is(err, ErrGone) { // no label outlives its stream
 		h.m.skipped.DeletePartialMatch(prometheus.Labels{"stream": h.stream.Name})
 	}
-	h.signal()
 }
 
 func (h *Hub) relocate(ctx context.Context) error {
@@ -284,7 +285,10 @@ func (h *Hub) signal() {
 }
 
 func (h *Hub) newView(f *filter.Filter, key string) *view {
-	return &view{key: key, filter: f, parked: make([]*Reader, len(h.shards)+1)}
+	return &view{key: key, filter: f, parked: make([]*Reader, len(h.shards)+1), panicked: func(value any, stack []byte) {
+		h.m.panics.Inc()
+		h.logger.Error("panic in a filter: its readers get the event", "panic", value, "stack", string(stack))
+	}}
 }
 
 // enter finds or makes the view of a filter and counts one reader in.
@@ -322,6 +326,11 @@ func (h *Hub) leave(v *view) {
 	if v.readers--; v.readers == 0 {
 		delete(h.views, v.key)
 		h.index.remove(v)
+		h.mu.Lock()
+		n := v.listBytes()
+		h.lists -= n
+		h.mu.Unlock()
+		h.budget.add(-n)
 		h.m.views.Dec()
 	}
 }

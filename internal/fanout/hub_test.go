@@ -16,6 +16,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
@@ -504,5 +505,120 @@ func BenchmarkTake(b *testing.B) {
 		}
 		r.Park()
 		r.Unpark()
+	}
+}
+
+func TestARingThatStandsStillGivesWayToThoseThatGrow(t *testing.T) {
+	const total = 1 << 20
+	pad := strings.Repeat("x", 1000)
+	logs := map[string]*memoryLog{}
+	for i := range 20 {
+		logs[fmt.Sprint(i)] = newMemoryLog(1)
+	}
+	hs := start(t, Config{Log: manyLogs(logs), RingBytes: total, MemoryBytes: total})
+	for i := range 20 { // one after the other
+		name := fmt.Sprint(i)
+		h, err := hs.Open(t.Context(), Stream{Name: name, Topic: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := drive(t, h, Options{})
+		for n := range 300 {
+			logs[name].append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":%q}`, n, pad))
+		}
+		d.until(count(300))
+	}
+	hs.relieve() // what the last of them asked for
+	if used := hs.budget.used.Load(); used > total || used < total/4 {
+		t.Errorf("rings hold %d bytes", used)
+	}
+}
+
+// manyLogs is several topics, each a log of its own.
+type manyLogs map[string]*memoryLog
+
+func (m manyLogs) Describe(ctx context.Context, topic string) (broker.TopicInfo, error) {
+	return m[topic].Describe(ctx, topic)
+}
+
+func (m manyLogs) Bounds(ctx context.Context, topic string) ([]broker.Bounds, error) {
+	return m[topic].Bounds(ctx, topic)
+}
+
+func (m manyLogs) At(ctx context.Context, topic string, at time.Time) ([]int64, error) {
+	return m[topic].At(ctx, topic, at)
+}
+
+func (m manyLogs) Truncate(ctx context.Context, topic string, p int32, offset int64) error {
+	return m[topic].Truncate(ctx, topic, p, offset)
+}
+
+func (m manyLogs) Read(ctx context.Context, topic string, p int32, offset int64, n int) (broker.Batch, error) {
+	return m[topic].Read(ctx, topic, p, offset, n)
+}
+
+func (m manyLogs) Tail(ctx context.Context, topic string, epoch broker.Epoch, from []int64, h broker.TailHandler) error {
+	return m[topic].Tail(ctx, topic, epoch, from, h)
+}
+
+func TestFiltersOfManyReadersTakeNoMoreThanTheirShareOfMemory(t *testing.T) {
+	l := newMemoryLog(1)
+	const ring = 1 << 20
+	hs := start(t, Config{Log: l, RingBytes: ring, MemoryBytes: 64 << 20})
+	h, err := hs.Open(t.Context(), Stream{Name: "s", Topic: "s"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const events = 3000
+	t.Run("while they read", func(t *testing.T) {
+		var drivers []*driver
+		for i := range 300 { // each another filter, and each passes nearly everything
+			f, err := filter.Compile(filter.Query{SQL: fmt.Sprintf("subject <> 'a%d'", i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			drivers = append(drivers, drive(t, h, Options{Filter: f}))
+		}
+		for i := range events {
+			l.append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","subject":"a%d"}`, i, i%600))
+		}
+		for i, d := range drivers {
+			if ids := d.until(count(events - events/600)); slices.Contains(ids, fmt.Sprint(i)) {
+				t.Errorf("reader %d was given what its filter keeps out", i)
+			}
+		}
+		h.mu.RLock()
+		defer h.mu.RUnlock()
+		if h.lists > ring/listShare || h.lists == 0 {
+			t.Errorf("the lists take %d bytes", h.lists)
+		}
+	})
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if h.lists != 0 {
+		t.Errorf("%d bytes are counted for lists that are gone", h.lists)
+	}
+}
+
+func TestAFilterThatFailsTakesTheEventFromNobody(t *testing.T) {
+	l := newMemoryLog(1)
+	hs := start(t, Config{Log: l})
+	h := open(t, hs)
+	broken := new(filter.Filter) // it was never compiled
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the filter does not fail")
+			}
+		}()
+		broken.Match(&event.Event{})
+	}()
+	all, failing := drive(t, h, Options{}), drive(t, h, Options{Filter: broken})
+	behind := drive(t, h, Options{Filter: broken, Next: []int64{0}, Epoch: cursor.EpochOf(l.epoch)})
+	l.append(0, trainEvent(1))
+	for _, d := range []*driver{all, failing, behind} {
+		if got := d.until(count(1)); !slices.Equal(got, []string{"1"}) {
+			t.Errorf("got %v", got)
+		}
 	}
 }

@@ -1,10 +1,12 @@
 package fanout
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,14 +27,16 @@ type Log interface {
 
 // Config configures the hubs of a replica.
 type Config struct {
-	RingBytes      int64         // of one stream; default 64 MiB
-	MemoryBytes    int64         // of all rings and catch-up blocks; default 512 MiB, of which a quarter is for blocks
-	CatchUpReaders int           // readers of one stream that read the log at once; default 64
-	Linger         time.Duration // a hub without readers is kept this long; default 1 min
-	Shards         []Shard       // what drives readers by shard; may be empty
-	Log            Log
-	Logger         *slog.Logger
-	Registerer     prometheus.Registerer
+	RingBytes   int64 // of one stream; default 64 MiB
+	MemoryBytes int64 // of all rings, the lists of their views, and catch-up blocks; default 512 MiB, of which a quarter is for blocks
+	// CatchUpReads is how many reads of the log for readers that are behind are under way at once, of all streams; one
+	// stream has half of them at most. Each takes up to 256 KiB, or an event's size, beside MemoryBytes. Default 128.
+	CatchUpReads int
+	Linger       time.Duration // a hub without readers is kept this long; default 1 min
+	Shards       []Shard       // what drives readers by shard; may be empty
+	Log          Log
+	Logger       *slog.Logger
+	Registerer   prometheus.Registerer
 }
 
 // Hubs are the hubs of a replica, one per stream that somebody reads.
@@ -42,7 +46,8 @@ type Hubs struct {
 	shards    []Shard
 	budget    *budget
 	blocks    *blockCache
-	catchUp   int // readers of one stream that read the log at once
+	catchUp   int           // reads of the log at once, of one stream
+	reads     chan struct{} // a place for each read of all streams
 	logger    *slog.Logger
 	m         *metrics
 	ringBytes int64
@@ -73,8 +78,8 @@ func New(c Config) (*Hubs, error) {
 	if c.MemoryBytes <= 0 {
 		c.MemoryBytes = 512 << 20
 	}
-	if c.CatchUpReaders <= 0 {
-		c.CatchUpReaders = 64
+	if c.CatchUpReads <= 0 {
+		c.CatchUpReads = 128
 	}
 	if c.Linger <= 0 {
 		c.Linger = time.Minute
@@ -84,8 +89,9 @@ func New(c Config) (*Hubs, error) {
 	}
 	m := newMetrics(c.Registerer)
 	hs := &Hubs{
-		log: c.Log, shards: c.Shards, catchUp: c.CatchUpReaders, logger: c.Logger, m: m,
-		budget: &budget{total: c.MemoryBytes - c.MemoryBytes/4, m: m},
+		log: c.Log, shards: c.Shards, catchUp: (c.CatchUpReads + 1) / 2, logger: c.Logger, m: m,
+		reads:  make(chan struct{}, c.CatchUpReads),
+		budget: &budget{total: c.MemoryBytes - c.MemoryBytes/4, m: m, tight: make(chan struct{}, 1)},
 		blocks: &blockCache{log: c.Log, limit: c.MemoryBytes / 4, m: m, used: list.New()},
 		linger: c.Linger, ringBytes: c.RingBytes, now: time.Now, start: make(chan *Hub), hubs: map[string]*opening{},
 	}
@@ -104,12 +110,37 @@ func (hs *Hubs) Run(ctx context.Context) error {
 			running.Go(func() { h.run(ctx) })
 		case <-sweep.C:
 			hs.reap()
+		case <-hs.budget.tight:
+			hs.relieve()
 		case <-ctx.Done():
 			hs.mu.Lock()
 			hs.stopped = true
 			hs.mu.Unlock()
 			running.Wait()
 			return nil
+		}
+	}
+}
+
+// relieve takes from the largest rings what all together are over their bound. A hub that publishes gives way itself; this
+// is for those that stand still, and would hold for ever what others need.
+func (hs *Hubs) relieve() {
+	hs.mu.Lock()
+	var running []*Hub
+	for _, o := range hs.hubs {
+		select {
+		case <-o.done:
+			if o.hub != nil {
+				running = append(running, o.hub)
+			}
+		default:
+		}
+	}
+	hs.mu.Unlock()
+	for over := hs.budget.excess(); over > 0 && len(running) > 0; over = hs.budget.excess() {
+		largest := slices.MaxFunc(running, func(a, b *Hub) int { return cmp.Compare(a.ringBytes(), b.ringBytes()) })
+		if largest.relieve(min(over, max(1, largest.ringBytes()/2))) == 0 {
+			return // what is left is lists, which have a bound of their own
 		}
 	}
 }
@@ -202,9 +233,22 @@ type budget struct {
 	used  atomic.Int64
 	hubs  atomic.Int64
 	m     *metrics
+	tight chan struct{} // holds one: the total is exceeded
 }
 
-func (b *budget) add(n int64) { b.m.ringBytes.Set(float64(b.used.Add(n))) }
+func (b *budget) add(n int64) {
+	used := b.used.Add(n)
+	b.m.ringBytes.Set(float64(used))
+	if n > 0 && used > b.total {
+		select {
+		case b.tight <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// excess is what all rings and lists together are over their bound.
+func (b *budget) excess() int64 { return b.used.Load() - b.total }
 
 func (b *budget) leave() { b.hubs.Add(-1) }
 
@@ -225,6 +269,7 @@ type metrics struct {
 	blockHits  prometheus.Counter
 	blockReads prometheus.Counter
 	panics     prometheus.Counter
+	unlisted   prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -238,13 +283,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return &metrics{
 		records:    counter("records_total", "Records taken into rings."),
 		overflows:  counter("overflows_total", "Readers that fell out of the ring and went back to the log."),
-		panics:     counter("panics_total", "Events on which a filter failed by a mistake of the server."),
+		panics:     counter("panics_total", "Filters and reads of the log that failed by a mistake of the server."),
+		unlisted:   counter("unlisted_views_total", "Filters whose list of matches was given up, for memory: their readers look at each event."),
 		blockHits:  counter("block_hits_total", "Catch-up reads answered from the block cache."),
 		blockReads: counter("block_reads_total", "Catch-up reads of the log."),
 		readers:    gauge("readers", "Readers of streams on this replica."),
 		views:      gauge("views", "Distinct filters in use."),
 		catchingUp: gauge("catching_up", "Readers that read the log at this moment."),
-		ringBytes:  gauge("ring_bytes", "Bytes held in rings."),
+		ringBytes:  gauge("ring_bytes", "Bytes held in rings and in the lists of filters' matches."),
 		blockBytes: gauge("block_bytes", "Bytes held in catch-up blocks."),
 		skipped: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_fanout_skipped_records_total", Help: "Records that are no event, each counted once by every hub, by why.",

@@ -1,7 +1,7 @@
 package fanout
 
 import (
-	"runtime/debug"
+	"cmp"
 	"slices"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -73,9 +73,7 @@ func (h *Hub) publish(records []broker.Record, end int64) {
 	if p := int(last.Partition); p < len(h.ends) {
 		h.ends[p] = max(h.ends[p], end, last.Offset+1)
 	}
-	for _, m := range h.matched {
-		m.view.add(m.seq, h.ring.first)
-	}
+	h.list()
 	for _, m := range h.matched {
 		m.view.release(h.wake)
 	}
@@ -93,32 +91,59 @@ func (h *Hub) matchAll() {
 	for i, e := range h.entries {
 		at := seq + uint64(i)
 		h.matched = append(h.matched, match{h.all, at})
-		if e.Skipped == "" {
-			h.match(e)
-		}
 		if e.Skipped != "" {
 			for _, v := range h.views { // what it was cannot be told, so everybody is
 				h.matched = append(h.matched, match{v, at})
 			}
 			continue
 		}
+		h.scratch = h.index.match(h.scratch[:0], &e.Event)
 		for _, v := range h.scratch {
 			h.matched = append(h.matched, match{v, at})
 		}
 	}
 }
 
-// match fills scratch with the views that an event concerns. An event on which a filter fails ends nobody's stream: it
-// is passed, and everybody is told.
-func (h *Hub) match(e *Entry) {
-	defer func() {
-		if p := recover(); p != nil {
-			h.m.panics.Inc()
-			h.logger.Error("panic in a filter", "partition", e.Partition, "offset", e.Offset, "panic", p, "stack", string(debug.Stack()))
-			e.Skipped = filterFailed
+// list enters the matches in the views' lists, and drops lists where they take too much. The caller holds both locks.
+func (h *Hub) list() {
+	grown := int64(0)
+	for _, m := range h.matched {
+		before := m.view.listBytes()
+		m.view.add(m.seq, h.ring.first)
+		grown += m.view.listBytes() - before
+	}
+	h.lists += grown
+	if most := h.limit / listShare; h.lists > most {
+		grown -= h.unlist(h.lists - most/2)
+	}
+	h.budget.add(grown)
+}
+
+// listShare is the part of a ring's bound that the lists of its views may take, as a divisor. A list saves the readers
+// of one filter from looking at each entry; clients decide how many filters there are.
+const listShare = 4
+
+// unlist drops lists that take bytes in all or a little more, those first that serve the fewest readers for their size.
+// It returns what is freed. The caller holds both locks.
+func (h *Hub) unlist(bytes int64) (freed int64) {
+	var all []*view
+	for _, v := range h.views {
+		if v.listBytes() > 0 {
+			all = append(all, v)
 		}
-	}()
-	h.scratch = h.index.match(h.scratch[:0], &e.Event)
+	}
+	weight := func(v *view) int64 { return v.listBytes() / int64(max(1, v.readers)) }
+	slices.SortFunc(all, func(a, b *view) int { return cmp.Compare(weight(b), weight(a)) })
+	for _, v := range all {
+		if freed >= bytes {
+			break
+		}
+		freed += v.listBytes()
+		v.unlist()
+		h.m.unlisted.Inc()
+	}
+	h.lists -= freed
+	return freed
 }
 
 // evict keeps the ring within its own bound and its share of the total. The caller holds mu.
@@ -126,6 +151,23 @@ func (h *Hub) evict() {
 	for h.ring.next-h.ring.first > 1 && (h.ring.bytes > h.limit || h.budget.over(h.ring.bytes)) {
 		h.budget.add(-h.ring.evict())
 	}
+}
+
+// relieve gives up about bytes of the ring for those of others, and returns how many it has given up.
+func (h *Hub) relieve(bytes int64) (freed int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for freed < bytes && h.ring.next-h.ring.first > 1 {
+		freed += h.ring.evict()
+	}
+	h.budget.add(-freed)
+	return freed
+}
+
+func (h *Hub) ringBytes() int64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.ring.bytes
 }
 
 func (h *Hub) flushWakes() {

@@ -63,8 +63,9 @@ type Reader struct {
 		partition int32
 		next      int64
 	}
-	turn int // the partition that the next Fill begins with
-	buf  []int64
+	turn    int      // the partition that the next Fill begins with
+	probing *loading // asked for the log's ends, by a Fill that ended first
+	buf     []int64
 
 	// guarded by view.mu
 	next, prev *Reader
@@ -110,6 +111,9 @@ func (r *Reader) Owner() any { return r.owner }
 func (r *Reader) Close() {
 	r.view.unpark(r)
 	r.hub.leave(r.view)
+	if r.probing != nil {
+		r.hub.blocks.loads.leave(r.probing)
+	}
 }
 
 func (r *Reader) notify() {
@@ -153,7 +157,7 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 	}
 	r.pos = max(r.pos, h.ring.first)
 	filter := r.view.filter
-	for scanned := 0; filter == nil || r.pos < r.view.since; r.pos++ {
+	for scanned := 0; filter == nil || !r.view.listed(r.pos); r.pos++ {
 		if r.pos >= h.ring.next {
 			break
 		}
@@ -161,15 +165,14 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 			return r.took(dst, from, More)
 		}
 		e := h.ring.at(r.pos)
-		if r.behind(e) || (filter != nil && e.Skipped == "" && !filter.Match(&e.Event)) {
+		if r.behind(e) || (filter != nil && e.Skipped == "" && !r.view.wants(&e.Event)) {
 			continue
 		}
 		if full(e) {
 			return r.took(dst, from, More)
 		}
 	}
-	if filter != nil {
-		v := r.view
+	if v := r.view; filter != nil && !v.unlisted {
 		for i := v.from(r.pos); i < len(v.matches); i++ {
 			r.pos = v.matches[i]
 			e := h.ring.at(r.pos)
@@ -346,7 +349,7 @@ func (r *Reader) Park() bool {
 		return false
 	}
 	v := r.view
-	if r.pos < h.ring.next && (v.filter == nil || r.pos < v.since || v.missed(r.pos, h.ring.first) || v.from(r.pos) < len(v.matches)) {
+	if r.pos < h.ring.next && (v.filter == nil || !v.listed(r.pos) || v.missed(r.pos, h.ring.first) || v.from(r.pos) < len(v.matches)) {
 		return false
 	}
 	r.pos, r.tip, r.last = h.ring.next, h.tip, nil
@@ -372,8 +375,9 @@ func (r *Reader) settle() {
 }
 
 // Fill reads the log for a reader that is behind, and appends to dst about maxBytes of what matches. It blocks for a
-// place among the readers that read at once, and for the log. It returns Idle once the reader has met the ring: then
-// Take. An error wrapping broker.ErrUnavailable or a context's may pass; the position is kept.
+// place among the reads at once, and for the log, until ctx ends; the read itself goes on then, so that the next Fill
+// finds more of it done. It returns Idle once the reader has met the ring: then Take. An error wrapping
+// broker.ErrUnavailable or a context's may pass; the position is kept.
 func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry, Status, error) {
 	r.settle()
 	h := r.hub
@@ -389,12 +393,6 @@ func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry
 	base, beyond := h.ring.base, r.beyond()
 	h.mu.RUnlock()
 
-	select {
-	case h.gate <- struct{}{}:
-		defer func() { <-h.gate }()
-	case <-ctx.Done():
-		return dst, Behind, ctx.Err()
-	}
 	h.m.catchingUp.Inc()
 	defer h.m.catchingUp.Dec()
 	if beyond {

@@ -263,7 +263,7 @@ func schedule(t *testing.T, seed uint64) {
 	defer running.Wait()
 	defer cancel()
 	for range 2 {
-		hs, err := New(Config{Log: w.log, RingBytes: int64(500 + rnd.IntN(20000)), MemoryBytes: 1 << 20, CatchUpReaders: 1 + rnd.IntN(3), Linger: time.Millisecond})
+		hs, err := New(Config{Log: w.log, RingBytes: int64(500 + rnd.IntN(20000)), MemoryBytes: 1 << 20, CatchUpReads: 1 + rnd.IntN(3), Linger: time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}

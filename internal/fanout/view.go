@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"runtime/debug"
 	"slices"
 	"sort"
 	"sync"
@@ -20,18 +21,56 @@ type view struct {
 	// guarded by the hub's views lock
 	readers int
 
+	panicked func(value any, stack []byte) // static: a filter failed by a mistake of the server
+
 	// written under the hub's ring lock, read under its read lock
-	matches []uint64
-	head    int    // matches[:head] have left the ring
-	trimmed uint64 // one above the highest match that has left the ring
+	matches  []uint64
+	head     int    // matches[:head] have left the ring
+	trimmed  uint64 // one above the highest match that has left the ring
+	unlisted bool   // no list is kept: readers look at each entry themselves
+	last     uint64 // while unlisted: one above the last match
 
 	mu     sync.Mutex
 	parked []*Reader // by shard: heads of doubly linked lists; guarded by mu
 }
 
+// wants reports whether the view's readers are to get an event. Where the filter itself fails they do: what it would have
+// said is not known, and nothing may be lost.
+func (v *view) wants(e *event.Event) (wanted bool) {
+	if v.filter == nil {
+		return true
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			v.panicked(p, debug.Stack())
+			wanted = true
+		}
+	}()
+	return v.filter.Match(e)
+}
+
+// listBytes is what the list takes.
+func (v *view) listBytes() int64 { return int64(8 * cap(v.matches)) }
+
+// unlist drops the list. It is a matter of memory only: readers then do by themselves what it saved them.
+func (v *view) unlist() {
+	v.last = v.trimmed
+	if n := len(v.matches); n > v.head {
+		v.last = v.matches[n-1] + 1
+	}
+	v.unlisted, v.matches, v.head = true, nil, 0
+}
+
+// listed reports whether the list tells of the entry.
+func (v *view) listed(seq uint64) bool { return !v.unlisted && seq >= v.since }
+
 // add appends a match and forgets those that have left the ring.
 func (v *view) add(seq, ringFirst uint64) {
 	if v.filter == nil {
+		return
+	}
+	if v.unlisted {
+		v.last = seq + 1
 		return
 	}
 	v.trim(ringFirst)
@@ -71,6 +110,9 @@ func (v *view) missed(seq, ringFirst uint64) bool {
 	}
 	if v.filter == nil || seq < v.since {
 		return true
+	}
+	if v.unlisted {
+		return v.last > seq // perhaps it is in the ring still; then the log is read for nothing
 	}
 	if v.trimmed > seq {
 		return true
@@ -196,13 +238,13 @@ func (x *index) match(dst []*view, e *event.Event) []*view {
 			continue
 		}
 		for _, v := range a.values[value.String()] {
-			if v.filter.Match(e) {
+			if v.wants(e) {
 				dst = append(dst, v)
 			}
 		}
 	}
 	for _, v := range x.scanned {
-		if v.filter.Match(e) {
+		if v.wants(e) {
 			dst = append(dst, v)
 		}
 	}
