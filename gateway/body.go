@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"compress/gzip"
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -19,9 +18,6 @@ const (
 	refusedBodyTime  = 5 * time.Second
 )
 
-// memoryWait is how long a body waits for the memory to read it into.
-const memoryWait = 5 * time.Second
-
 // readBody reads the whole body, inflated where it came as gzip or zstd. A body of more than limit bytes, compressed or
 // inflated, is the problem tooLarge; one that takes longer than the configured time is a 408. On a problem the
 // connection is not fit for another request: answer with refuse.
@@ -35,31 +31,21 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, limit int64, 
 	if err != nil {
 		return nil, nil, err
 	}
-	weight := limit
-	if r.ContentLength >= 0 {
-		weight = r.ContentLength
+	declared := r.ContentLength
+	if coding != plainCoding {
+		declared = -1
 	}
-	switch coding {
-	case gzipCoding:
-		weight = limit // it is inflated as it comes
-	case zstdCoding:
-		weight += limit
-	}
-	waiting, cancel := context.WithTimeout(r.Context(), memoryWait)
-	defer cancel()
-	if err := g.bodies.Acquire(waiting, weight); err != nil {
-		return nil, nil, newProblem(kindOverloaded, "too many large requests are being handled at once: try again").retry(retrySoon)
-	}
-	body, err = g.readWhole(w, r, coding, limit, tooLarge)
+	room := g.bodies.take(declared)
+	body, err = g.readWhole(w, r, room, coding, limit, tooLarge)
 	if err != nil {
-		g.bodies.Release(weight)
+		room.free()
 		return nil, nil, err
 	}
-	return body, func() { g.bodies.Release(weight) }, nil
+	return body, room.free, nil
 }
 
-// readWhole is readBody once there is memory for it.
-func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, coding coding, limit int64, tooLarge *problem) ([]byte, error) {
+// readWhole is readBody with the room to read into.
+func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, room *room, coding coding, limit int64, tooLarge *problem) ([]byte, error) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(g.config.BodyTimeout))
 	var src io.Reader = r.Body
@@ -70,11 +56,12 @@ func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, coding codin
 		}
 		src = zr
 	}
-	capacity := int64(4096)
+	expected := int64(4096)
 	if r.ContentLength > 0 {
-		capacity = min(r.ContentLength+1, limit+1)
+		expected = r.ContentLength + 1
 	}
-	buf, err := readUpTo(src, capacity, limit)
+	grow := func(bytes int64) error { return room.grow(r.Context(), bytes) }
+	buf, err := readUpTo(src, min(expected, firstRoom), limit, grow)
 	switch {
 	case errors.Is(err, errBounded):
 		return nil, tooLarge
@@ -85,7 +72,7 @@ func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, coding codin
 	// not read whole stays, since net/http reads on before it closes the connection.
 	_ = rc.SetReadDeadline(time.Time{})
 	if coding == zstdCoding {
-		inflated, err := g.zstd.inflate(buf, limit)
+		inflated, err := g.zstd.inflate(buf, limit, grow)
 		if err != nil {
 			return nil, zstdError(err, tooLarge)
 		}
@@ -94,13 +81,21 @@ func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, coding codin
 	return buf, nil
 }
 
-// readUpTo reads all of src, into a buffer that has the capacity at first. The error is io.EOF where that was all, and
-// errBounded where there are more than limit bytes.
-func readUpTo(src io.Reader, capacity, limit int64) ([]byte, error) {
+// readUpTo reads all of src, into a buffer that has the capacity at first and grows by grow's leave. The error is io.EOF
+// where that was all, and errBounded where there are more than limit bytes.
+func readUpTo(src io.Reader, capacity, limit int64, grow func(bytes int64) error) ([]byte, error) {
+	capacity = min(capacity, limit+1)
+	if err := grow(capacity); err != nil {
+		return nil, err
+	}
 	buf := make([]byte, 0, capacity)
 	for {
-		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
+		if len(buf) == cap(buf) { // not at the limit, which is one less than the buffer may have
+			more := min(int64(cap(buf)), limit+1-int64(cap(buf)))
+			if err := grow(more); err != nil {
+				return buf, err
+			}
+			buf = append(make([]byte, 0, int64(cap(buf))+more), buf...)
 		}
 		n, err := src.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -91,20 +92,43 @@ func TestSlowBodyIsTimedOutAndTheConnectionClosed(t *testing.T) {
 
 func TestBodiesBeyondTheirMemoryWaitAndAreThenRefused(t *testing.T) {
 	h := newHarness(t)
-	if !h.edge.bodies.TryAcquire(h.edge.config.MaxBodyMemory) {
+	all := h.edge.config.MaxBodyMemory - h.edge.config.MaxBodyMemory/smallShare
+	if !h.edge.bodies.large.TryAcquire(all) {
 		t.Fatal("the memory is not free at the start")
 	}
-	done := make(chan answer)
-	go func() { done <- h.sendJSON("POST", "/v1/streams", `{"nam":"x"}`) }()
-	a := <-done
+	large := `{"nam":"` + strings.Repeat("x", firstRoom) + `"}`
+	a := h.sendJSON("POST", "/v1/streams", large)
 	if p := a.problem(t); a.status != http.StatusServiceUnavailable || p.Type != "/problems/overloaded" || a.header.Get("Retry-After") == "" {
 		t.Errorf("%d %s", a.status, a.body)
 	}
-	h.edge.bodies.Release(h.edge.config.MaxBodyMemory)
-	h.must(h.sendJSON("POST", "/v1/streams", `{"nam":"x"}`), http.StatusUnprocessableEntity)
-	if !h.edge.bodies.TryAcquire(h.edge.config.MaxBodyMemory) {
+	h.must(h.sendJSON("POST", "/v1/streams", `{"nam":"x"}`), http.StatusUnprocessableEntity) // small ones have their own
+	h.edge.bodies.large.Release(all)
+	h.must(h.sendJSON("POST", "/v1/streams", large), http.StatusUnprocessableEntity)
+	if !h.edge.bodies.large.TryAcquire(all) {
 		t.Error("memory was not given back")
 	}
+}
+
+func TestClientsThatOnlyBeginToSendHoldUpNobody(t *testing.T) {
+	h := newHarness(t).withTrains()
+	address := strings.TrimPrefix(h.server.URL, "http://")
+	for range 300 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closing(t, conn.Close)
+		_, err = io.WriteString(conn, "POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/cloudevents-batch+json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n[\r\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := make([]string, 1000)
+	for i := range large {
+		large[i] = trainEvent(strconv.Itoa(i), `,"data":"`+strings.Repeat("x", 7000)+`"`)
+	}
+	h.must(h.send("POST", "/v1/events", "["+strings.Join(large, ",")+"]", batched), http.StatusOK)
+	h.must(h.send("POST", "/v1/events", trainEvent("small", ""), structured), http.StatusOK)
 }
 
 // zipped compresses with gzip.

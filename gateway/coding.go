@@ -60,8 +60,8 @@ func newZstdDecoders() (zstdDecoders, error) {
 }
 
 // inflate decodes a body to limit bytes at most; beyond that the error is errBounded. It blocks while all decoders are at
-// work.
-func (z zstdDecoders) inflate(body []byte, limit int64) ([]byte, error) {
+// work, and for memory as grow does.
+func (z zstdDecoders) inflate(body []byte, limit int64, grow func(bytes int64) error) ([]byte, error) {
 	if len(body) == 0 {
 		return nil, io.ErrUnexpectedEOF
 	}
@@ -78,7 +78,7 @@ func (z zstdDecoders) inflate(body []byte, limit int64) ([]byte, error) {
 	if header.Decode(body) == nil && header.HasFCS {
 		guess = int64(min(header.FrameContentSize, uint64(limit)))
 	}
-	out, err := readUpTo(d, min(guess, limit)+1, limit)
+	out, err := readUpTo(d, guess+1, limit, grow)
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
@@ -87,7 +87,10 @@ func (z zstdDecoders) inflate(body []byte, limit int64) ([]byte, error) {
 
 // zstdError says why a body cannot be decoded.
 func zstdError(err error, tooLarge *problem) *problem {
+	var p *problem
 	switch {
+	case errors.As(err, &p):
+		return p
 	case errors.Is(err, errBounded):
 		return tooLarge
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):

@@ -50,7 +50,7 @@ func streamed(t testing.TB, text string, o ...zstd.EOption) string {
 // bareEdge is an edge without anything behind it, to read bodies.
 func bareEdge(t testing.TB) *Gateway {
 	t.Helper()
-	g := &Gateway{}
+	g := &Gateway{bodies: newBodyMemory(256 << 20)}
 	var err error
 	if g.zstd, err = newZstdDecoders(); err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestBombsTakeNoMoreMemoryThanTheLimit(t *testing.T) {
 			r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(c.body[:min(len(c.body), limit)]))
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			_, err := g.readWhole(httptest.NewRecorder(), r, c.coding, limit, tooLarge)
+			_, err := g.readWhole(httptest.NewRecorder(), r, g.bodies.take(-1), c.coding, limit, tooLarge)
 			runtime.ReadMemStats(&after)
 			if p := (*problem)(nil); !errors.As(err, &p) || p.kind.name != kindEventTooLarge.name {
 				t.Errorf("got %v", err)
@@ -98,7 +98,7 @@ func FuzzZstd(f *testing.F) {
 	const limit = 16 << 10
 	g := bareEdge(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		out, err := g.zstd.inflate(body, limit)
+		out, err := g.zstd.inflate(body, limit, unbounded)
 		if err != nil {
 			if p := zstdError(err, newProblem(kindBodyTooLarge, "too large")); p.kind.status >= 500 || p.detail == "" {
 				t.Fatalf("%v is answered %v", err, p)
@@ -108,7 +108,7 @@ func FuzzZstd(f *testing.F) {
 		if len(out) > limit {
 			t.Fatalf("%d bytes came of %q", len(out), body)
 		}
-		again, err := g.zstd.inflate([]byte(zstandard(t, string(out))), limit)
+		again, err := g.zstd.inflate([]byte(zstandard(t, string(out))), limit, unbounded)
 		if err != nil || !bytes.Equal(out, again) {
 			t.Fatalf("%q is not read again: %v", out, err)
 		}
@@ -123,7 +123,7 @@ func BenchmarkZstdOfTinyFrames(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(body)))
 	for b.Loop() {
-		if _, err := g.zstd.inflate(body, 8<<20); err != nil {
+		if _, err := g.zstd.inflate(body, 8<<20, unbounded); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -137,10 +137,13 @@ func BenchmarkZstd(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
-				if _, err := g.zstd.inflate([]byte(body), 8<<20); err != nil {
+				if _, err := g.zstd.inflate([]byte(body), 8<<20, unbounded); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
 	}
 }
+
+// unbounded gives all the memory that is asked for.
+func unbounded(int64) error { return nil }

@@ -73,7 +73,7 @@ type Gateway struct {
 	openapi []byte
 	handler http.Handler
 
-	bodies *semaphore.Weighted // bytes of bodies being handled
+	bodies bodyMemory          // of bodies being handled
 	scans  *semaphore.Weighted // searches for poison under way
 	zstd   zstdDecoders
 }
@@ -99,7 +99,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 		log:     deps.Logger,
 		metrics: newMetrics(deps.Registerer),
 		origins: map[string]bool{},
-		bodies:  semaphore.NewWeighted(config.MaxBodyMemory),
+		bodies:  newBodyMemory(config.MaxBodyMemory),
 		scans:   semaphore.NewWeighted(poisonScans),
 	}
 	for _, origin := range config.Origins {

@@ -168,7 +168,12 @@ func (t *Table) Sync(ctx context.Context, id string) error {
 	if int(s.partition) >= len(bounds) {
 		return fmt.Errorf("asking for the end of %s: %w", t.cfg.Topic, broker.ErrNoPartition)
 	}
-	return s.await(ctx, bounds[s.partition].Next)
+	if err := s.await(ctx, bounds[s.partition].Next); err != nil {
+		return err
+	}
+	s.telling.Lock() // the watchers know of it too
+	defer s.telling.Unlock()
+	return nil
 }
 
 func (t *Table) shardOf(id string) *shard {
