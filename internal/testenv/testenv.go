@@ -3,6 +3,7 @@ package testenv
 import (
 	"crypto/rand"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,21 @@ func Chromium(t testing.TB) string {
 	path, err := program("run deploy/local/install chromium, or install chromium", "chromium", "chromium-browser", "google-chrome")
 	need(t, "Chromium", err)
 	return path
+}
+
+// SchemaSuite returns the folder of the JSON Schema test suite, with its tests and remotes.
+func SchemaSuite(t testing.TB) string {
+	t.Helper()
+	root, err := Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(root, ".local", "schema-suite")
+	if _, err = os.Stat(filepath.Join(dir, "version")); err != nil {
+		err = &MissingError{What: ".local/schema-suite", How: "run deploy/local/install schema-suite"}
+	}
+	need(t, "the JSON Schema test suite", err)
+	return dir
 }
 
 // Name returns a name that no other test uses, for topics, groups and keys on a shared server: prefix and a random end.
