@@ -49,16 +49,12 @@ type list[T any] struct {
 // pageOf cuts the page that r asks for (limit=, next=) out of all, which is ordered by name. The token holds the last
 // name of the page before, so that what is added or deleted meanwhile shifts nothing.
 func pageOf[T any](r *http.Request, all []T, name func(T) string) (list[T], error) {
-	query := r.URL.Query()
-	limit, after := defaultPage, ""
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxPage {
-			return list[T]{}, newProblem(kindInvalidParameter, "limit=%s: give a number from 1 to %d", text, maxPage)
-		}
-		limit = n
+	after := ""
+	limit, err := pageLimit(r)
+	if err != nil {
+		return list[T]{}, err
 	}
-	if token := query.Get("next"); token != "" {
+	if token := r.URL.Query().Get("next"); token != "" {
 		raw, err := base64.RawURLEncoding.DecodeString(token)
 		if err != nil {
 			return list[T]{}, newProblem(kindInvalidParameter, "next= is not a token of this list: give it back as it came, or leave it out")
@@ -77,6 +73,19 @@ func pageOf[T any](r *http.Request, all []T, name func(T) string) (list[T], erro
 		page.Items = append(page.Items, item)
 	}
 	return page, nil
+}
+
+// pageLimit reads how many items a page may have.
+func pageLimit(r *http.Request) (int, error) {
+	text := r.URL.Query().Get("limit")
+	if text == "" {
+		return defaultPage, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > maxPage {
+		return 0, newProblem(kindInvalidParameter, "limit=%s: give a number from 1 to %d", text, maxPage)
+	}
+	return n, nil
 }
 
 // notModified answers 304 where the client's If-None-Match names the version.

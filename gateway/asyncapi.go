@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -25,20 +26,23 @@ func (g *Gateway) asyncapiPage(w http.ResponseWriter, r *http.Request) {
 		server["pathname"] = base.Path
 	}
 	channels, operations, messages := document{}, document{}, document{}
+	schemas := document{"CloudEvent": cloudEventSchema()}
 	for _, stream := range g.deps.Catalog.Streams() {
 		types := g.deps.Catalog.EventTypesOf(stream.Name)
 		channels[stream.Name] = channel(stream, types)
 		reference := document{"$ref": "#/channels/" + pointerToken(stream.Name)}
 		operations["read."+stream.Name] = document{
 			"action": "send", "channel": reference,
-			"summary": "Read with GET /v1/streams/" + stream.Name + "/events.",
+			"summary":  "Read with GET /v1/streams/" + stream.Name + "/events.",
+			"bindings": document{"http": document{"method": "GET", "query": readParameters(), "bindingVersion": "0.3.0"}},
 		}
 		operations["publish."+stream.Name] = document{
 			"action": "receive", "channel": reference,
-			"summary": "Publish with POST /v1/events; the event's type decides the stream.",
+			"summary":  "Publish with POST /v1/events; the event's type decides the stream.",
+			"bindings": document{"http": document{"method": "POST", "bindingVersion": "0.3.0"}},
 		}
 		for _, t := range types {
-			messages[componentKey(t.Type)] = message(t)
+			messages[componentKey(t.Type)] = g.message(r, t, schemas)
 		}
 	}
 	writeJSON(w, r, http.StatusOK, document{
@@ -51,7 +55,7 @@ func (g *Gateway) asyncapiPage(w http.ResponseWriter, r *http.Request) {
 		"servers":            document{"gateway": server},
 		"channels":           channels,
 		"operations":         operations,
-		"components":         document{"messages": messages, "schemas": document{"CloudEvent": cloudEventSchema()}},
+		"components":         document{"messages": messages, "schemas": schemas},
 	})
 }
 
@@ -65,6 +69,7 @@ func channel(stream catalog.Stream, types []catalog.EventType) document {
 		"address":  "/v1/streams/" + url.PathEscape(stream.Name) + "/events",
 		"messages": messages,
 		"servers":  []any{document{"$ref": "#/servers/gateway"}},
+		"bindings": document{"ws": document{"method": "GET", "query": readParameters(), "bindingVersion": "0.1.0"}},
 	}
 	if stream.Description != "" {
 		c["description"] = stream.Description
@@ -72,25 +77,136 @@ func channel(stream catalog.Stream, types []catalog.EventType) document {
 	return c
 }
 
-func message(t catalog.EventType) document {
+// readParameters are those of a read that a client of any transport uses; the OpenAPI document has them all.
+func readParameters() document {
+	text := func(description string) document { return document{"type": "string", "description": description} }
+	return document{"type": "object", "properties": document{
+		"after":   text("A cursor: read what follows it."),
+		"from":    text("Where to begin without a cursor: oldest, latest, or a time."),
+		"type":    text("Only events of this type."),
+		"subject": text("Only events with this subject."),
+		"filter":  text("A CloudEvents SQL expression."),
+	}}
+}
+
+// message describes an event type. Its schema goes among schemas.
+func (g *Gateway) message(r *http.Request, t catalog.EventType, schemas document) document {
 	typ := document{"type": "string", "const": t.Type}
 	if prefix, ok := strings.CutSuffix(t.Type, "*"); ok {
 		typ = document{"type": "string", "pattern": "^" + strings.ReplaceAll(prefix, ".", `\.`)}
 	}
-	m := document{
-		"name":        t.Type,
-		"contentType": "application/cloudevents+json",
-		"payload": document{
-			"allOf": []any{
-				document{"$ref": "#/components/schemas/CloudEvent"},
-				document{"properties": document{"type": typ}},
-			},
-		},
-	}
+	properties := document{"type": typ}
+	m := document{"name": t.Type, "contentType": "application/cloudevents+json"}
 	if t.Description != "" {
 		m["summary"] = t.Description
 	}
+	description := t.Documentation
+	if t.Deprecation != nil {
+		description = strings.TrimSpace(deprecated(*t.Deprecation) + "\n\n" + description)
+	}
+	if description != "" {
+		m["description"] = description
+	}
+	if v, ok := g.deps.Catalog.LatestSchema(t.Type); ok {
+		key := componentKey(t.Type) + ".data"
+		schemas[key] = dataSchema(v, "#/components/schemas/"+pointerToken(key), g.schemaURL(r, t.Type, v.Version))
+		properties["data"] = document{"$ref": "#/components/schemas/" + pointerToken(key)}
+		properties["dataschema"] = document{"type": "string", "format": "uri", "examples": []string{g.schemaURL(r, t.Type, v.Version)}}
+	}
+	m["payload"] = document{"allOf": []any{
+		document{"$ref": "#/components/schemas/CloudEvent"},
+		document{"type": "object", "properties": properties},
+	}}
+	var examples []any
+	for i, data := range t.Examples {
+		examples = append(examples, document{"name": fmt.Sprintf("example%d", i+1), "payload": document{
+			"specversion": "1.0", "id": fmt.Sprintf("example-%d", i+1), "source": exampleSource(t), "type": t.Type,
+			"datacontenttype": "application/json", "data": data,
+		}})
+	}
+	if examples != nil {
+		m["examples"] = examples
+	}
+	m["tags"] = []any{document{"name": string(t.Audience)}, document{"name": "owner:" + t.Owner}}
 	return m
+}
+
+func deprecated(d catalog.Deprecation) string {
+	text := "**Deprecated"
+	if d.Date != "" {
+		text += ", until " + d.Date
+	}
+	if d.Successor != "" {
+		text += "; followed by " + d.Successor
+	}
+	return strings.TrimSpace(text + ".** " + d.Note)
+}
+
+func exampleSource(t catalog.EventType) string {
+	if len(t.Sources) > 0 {
+		return t.Sources[0]
+	}
+	return "/example"
+}
+
+// dataSchema puts a schema into the document, its references to itself made to lead there. One that leads elsewhere or
+// by other means than pointers is only referred to: in here its references would mean something else.
+func dataSchema(v catalog.SchemaVersion, at, address string) any {
+	elsewhere := document{
+		"description":  "The schema has references that only work at its own address.",
+		"externalDocs": document{"url": address},
+	}
+	var root any
+	if json.Unmarshal([]byte(v.Text), &root) != nil || !moveReferences(root, at) {
+		return elsewhere
+	}
+	object, ok := root.(document)
+	if !ok {
+		return root // true or false
+	}
+	delete(object, "$schema") // AsyncAPI has a dialect of its own, which takes both drafts
+	object["externalDocs"] = document{"url": address}
+	return object
+}
+
+// moveReferences prepends at to all references by pointer. It reports false where there is anything else that resolves.
+func moveReferences(value any, at string) bool {
+	switch v := value.(type) {
+	case []any:
+		for _, inner := range v {
+			if !moveReferences(inner, at) {
+				return false
+			}
+		}
+	case document:
+		for key, inner := range v {
+			switch key {
+			case "$id", "$anchor", "$dynamicRef", "$dynamicAnchor":
+				return false
+			case "$ref":
+				ref, _ := inner.(string)
+				if ref != "#" && !strings.HasPrefix(ref, "#/") {
+					return false
+				}
+				v[key] = at + ref[1:]
+				continue
+			case "const", "enum", "default", "examples":
+				continue // values, not schemas
+			case "properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies":
+				named, _ := inner.(document) // names of the publisher's own, whatever they are
+				for _, s := range named {
+					if !moveReferences(s, at) {
+						return false
+					}
+				}
+				continue
+			}
+			if !moveReferences(inner, at) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // componentKey makes a type the key of a component, which AsyncAPI restricts to letters, digits and . - _ .

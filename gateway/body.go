@@ -165,7 +165,7 @@ func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if !duplex || rc.Flush() != nil || p.kind.status == http.StatusRequestTimeout {
 		return
 	}
-	_ = rc.SetReadDeadline(time.Now().Add(refusedBodyTime))
+	_ = rc.SetReadDeadline(time.Now().Add(min(refusedBodyTime, g.config.BodyTimeout)))
 	_, _ = io.CopyN(io.Discard, r.Body, refusedBodyBytes) // whatever ends it, the answer is out
 }
 

@@ -35,7 +35,7 @@ func (g *Gateway) streamOf(ctx context.Context, name string) (catalog.Stream, br
 	}
 	info, err := g.deps.Log.Describe(ctx, stream.Topic)
 	if errors.Is(err, broker.ErrNoTopic) {
-		return stream, info, newProblem(kindUnknownStream, "the topic %q of stream %q is gone: whoever deleted it has to make it again, or delete the stream", stream.Topic, name).because(err)
+		return stream, info, noTopic(name).because(err)
 	}
 	return stream, info, err
 }

@@ -38,7 +38,7 @@ func (g *Gateway) createStream(w http.ResponseWriter, r *http.Request) {
 	}
 	s, err := catalog.DecodeStream(raw)
 	if err == nil {
-		s, err = g.deps.Catalog.CreateStream(r.Context(), s)
+		s, err = g.editor(r).CreateStream(r.Context(), s)
 	}
 	if err != nil {
 		writeProblem(w, r, err)
@@ -95,10 +95,13 @@ func (g *Gateway) changeStream(w http.ResponseWriter, r *http.Request) {
 	patch, err := catalog.DecodeStreamPatch(raw)
 	var s catalog.Stream
 	if err == nil {
-		s, err = g.deps.Catalog.UpdateStream(r.Context(), name, patch, r.Header.Get("If-Match"), force)
+		s, err = g.editor(r).UpdateStream(r.Context(), name, patch, r.Header.Get("If-Match"), force)
 	}
-	if errors.Is(err, catalog.ErrNotFound) {
+	switch {
+	case errors.Is(err, catalog.ErrNotFound):
 		err = unknownStream(name)
+	case errors.Is(err, broker.ErrNoTopic):
+		err = noTopic(name).because(err)
 	}
 	if err != nil {
 		writeProblem(w, r, err)
@@ -111,7 +114,7 @@ func (g *Gateway) deleteStream(w http.ResponseWriter, r *http.Request) {
 	force, err := boolean(r, "force")
 	name := pathVar(r, "stream")
 	if err == nil {
-		err = g.deps.Catalog.DeleteStream(r.Context(), name, r.Header.Get("If-Match"), force)
+		err = g.editor(r).DeleteStream(r.Context(), name, r.Header.Get("If-Match"), force)
 	}
 	if errors.Is(err, catalog.ErrNotFound) {
 		err = unknownStream(name)
@@ -123,96 +126,9 @@ func (g *Gateway) deleteStream(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-func (g *Gateway) listEventTypes(w http.ResponseWriter, r *http.Request) {
-	page, err := pageOf(r, g.deps.Catalog.EventTypes(), func(t catalog.EventType) string { return t.Type })
-	if err != nil {
-		writeProblem(w, r, err)
-		return
-	}
-	writeJSON(w, r, http.StatusOK, page)
-}
-
-func (g *Gateway) createEventType(w http.ResponseWriter, r *http.Request) {
-	var raw json.RawMessage
-	if !g.readDocument(w, r, &raw) {
-		return
-	}
-	t, err := catalog.DecodeEventType(raw)
-	if err == nil {
-		t, err = g.deps.Catalog.CreateEventType(r.Context(), t)
-	}
-	if err != nil {
-		writeProblem(w, r, err)
-		return
-	}
-	g.writeCreatedType(w, r, t)
-}
-
-func (g *Gateway) getEventType(w http.ResponseWriter, r *http.Request) {
-	name := pathVar(r, "type")
-	t, ok := g.deps.Catalog.Registration(name)
-	if !ok {
-		writeProblem(w, r, unknownEventType(name))
-		return
-	}
-	if notModified(w, r, t.ETag()) {
-		return
-	}
-	writeVersion(w, r, http.StatusOK, t.ETag(), t)
-}
-
-// putEventType replaces a registration, or makes it where there is none and no version was named.
-func (g *Gateway) putEventType(w http.ResponseWriter, r *http.Request) {
-	name, ifMatch := pathVar(r, "type"), r.Header.Get("If-Match")
-	var raw json.RawMessage
-	if !g.readDocument(w, r, &raw) {
-		return
-	}
-	t, err := catalog.DecodeEventType(raw)
-	if err == nil && t.Type == "" {
-		t.Type = name
-	}
-	if err == nil && t.Type != name {
-		err = newProblem(kindInvalidObject, "the body is of event type %q, the address of %q: they must be the same, or the body's left out", t.Type, name).
-			at(fieldError{Pointer: "/type", Message: "must be that of the address"})
-	}
-	if err != nil {
-		writeProblem(w, r, err)
-		return
-	}
-	changed, err := g.deps.Catalog.UpdateEventType(r.Context(), t, ifMatch)
-	if errors.Is(err, catalog.ErrNotFound) && ifMatch == "" {
-		if changed, err = g.deps.Catalog.CreateEventType(r.Context(), t); err == nil {
-			g.writeCreatedType(w, r, changed)
-			return
-		}
-	}
-	switch {
-	case errors.Is(err, catalog.ErrNotFound):
-		writeProblem(w, r, newProblem(kindPreconditionFailed, "there is no event type %q that If-Match could name", name))
-	case err != nil:
-		writeProblem(w, r, err)
-	default:
-		writeVersion(w, r, http.StatusOK, changed.ETag(), changed)
-	}
-}
-
-func (g *Gateway) writeCreatedType(w http.ResponseWriter, r *http.Request, t catalog.EventType) {
-	w.Header().Set("Location", g.link(r, "v1", "event-types", t.Type))
-	writeVersion(w, r, http.StatusCreated, t.ETag(), t)
-}
-
-func (g *Gateway) deleteEventType(w http.ResponseWriter, r *http.Request) {
-	name := pathVar(r, "type")
-	err := g.deps.Catalog.DeleteEventType(r.Context(), name, r.Header.Get("If-Match"))
-	if errors.Is(err, catalog.ErrNotFound) {
-		err = unknownEventType(name)
-	}
-	if err != nil {
-		writeProblem(w, r, err)
-		return
-	}
-	w.WriteHeader(http.StatusNoContent)
+// editor changes definitions in the name of who asks.
+func (g *Gateway) editor(r *http.Request) catalog.Editor {
+	return g.deps.Catalog.As(catalog.Actor{Name: localOwner, RequestID: requestID(r.Context())})
 }
 
 // writeVersion answers a definition with its entity tag.

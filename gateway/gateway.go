@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/session"
@@ -47,6 +48,8 @@ type Deps struct {
 	Ready func() []Check // what /readyz tells. Default: always ready
 	// Sessions serves the reads. Default: this replica has none, and reads are answered 503.
 	Sessions *session.Server
+	// Audit has the changes of definitions. Default: 501.
+	Audit *audit.Log
 	// Drain begins to send all sessions away, and returns at once. Default: 501.
 	Drain func()
 

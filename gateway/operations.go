@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/session"
 )
 
@@ -42,14 +43,10 @@ func (g *Gateway) metricsPage(w http.ResponseWriter, r *http.Request) {
 
 // listSessions describes this replica's sessions: not more than limit, and the number of all.
 func (g *Gateway) listSessions(w http.ResponseWriter, r *http.Request) {
-	limit := 100
-	if text := r.URL.Query().Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxPage {
-			writeProblem(w, r, newProblem(kindInvalidParameter, "limit=%s: give a number from 1 to %d", text, maxPage))
-			return
-		}
-		limit = n
+	limit, err := pageLimit(r)
+	if err != nil {
+		writeProblem(w, r, err)
+		return
 	}
 	answer := struct {
 		Total int            `json:"total"`
@@ -69,4 +66,37 @@ func (g *Gateway) drain(w http.ResponseWriter, r *http.Request) {
 	}
 	g.deps.Drain()
 	writeJSON(w, r, http.StatusAccepted, map[string]string{"status": "draining"})
+}
+
+// listAudit answers GET /v1/admin/audit: who changed which definition when, newest first.
+func (g *Gateway) listAudit(w http.ResponseWriter, r *http.Request) {
+	if g.deps.Audit == nil {
+		writeProblem(w, r, newProblem(kindNotImplemented, "this server keeps no audit"))
+		return
+	}
+	limit, err := pageLimit(r)
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	before := int64(-1)
+	if token := r.URL.Query().Get("next"); token != "" {
+		if before, err = strconv.ParseInt(token, 10, 64); err != nil || before < 0 {
+			writeProblem(w, r, newProblem(kindInvalidParameter, "next= is not a token of this list: give it back as it came, or leave it out"))
+			return
+		}
+	}
+	entries, next, err := g.deps.Audit.Page(r.Context(), before, limit)
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	answer := list[catalog.Entry]{Items: entries}
+	if answer.Items == nil {
+		answer.Items = []catalog.Entry{}
+	}
+	if next > 0 {
+		answer.Next = strconv.FormatInt(next, 10)
+	}
+	writeJSON(w, r, http.StatusOK, answer)
 }

@@ -42,11 +42,13 @@ var (
 	kindNotFound           = problemKind{"not-found", 404, "There is nothing at this address", "See /openapi.json for the addresses there are."}
 	kindUnknownStream      = problemKind{"unknown-stream", 404, "There is no such stream", "List the streams with GET /v1/streams, or create this one with POST /v1/streams."}
 	kindUnknownEventType   = problemKind{"unknown-event-type", 404, "There is no such event type", "List the event types with GET /v1/event-types, or register this one with POST /v1/event-types."}
+	kindUnknownSchema      = problemKind{"unknown-schema", 404, "There is no such version of the schema", "List the versions with GET /v1/event-types/{type}/schemas, or register one with POST to the same address."}
 	kindUnknownConsumer    = problemKind{"unknown-consumer", 404, "There is no such consumer", "A consumer begins with the first read that names it (consumer=), or with PUT and reset."}
 	kindMethodNotAllowed   = problemKind{"method-not-allowed", 405, "This address does not take the method", "Use one of the methods that the Allow header lists."}
 	kindNotAcceptable      = problemKind{"not-acceptable", 406, "None of the asked formats can be given", "Ask for one of the formats that `detail` lists."}
 	kindBodyTimeout        = problemKind{"body-timeout", 408, "The body came too slowly", "Send the body at once, or in smaller requests."}
 	kindConflict           = problemKind{"conflict", 409, "It conflicts with what is there", "Read what is there, and decide anew."}
+	kindIncompatibleSchema = problemKind{"incompatible-schema", 409, "The schema is not compatible with those before it", "Change what `breaks` points at, or register a successor of the event type. What is `undecided` alone may be taken with force=true; a property that old versions left open may be described where the type says allowOpenProperties."}
 	kindNotCompacted       = problemKind{"not-compacted", 409, "The stream keeps no state by key", "Tombstones only mean something on a stream with compaction."}
 	kindPreconditionFailed = problemKind{"precondition-failed", 412, "It has changed since it was read", "Read it again, and send the change with the new ETag in If-Match."}
 	kindEventTooLarge      = problemKind{"event-too-large", 413, "The event is too large", "Send the payload elsewhere and refer to it from the event, or split it."}
@@ -69,8 +71,8 @@ var (
 func kinds() []problemKind {
 	return []problemKind{
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
-		kindInvalidUpgrade, kindOriginNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownConsumer,
-		kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindNotCompacted, kindPreconditionFailed,
+		kindInvalidUpgrade, kindOriginNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema, kindUnknownConsumer,
+		kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
 		kindInvalidObject, kindTooManySessions, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
 		kindOverloaded, kindNotReady, kindConsumerBusy,
@@ -83,6 +85,7 @@ type problem struct {
 	detail     string        // what was expected, what came, and what to do
 	errors     []fieldError  // the single mistakes, where there are several or where they have a place
 	position   *int          // where in an expression the mistake is
+	comparison *Comparison   // of a schema with those before it
 	retryAfter time.Duration // 0: no Retry-After
 	header     http.Header   // more headers of the answer
 	cause      error         // logged, never sent
@@ -93,6 +96,7 @@ type fieldError struct {
 	Pointer  string `json:"pointer"` // RFC 6901; "" is the whole document
 	Message  string `json:"message"`
 	Expected string `json:"expected,omitempty"` // what would be right
+	Keyword  string `json:"keyword,omitempty"`  // of the schema that is not met
 }
 
 // problemDocument is the problem on the wire.
@@ -105,6 +109,7 @@ type problemDocument struct {
 	RequestID string       `json:"requestId,omitempty"`
 	Errors    []fieldError `json:"errors,omitempty"`
 	Position  *int         `json:"position,omitempty"`
+	*Comparison
 }
 
 func newProblem(kind problemKind, format string, args ...any) *problem {
@@ -145,6 +150,8 @@ func (p *problem) document(r *http.Request) problemDocument {
 		Detail:   p.detail,
 		Errors:   p.errors,
 		Position: p.position,
+
+		Comparison: p.comparison,
 	}
 	if id := requestID(r.Context()); id != "" {
 		d.RequestID = id
@@ -195,6 +202,8 @@ func asProblem(err error) *problem {
 		filErr   *filter.Error
 		invalid  *catalog.InvalidError
 		tooLarge *http.MaxBytesError
+
+		incompatible *catalog.IncompatibleError
 	)
 	switch {
 	case errors.As(err, &p):
@@ -221,6 +230,11 @@ func asProblem(err error) *problem {
 		return newProblem(kindInvalidCursor, "the cursor is damaged or was never given by this server: present it exactly as it was given, or begin with from=").because(err)
 	case errors.As(err, &invalid):
 		return newProblem(kindInvalidObject, "%s", strings.TrimPrefix(strings.TrimPrefix(invalid.Error(), "invalid: "), ": ")).at(objectErrors(invalid)...)
+	case errors.As(err, &incompatible):
+		answer := comparison(incompatible.Comparison)
+		p = newProblem(kindIncompatibleSchema, "%s", incompatible.Error())
+		p.comparison = &answer
+		return p
 	case errors.Is(err, catalog.ErrExists):
 		return newProblem(kindConflict, "%s: change what is there, or choose another name", err)
 	case errors.Is(err, catalog.ErrInUse):

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/catalog"
@@ -18,8 +19,10 @@ import (
 // What became of a published event.
 const (
 	statusPersisted = "persisted"
+	statusDuplicate = "duplicate" // it was there already, at the position
 	statusInvalid   = "invalid"
 	statusFailed    = "failed"
+	statusWithheld  = "withheld" // valid, but not written since others are not, as all=true asks
 )
 
 // headerRequestID is the record header that names the request an event came with.
@@ -46,7 +49,11 @@ type position struct {
 // publish answers POST /v1/events: the HTTP binding of CloudEvents in its three modes.
 func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
 	batch := isBatch(r.Header)
-	if err := wantEvents(r.Header); err != nil {
+	all, err := boolean(r, "all")
+	if err == nil {
+		err = wantEvents(r.Header)
+	}
+	if err != nil {
 		g.refuse(w, r, err)
 		return
 	}
@@ -65,7 +72,7 @@ func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, err)
 		return
 	}
-	results := g.appendEvents(r.Context(), items)
+	results := g.appendEvents(r, items, all)
 	for i := range results {
 		g.metrics.events.WithLabelValues(results[i].Status).Inc()
 	}
@@ -90,7 +97,7 @@ func (g *Gateway) readEvents(h http.Header, body []byte) ([]event.Item, error) {
 		BatchBytes:  int(g.config.MaxBatchBytes),
 		BatchEvents: g.config.MaxBatchEvents,
 	})
-	if errors.Is(err, event.ErrMalformed) && hasMediaPrefix(h, "application/cloudevents") && !json.Valid(body) {
+	if errors.Is(err, event.ErrMalformed) && hasMediaPrefix(h, "application/cloudevents") && (!json.Valid(body) || !utf8.Valid(body)) {
 		return nil, newProblem(kindMalformedJSON, "%s", requestProblem(err).detail)
 	}
 	if err != nil {
@@ -122,7 +129,7 @@ func wantEvents(h http.Header) error {
 		}
 		return newProblem(kindUnsupportedMedia, "Content-Type is %q: of the event formats, only JSON is read (application/cloudevents+json, application/cloudevents-batch+json)", h.Get("Content-Type"))
 	}
-	if h.Get("ce-specversion") == "" && h.Get("ce-id") == "" && h.Get("ce-type") == "" {
+	if h.Get("ce-specversion") == "" && h.Get("ce-id") == "" && h.Get("ce-type") == "" && h.Get("ce-source") == "" {
 		return newProblem(kindUnsupportedMedia, "Content-Type is %q and there are no ce- headers: send application/cloudevents+json, application/cloudevents-batch+json, or binary mode with ce-specversion, ce-id, ce-source and ce-type", h.Get("Content-Type"))
 	}
 	return nil
@@ -130,23 +137,16 @@ func wantEvents(h http.Header) error {
 
 // publishStatus gives the answer's status for all results together.
 func publishStatus(results []publishResult) int {
-	var persisted, invalid, failed int
+	count := map[string]int{}
 	for i := range results {
-		switch results[i].Status {
-		case statusPersisted:
-			persisted++
-		case statusInvalid:
-			invalid++
-		case statusFailed:
-			failed++
-		}
+		count[results[i].Status]++
 	}
 	switch len(results) {
-	case persisted:
+	case count[statusPersisted] + count[statusDuplicate]:
 		return http.StatusOK
-	case invalid:
+	case count[statusInvalid] + count[statusWithheld]:
 		return http.StatusUnprocessableEntity
-	case failed:
+	case count[statusFailed]:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusMultiStatus
@@ -159,34 +159,23 @@ type topicBatch struct {
 	items    []int // which results they are
 }
 
-// appendEvents checks each item, appends what is valid, and tells what became of each, in order.
-func (g *Gateway) appendEvents(ctx context.Context, items []event.Item) []publishResult {
+// appendEvents checks each item, appends what is valid, and tells what became of each, in order. With all, nothing is
+// appended unless all are valid.
+func (g *Gateway) appendEvents(r *http.Request, items []event.Item, all bool) []publishResult {
 	results := make([]publishResult, len(items))
-	var batches []*topicBatch // a request seldom names more than one topic
-	id := []byte(requestID(ctx))
-	for i := range items {
-		e, res := &items[i].Event, &results[i]
-		res.ID, res.Source = e.ID(), e.Source()
-		if items[i].Err != nil {
-			res.Status, res.Errors = statusInvalid, itemErrors(items[i].Err)
-			continue
+	batches, whole := g.admitEvents(r, items, results)
+	if all && !whole {
+		for i := range results {
+			if results[i].Status == "" {
+				results[i].Status = statusWithheld
+			}
 		}
-		eventType, stream, problem := g.destination(e.Type())
-		if problem != nil {
-			res.Status, res.Errors = statusInvalid, []fieldError{*problem}
-			continue
-		}
-		res.Stream = stream.Name
-		m := e.Message(eventKey(e, eventType.KeyAttribute))
-		m.Headers = append(m.Headers, broker.Header{Key: headerRequestID, Value: id})
-		b := batchFor(&batches, stream.Topic, len(items)-i)
-		b.messages = append(b.messages, m)
-		b.items = append(b.items, i)
+		return results
 	}
 	if len(batches) == 0 {
 		return results
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.config.AppendTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), g.config.AppendTimeout)
 	defer cancel()
 	begin := time.Now()
 	var wg sync.WaitGroup
@@ -197,6 +186,42 @@ func (g *Gateway) appendEvents(ctx context.Context, items []event.Item) []publis
 	wg.Wait()
 	g.metrics.append.Observe(time.Since(begin).Seconds())
 	return results
+}
+
+// admitEvents gathers what may be written by topic, and notes of the rest why not. whole tells that nothing is left out.
+func (g *Gateway) admitEvents(r *http.Request, items []event.Item, results []publishResult) (batches []*topicBatch, whole bool) {
+	whole = true
+	id := []byte(requestID(r.Context()))
+	check := g.admission(r)
+	for i := range items {
+		e, res := &items[i].Event, &results[i]
+		res.ID, res.Source = e.ID(), e.Source()
+		if items[i].Err != nil {
+			res.Status, res.Errors = statusInvalid, itemErrors(items[i].Err)
+			whole = false
+			continue
+		}
+		ok, mistakes, err := check.admit(*e)
+		switch {
+		case err != nil:
+			g.log.Error("an event type's rules cannot be applied", "type", ok.eventType.Type, "requestId", requestID(r.Context()), "error", err)
+			res.Status, res.Retryable = statusFailed, true
+			res.Errors = []fieldError{{Pointer: "/type", Message: "the event type's rules cannot be applied by this server: tell the operator the request's id"}}
+			whole = false
+			continue
+		case len(mistakes) > 0:
+			res.Status, res.Errors = statusInvalid, mistakes
+			whole = false
+			continue
+		}
+		res.Stream = ok.stream.Name
+		m := ok.event.Message(eventKey(&ok.event, ok.eventType.KeyAttribute))
+		m.Headers = append(m.Headers, broker.Header{Key: headerRequestID, Value: id})
+		b := batchFor(&batches, ok.stream.Topic, len(items)-i) // a request seldom names more than one topic
+		b.messages = append(b.messages, m)
+		b.items = append(b.items, i)
+	}
+	return batches, whole
 }
 
 func batchFor(batches *[]*topicBatch, topic string, room int) *topicBatch {
@@ -241,6 +266,9 @@ func failure(err error) string {
 
 // destination finds where events of a type go, or says what to do about it.
 func (g *Gateway) destination(name string) (catalog.EventType, catalog.Stream, *fieldError) {
+	if catalog.IsReservedType(name) {
+		return catalog.EventType{}, catalog.Stream{}, &fieldError{Pointer: "/type", Message: "types that begin with no.eventissuer. are this server's own: readers know its control messages by them", Expected: "a type of your own"}
+	}
 	eventType, ok := g.deps.Catalog.EventType(name)
 	if !ok {
 		return eventType, catalog.Stream{}, &fieldError{Pointer: "/type", Message: "the event type " + name + " is not registered", Expected: "a registered type: POST /v1/event-types registers one"}
@@ -306,7 +334,14 @@ func (g *Gateway) tombstone(w http.ResponseWriter, r *http.Request) {
 		Key:       []byte(in.Key),
 		Headers:   []broker.Header{{Key: headerRequestID, Value: []byte(requestID(ctx))}},
 	}})[0]
-	if ack.Err != nil {
+	switch {
+	case errors.Is(ack.Err, broker.ErrTooLarge):
+		writeProblem(w, r, newProblem(kindEventTooLarge, "the key is larger than the topic of stream %q takes", stream.Name))
+		return
+	case errors.Is(ack.Err, broker.ErrNoTopic):
+		writeProblem(w, r, noTopic(stream.Name))
+		return
+	case ack.Err != nil:
 		writeProblem(w, r, newProblem(kindLogUnavailable, "the log has not acknowledged the tombstone: send it again").retry(retrySoon).because(ack.Err))
 		return
 	}
@@ -319,6 +354,10 @@ func (g *Gateway) tombstone(w http.ResponseWriter, r *http.Request) {
 
 func unknownStream(name string) *problem {
 	return newProblem(kindUnknownStream, "there is no stream %q: GET /v1/streams lists those there are", name)
+}
+
+func noTopic(stream string) *problem {
+	return newProblem(kindUnknownStream, "the topic of stream %q is gone: whoever deleted it has to make it again, or delete the stream", stream)
 }
 
 func unknownEventType(name string) *problem {

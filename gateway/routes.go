@@ -55,6 +55,10 @@ func (g *Gateway) routes() []route {
 		{"GET", "/v1/event-types/{type}", g.getEventType, ordinary},
 		{"PUT", "/v1/event-types/{type}", g.putEventType, ordinary},
 		{"DELETE", "/v1/event-types/{type}", g.deleteEventType, ordinary},
+		{"GET", "/v1/event-types/{type}/schemas", g.listSchemas, ordinary},
+		{"POST", "/v1/event-types/{type}/schemas", g.registerSchema, ordinary},
+		{"POST", "/v1/event-types/{type}/schemas:check", g.checkSchema, ordinary},
+		{"GET", "/v1/event-types/{type}/schemas/{version}", g.getSchema, ordinary},
 
 		// Operations.
 		{"GET", "/healthz", g.healthz, hotPath},
@@ -62,6 +66,7 @@ func (g *Gateway) routes() []route {
 		{"GET", "/metrics", g.metricsPage, hotPath},
 		{"GET", "/v1/admin/sessions", g.listSessions, ordinary},
 		{"POST", "/v1/admin/drain", g.drain, ordinary},
+		{"GET", "/v1/admin/audit", g.listAudit, ordinary},
 
 		// Documents.
 		{"GET", "/openapi.json", g.openapiPage, ordinary},
@@ -86,7 +91,7 @@ func (g *Gateway) router() http.Handler {
 		m.Path(path).Handler(g.resource(path, byPath[path]))
 	}
 	notFound := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		writeProblem(w, r, newProblem(kindNotFound, "there is nothing at this address: /openapi.json lists what there is"))
+		g.refuse(w, r, newProblem(kindNotFound, "there is nothing at this address: /openapi.json lists what there is"))
 	})
 	m.NotFoundHandler = notFound
 	if g.deps.Page != nil {
@@ -135,7 +140,7 @@ func (g *Gateway) resource(path string, routes []route) http.Handler {
 			w.Header().Set("Allow", allowed)
 			w.WriteHeader(http.StatusNoContent)
 		default:
-			writeProblem(w, r, newProblem(kindMethodNotAllowed, "%s takes %s", path, allowed).with("Allow", allowed))
+			g.refuse(w, r, newProblem(kindMethodNotAllowed, "%s takes %s", path, allowed).with("Allow", allowed))
 		}
 	})
 }

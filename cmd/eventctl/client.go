@@ -106,15 +106,16 @@ func (c *client) unreachable(err error) error {
 
 // problem is an error answer: RFC 9457, or what could be made of another one.
 type problem struct {
-	Type      string        `json:"type"`
-	Title     string        `json:"title"`
-	Status    int           `json:"status"`
-	Detail    string        `json:"detail"`
-	RequestID string        `json:"requestId"`
-	Errors    []mistake     `json:"errors"`
-	Position  *int          `json:"position"`
-	after     time.Duration // Retry-After; 0: none
-	remedy    string
+	Type      string    `json:"type"`
+	Title     string    `json:"title"`
+	Status    int       `json:"status"`
+	Detail    string    `json:"detail"`
+	RequestID string    `json:"requestId"`
+	Errors    []mistake `json:"errors"`
+	Position  *int      `json:"position"`
+	verdict
+	after  time.Duration // Retry-After; 0: none
+	remedy string
 }
 
 // mistake is one place of a document that is wrong.
@@ -166,6 +167,8 @@ func retryAfter(h http.Header) time.Duration {
 var remedies = map[string]string{ //nolint:gochecknoglobals // a constant table
 	"unknown-stream":      "see 'eventctl streams list', or make it: 'eventctl streams create NAME'",
 	"unknown-event-type":  "see 'eventctl types list', or register it: 'eventctl types register TYPE --stream STREAM'",
+	"unknown-schema":      "see 'eventctl schemas list TYPE'",
+	"incompatible-schema": "change what breaks, or register a successor of the event type; 'eventctl schemas check' tells the same without writing",
 	"unknown-consumer":    "a consumer begins with the first read that names it ('eventctl tail STREAM --consumer NAME') or with 'eventctl consumers reset'",
 	"invalid-cursor":      "give a cursor exactly as it was printed, or begin with --from oldest, latest or a time; delete the file if it came from --cursor-file",
 	"invalid-filter":      "correct --filter; CloudEvents SQL, for instance: --filter \"subject LIKE '/train/%'\"",
@@ -199,6 +202,11 @@ func (p *problem) Error() string {
 	}
 	for _, m := range p.Errors {
 		b.WriteString("\n  " + m.String())
+	}
+	if p.Verdict != "" {
+		if _, rest, ok := strings.Cut(p.verdict.String(), "\n"); ok {
+			b.WriteString("\n" + rest)
+		}
 	}
 	if p.Status == http.StatusTooManyRequests || p.Status == http.StatusServiceUnavailable {
 		if p.after > 0 {

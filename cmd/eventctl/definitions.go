@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"text/tabwriter"
 )
 
@@ -26,7 +28,7 @@ type streamsList struct {
 
 // Run is called by kong.
 func (l *streamsList) Run(ctx context.Context, c *client, o *console) error {
-	return list(ctx, c, o, "/v1/streams", l.JSON, []string{"NAME", "PARTITIONS", "RETENTION", "TOPIC", "DESCRIPTION"},
+	return list(ctx, c, o, "/v1/streams", nil, l.JSON, []string{"NAME", "PARTITIONS", "RETENTION", "TOPIC", "DESCRIPTION"},
 		[]string{"name", "partitions", "retention", "topic", "description"})
 }
 
@@ -76,74 +78,6 @@ func (s *streamsDelete) Run(ctx context.Context, c *client, o *console) error {
 	return remove(ctx, c, o, path, what, s.Yes)
 }
 
-type typesCommand struct {
-	List     typesList     `cmd:"" help:"List the event types."`
-	Show     typesShow     `cmd:"" help:"Show an event type."`
-	Register typesRegister `cmd:"" help:"Register an event type, or a pattern of them (app.*)."`
-	Delete   typesDelete   `cmd:"" help:"Delete a registration. Events already published stay."`
-}
-
-type typesList struct {
-	JSON bool `name:"json" help:"One event type a line, as JSON."`
-}
-
-// Run is called by kong.
-func (l *typesList) Run(ctx context.Context, c *client, o *console) error {
-	return list(ctx, c, o, "/v1/event-types", l.JSON, []string{"TYPE", "STREAM", "OWNER", "DESCRIPTION"}, []string{"type", "stream", "owner", "description"})
-}
-
-type typesShow struct {
-	Type string `arg:"" help:"The event type, or the pattern."`
-}
-
-// Run is called by kong.
-func (s *typesShow) Run(ctx context.Context, c *client, o *console) error {
-	return show(ctx, c, o, "/v1/event-types/"+url.PathEscape(s.Type))
-}
-
-type typesRegister struct {
-	Type         string `arg:"" help:"The event type, or a pattern that ends in .*"`
-	Stream       string `required:"true" help:"Stream that its events go to."`
-	KeyAttribute string `name:"key-attribute" placeholder:"subject" help:"Attribute whose value keeps events in order. Default subject."`
-	Owner        string `help:"Who answers for it."`
-	Audience     string `enum:"public,partner,internal," default:"" help:"public, partner or internal."`
-	Description  string `help:"What it says."`
-	Replace      bool   `help:"Change it if it is registered already."`
-}
-
-// Help is shown by kong.
-func (t *typesRegister) Help() string {
-	return "Examples:\n\n  eventctl types register no.banenor.train.position.v1 --stream train-positions\n  eventctl types register 'app.*' --stream app --description 'whatever our app says'\n"
-}
-
-// Run is called by kong.
-func (t *typesRegister) Run(ctx context.Context, c *client, o *console) error {
-	object := compact(map[string]any{
-		"type": t.Type, "stream": t.Stream, "keyAttribute": t.KeyAttribute, "owner": t.Owner, "audience": t.Audience, "description": t.Description,
-	})
-	if t.Replace {
-		path := "/v1/event-types/" + url.PathEscape(t.Type)
-		a, err := c.send(ctx, http.MethodGet, path, "", nil)
-		if err != nil {
-			return err
-		}
-		if a.status == http.StatusOK {
-			return change(ctx, c, o, http.MethodPut, path, object)
-		}
-	}
-	return change(ctx, c, o, http.MethodPost, "/v1/event-types", object)
-}
-
-type typesDelete struct {
-	Type string `arg:"" help:"The event type, or the pattern."`
-	Yes  bool   `short:"y" help:"Do not ask."`
-}
-
-// Run is called by kong.
-func (t *typesDelete) Run(ctx context.Context, c *client, o *console) error {
-	return remove(ctx, c, o, "/v1/event-types/"+url.PathEscape(t.Type), "event type "+t.Type, t.Yes)
-}
-
 // compact leaves out what was not said, so that the server's defaults hold.
 func compact(m map[string]any) map[string]any {
 	for k, v := range m {
@@ -154,19 +88,49 @@ func compact(m map[string]any) map[string]any {
 	return m
 }
 
-// list prints all pages of a collection, as a table or as JSON lines.
-func list(ctx context.Context, c *client, o *console, path string, asJSON bool, titles, members []string) error {
+// list prints all pages of a collection, as a table or as JSON lines. A member may be a path, as "created.at".
+func list(ctx context.Context, c *client, o *console, path string, query url.Values, asJSON bool, titles, members []string) error {
 	table := tabwriter.NewWriter(o.out, 0, 4, 2, ' ', 0)
 	if !asJSON {
 		row(table, titles)
 	}
+	err := c.each(ctx, path, query, func(item json.RawMessage) error {
+		if asJSON {
+			_, err := fmt.Fprintf(o.out, "%s\n", item)
+			return err
+		}
+		var values map[string]any
+		if err := json.Unmarshal(item, &values); err != nil {
+			return err
+		}
+		cells := make([]string, len(members))
+		for i, m := range members {
+			var v any = values
+			for name := range strings.SplitSeq(m, ".") {
+				object, _ := v.(map[string]any)
+				v = object[name]
+			}
+			cells[i] = cell(v)
+		}
+		row(table, cells)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return table.Flush()
+}
+
+// each calls fn for every item of a collection, page by page.
+func (c *client) each(ctx context.Context, path string, query url.Values, fn func(item json.RawMessage) error) error {
 	next := ""
 	for {
-		target := path + "?limit=1000"
+		q := url.Values{"limit": {"1000"}}
+		maps.Copy(q, query)
 		if next != "" {
-			target += "&next=" + url.QueryEscape(next)
+			q.Set("next", next)
 		}
-		body, err := c.do(ctx, http.MethodGet, target, nil)
+		body, err := c.do(ctx, http.MethodGet, path+"?"+q.Encode(), nil)
 		if err != nil {
 			return err
 		}
@@ -175,27 +139,15 @@ func list(ctx context.Context, c *client, o *console, path string, asJSON bool, 
 			Next  string            `json:"next"`
 		}
 		if err := json.Unmarshal(body, &page); err != nil {
-			return fmt.Errorf("the answer to GET %s is no list: %w", target, err)
+			return fmt.Errorf("the answer to GET %s is no list: %w", path, err)
 		}
 		for _, item := range page.Items {
-			if asJSON {
-				if _, err := fmt.Fprintf(o.out, "%s\n", item); err != nil {
-					return err
-				}
-				continue
-			}
-			var values map[string]any
-			if err := json.Unmarshal(item, &values); err != nil {
+			if err := fn(item); err != nil {
 				return err
 			}
-			cells := make([]string, len(members))
-			for i, m := range members {
-				cells[i] = cell(values[m])
-			}
-			row(table, cells)
 		}
 		if page.Next == "" || page.Next == next {
-			return table.Flush()
+			return nil
 		}
 		next = page.Next
 	}

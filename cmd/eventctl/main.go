@@ -30,6 +30,7 @@ Exit codes:
   2    wrong usage
   3    some events were not published; each is named on standard error
   4    the server refuses, or asks to stop: a mistake in the request, no such thing, not allowed, another reader has taken over
+  5    it differs: the server from the files (types diff), or a schema is not compatible (schemas check)
   130  interrupted before it was done`
 
 // Exit codes, as the help tells them.
@@ -39,6 +40,7 @@ const (
 	exitUsage       = 2
 	exitUnpublished = 3
 	exitRefused     = 4
+	exitDiffers     = 5
 	exitInterrupted = 130
 )
 
@@ -51,7 +53,8 @@ type cli struct {
 	Tail      tailCommand      `cmd:"" help:"Follow streams; goes on by itself after any interruption."`
 	Replay    replayCommand    `cmd:"" help:"Publish recorded events at the pace of their own times."`
 	Streams   streamsCommand   `cmd:"" help:"List, show, create and delete streams."`
-	Types     typesCommand     `cmd:"" help:"List, show, register and delete event types."`
+	Types     typesCommand     `cmd:"" help:"List, show, register and delete event types; move them between environments."`
+	Schemas   schemasCommand   `cmd:"" help:"List, show, check and register the schemas of event types."`
 	Consumers consumersCommand `cmd:"" help:"Show, save, reset and delete named consumers."`
 }
 
@@ -128,6 +131,8 @@ func (c *console) report(err error) int {
 		return exitInterrupted
 	case errors.Is(err, syscall.EPIPE): // whoever read the output has enough of it
 		return exitDone
+	case errors.Is(err, errDiffers):
+		return exitDiffers
 	case errors.Is(err, errUnpublished):
 		return exitUnpublished
 	}

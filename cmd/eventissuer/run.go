@@ -19,6 +19,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/gateway"
+	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/demo"
@@ -44,6 +45,7 @@ type server struct {
 	records   broker.Log
 	redis     redis.UniversalClient
 	tables    []namedTable
+	audit     *audit.Log
 	catalog   *catalog.Catalog
 	consumers *cursor.Consumers
 	sessions  *session.Server
@@ -220,6 +222,7 @@ func (s *server) startHTTP(context.Context) error {
 		Sessions:  s.sessions,
 		Page:      web.Handler(),
 		Ready:     s.checks,
+		Audit:     s.audit,
 		Drain: func() {
 			select {
 			case s.drains <- struct{}{}:

@@ -6,6 +6,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker/embedded"
 	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/table"
@@ -83,7 +84,13 @@ func (s *server) startCatalog(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.audit, err = audit.New(audit.Config{Log: s.records, ReplicationFactor: s.config.ReplicationFactor})
+	if err != nil {
+		return err
+	}
 	s.catalog, err = catalog.New(catalog.Config{
+		Auditor:           s.audit,
+		PublicURL:         s.config.PublicURL,
 		Table:             definitions,
 		Topics:            s.records,
 		TopicPrefix:       s.config.TopicPrefix,

@@ -28,6 +28,9 @@ type Config struct {
 	Owner             string // of what says nothing; default "local"
 	Logger            *slog.Logger
 	Registerer        prometheus.Registerer
+	PublicURL         string  // under which references between schemas may name this server; default: none
+	Auditor           Auditor // of changes; default: they are only logged
+	Now               func() time.Time
 
 	ClaimWait      time.Duration // for another replica's creation of the same stream to come to its end; default 5 s
 	ReconcileEvery time.Duration // between looks for what a crash left half done; default 10 min
@@ -41,10 +44,13 @@ type Catalog struct {
 	log     *slog.Logger
 	kinds   map[string]keeper
 	streams *kind[streamBody]
-	types   *kind[EventType]
+	types   *kind[typeBody]
+	schemas *kind[textBody]
 
-	byPrefix index[object[EventType]] // the patterns, by what stands before the *
-	patterns atomic.Int64             // how many there are
+	byPrefix index[object[typeBody]] // the patterns, by what stands before the *
+	patterns atomic.Int64            // how many there are
+
+	unaudited prometheus.Counter
 
 	mu       sync.Mutex
 	watchers map[*func(Change)]struct{} // guarded by mu
@@ -60,24 +66,34 @@ func New(cfg Config) (*Catalog, error) {
 	cfg.Owner = cmp.Or(cfg.Owner, "local")
 	cfg.ClaimWait = cmp.Or(cfg.ClaimWait, 5*time.Second)
 	cfg.ReconcileEvery = cmp.Or(cfg.ReconcileEvery, 10*time.Minute)
+	cfg.PublicURL = strings.TrimSuffix(cfg.PublicURL, "/")
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	c := &Catalog{
 		cfg: cfg, table: cfg.Table, topics: cfg.Topics, log: cfg.Logger,
-		byPrefix: newIndex[object[EventType]](), watchers: map[*func(Change)]struct{}{},
+		byPrefix: newIndex[object[typeBody]](), watchers: map[*func(Change)]struct{}{},
 	}
 	unreadable := promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
 		Name: "eventissuer_catalog_unreadable_total",
 		Help: "Definitions in the table that this version of the program could not read.",
+	})
+	c.unaudited = promauto.With(cfg.Registerer).NewCounter(prometheus.CounterOpts{
+		Name: "eventissuer_catalog_unaudited_total",
+		Help: "Changes of definitions that could not be written to the audit; each is in the log.",
 	})
 	failed := func(id string, err error) {
 		unreadable.Inc()
 		c.log.Error("unreadable definition: the one before stays in force", "id", id, "error", err)
 	}
 	c.streams = newKind[streamBody]("stream", c.table, failed)
-	c.types = newKind[EventType]("event-type", c.table, failed)
+	c.types = newKind[typeBody]("event-type", c.table, failed)
+	c.schemas = newKind[textBody]("schema", c.table, failed)
+	c.types.adopt, c.schemas.adopt = (*typeBody).adopt, (*textBody).adopt
 	c.streams.changed = c.streamChanged
 	c.types.changed = c.typeChanged
-	c.kinds = map[string]keeper{c.streams.name: c.streams, c.types.name: c.types}
+	c.kinds = map[string]keeper{c.streams.name: c.streams, c.types.name: c.types, c.schemas.name: c.schemas}
 	c.table.Watch(func(id string, v table.Version, deleted bool) {
 		name, key, _ := strings.Cut(id, "/")
 		if k := c.kinds[name]; k != nil { // else of a later version of the program
@@ -86,6 +102,7 @@ func New(cfg Config) (*Catalog, error) {
 	})
 	c.table.Settled(func() {
 		c.streams.settle()
+		c.schemas.settle() // before the types that name them
 		c.types.settle()
 	})
 	return c, nil
@@ -127,10 +144,10 @@ func (c *Catalog) Streams() []Stream {
 }
 
 // EventType looks up the registration that an event's type falls under: the exact one, else the longest pattern.
-func (c *Catalog) EventType(typ string) (EventType, bool) { return typeOf(c.find(typ)) }
+func (c *Catalog) EventType(typ string) (EventType, bool) { return registered(c.find(typ)) }
 
 // Registration looks a registration up as it was made: a pattern by its own text.
-func (c *Catalog) Registration(typ string) (EventType, bool) { return typeOf(c.types.get(typ)) }
+func (c *Catalog) Registration(typ string) (EventType, bool) { return registered(c.types.get(typ)) }
 
 // EventTypes returns all registrations, by type.
 func (c *Catalog) EventTypes() []EventType { return c.eventTypes("") }
@@ -141,8 +158,7 @@ func (c *Catalog) EventTypesOf(stream string) []EventType { return c.eventTypes(
 func (c *Catalog) eventTypes(stream string) []EventType {
 	var all []EventType
 	for _, o := range c.types.all() {
-		if stream == "" || o.v.Stream == stream {
-			t, _ := typeOf(o)
+		if t, ok := registered(o); ok && (stream == "" || t.Stream == stream) {
 			all = append(all, t)
 		}
 	}
@@ -191,22 +207,25 @@ func (c *Catalog) streamChanged(was, is *object[streamBody]) {
 	}
 }
 
-func (c *Catalog) typeChanged(was, is *object[EventType]) {
-	o := cmp.Or(is, was)
-	if o == nil {
+func (c *Catalog) typeChanged(was, is *object[typeBody]) {
+	before, had := registered(was)
+	t, has := registered(is)
+	if !has {
+		t, is = before, nil
+	}
+	if !had && !has {
 		return
 	}
-	if t := o.v; t.IsPattern() {
-		c.byPrefix.update(map[string]*object[EventType]{strings.TrimSuffix(t.Type, "*"): is})
+	if t.IsPattern() {
+		c.byPrefix.update(map[string]*object[typeBody]{strings.TrimSuffix(t.Type, "*"): is})
 		switch {
-		case was == nil:
+		case !had:
 			c.patterns.Add(1)
-		case is == nil:
+		case !has:
 			c.patterns.Add(-1)
 		}
 	}
-	t, _ := typeOf(o)
-	c.tell(Change{EventType: &t, Deleted: is == nil})
+	c.tell(Change{EventType: &t, Deleted: !has})
 }
 
 // matches reports whether If-Match (RFC 9110, 13.1.1) lets a change of the version with this tag be made.

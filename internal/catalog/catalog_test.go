@@ -27,6 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // process is one replica.
 type process struct {
 	*Catalog
+	Editor
 	log   *tabletest.View
 	admin *crash
 	stop  func()
@@ -47,7 +48,7 @@ func start(t *testing.T, log *tabletest.View) *process {
 	var running sync.WaitGroup
 	running.Go(func() { _ = tab.Run(ctx) })
 	running.Go(func() { _ = c.Run(ctx) })
-	p := &process{Catalog: c, log: log, admin: admin, stop: func() { stop(); running.Wait() }}
+	p := &process{Catalog: c, Editor: c.As(Actor{Name: "test"}), log: log, admin: admin, stop: func() { stop(); running.Wait() }}
 	<-c.Ready()
 	return p
 }
@@ -295,7 +296,7 @@ func TestAStreamGrowsUnlessThatBreaksTheOrderOfKeys(t *testing.T) {
 		_, err := c.UpdateStream(ctx, "s", StreamPatch{Description: new("x")}, s.ETag(), false)
 		wants(t, err, ErrPreconditionFailed)
 		pointers(t, second(c.UpdateStream(ctx, "s", StreamPatch{Partitions: new(int32(2))}, s2.ETag(), true)), "/partitions")
-		must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}))(t)
+		must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}, nil))(t)
 		_, err = c.UpdateStream(ctx, "s", StreamPatch{Partitions: new(int32(8))}, "", false)
 		wants(t, err, ErrKeyOrder)
 		if s := must(c.UpdateStream(ctx, "s", StreamPatch{Partitions: new(int32(8))}, "*", true))(t); s.Partitions != 8 {
@@ -310,7 +311,7 @@ func TestAStreamWithEventTypesIsKeptUnlessForced(t *testing.T) {
 	fleet(t, 1, func(t *testing.T, log *tabletest.Log, r []*process) {
 		ctx, c := t.Context(), r[0]
 		s := must(c.CreateStream(ctx, Stream{Name: "s"}))(t)
-		must(c.CreateEventType(ctx, EventType{Type: "a.*", Stream: "s"}))(t)
+		must(c.CreateEventType(ctx, EventType{Type: "a.*", Stream: "s"}, nil))(t)
 		wants(t, c.DeleteStream(ctx, "s", "", false), ErrInUse)
 		wants(t, c.DeleteStream(ctx, "s", `"other"`, true), ErrPreconditionFailed)
 		if err := c.DeleteStream(ctx, "s", s.ETag(), true); err != nil {
@@ -339,7 +340,7 @@ func TestATypeRacingItsStreamsDeletionNeverOutlivesIt(t *testing.T) {
 			time.Sleep(time.Second)
 			delay := time.Duration(R.IntN(120)) * time.Millisecond
 			var racing sync.WaitGroup
-			racing.Go(func() { _, _ = b.CreateEventType(t.Context(), EventType{Type: "x", Stream: "s"}) })
+			racing.Go(func() { _, _ = b.CreateEventType(t.Context(), EventType{Type: "x", Stream: "s"}, nil) })
 			time.Sleep(delay)
 			_ = a.DeleteStream(t.Context(), "s", "", false)
 			racing.Wait()
@@ -362,7 +363,7 @@ func TestTheLongestPatternIsFoundBehindTheExactType(t *testing.T) {
 		ctx, c := t.Context(), r[0]
 		must(c.CreateStream(ctx, Stream{Name: "s"}))(t)
 		for _, typ := range []string{"app.*", "app.train.*", "app.train.position", "exact"} {
-			must(c.CreateEventType(ctx, EventType{Type: typ, Stream: "s"}))(t)
+			must(c.CreateEventType(ctx, EventType{Type: typ, Stream: "s"}, nil))(t)
 		}
 		find := func(want map[string]string) {
 			t.Helper()
@@ -376,7 +377,7 @@ func TestTheLongestPatternIsFoundBehindTheExactType(t *testing.T) {
 			"app.train.position": "app.train.position", "app.train.delay": "app.train.*", "app.train.a.b": "app.train.*",
 			"app.bus": "app.*", "app": "", "application": "", "exact": "exact", "exact.x": "", "": "", "app.*": "app.*",
 		})
-		must(c.CreateEventType(ctx, EventType{Type: "*", Stream: "s"}))(t)
+		must(c.CreateEventType(ctx, EventType{Type: "*", Stream: "s"}, nil))(t)
 		if err := c.DeleteEventType(ctx, "app.train.*", ""); err != nil {
 			t.Fatal(err)
 		}
@@ -391,29 +392,31 @@ func TestEventTypesHonourIfMatch(t *testing.T) {
 	fleet(t, 1, func(t *testing.T, _ *tabletest.Log, r []*process) {
 		ctx, c := t.Context(), r[0]
 		must(c.CreateStream(ctx, Stream{Name: "s"}))(t)
-		a := must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}))(t)
+		a := must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}, nil))(t)
 		if a.Owner != "local" || a.KeyAttribute != "subject" || a.Audience != Internal {
 			t.Errorf("defaults: %+v", a)
 		}
-		_, err := c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"})
+		_, err := c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}, nil)
 		wants(t, err, ErrExists)
-		b := must(c.UpdateEventType(ctx, EventType{Type: "a", Stream: "s", Description: "b"}, `"x", `+a.ETag()))(t)
-		if got, _ := c.EventType("a"); got != b || b.ETag() == a.ETag() {
+		b := must(c.UpdateEventType(ctx, EventType{Type: "a", Stream: "s", Description: "b"}, nil, `"x", `+a.ETag()))(t)
+		if got, _ := c.EventType("a"); got.ETag() != b.ETag() || got.Description != "b" || b.ETag() == a.ETag() {
 			t.Errorf("got %+v", got)
 		}
-		_, err = c.UpdateEventType(ctx, EventType{Type: "a", Stream: "s"}, a.ETag())
+		_, err = c.UpdateEventType(ctx, EventType{Type: "a", Stream: "s"}, nil, a.ETag())
 		wants(t, err, ErrPreconditionFailed)
 		wants(t, c.DeleteEventType(ctx, "a", a.ETag()), ErrPreconditionFailed)
-		_, err = c.UpdateEventType(ctx, EventType{Type: "none", Stream: "s"}, "")
+		_, err = c.UpdateEventType(ctx, EventType{Type: "none", Stream: "s"}, nil, "")
 		wants(t, err, ErrNotFound)
 		if err := c.DeleteEventType(ctx, "a", b.ETag()); err != nil {
 			t.Fatal(err)
 		}
-		must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}))(t)
+		must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}, nil))(t)
 	})
 }
 
 func second[T any](_ T, err error) error { return err }
+
+func third[T, U any](_ T, _ U, err error) error { return err }
 
 // pointers checks what an *InvalidError complains of.
 func pointers(t *testing.T, err error, want ...string) {
@@ -448,14 +451,14 @@ func TestWhatIsWrongIsPointedAt(t *testing.T) {
 		}
 		pointers(t, second(c.CreateStream(ctx, Stream{Name: "x", Partitions: 5000, Retention: 1, Description: strings.Repeat("x", 5000)})), "/partitions", "/retention", "/description")
 		for _, typ := range []string{"", "a*", "a.*.b", "**", ".*", "a b", "a/b", strings.Repeat("a", 256)} {
-			if err := second(c.CreateEventType(ctx, EventType{Type: typ, Stream: "s"})); err == nil {
+			if err := second(c.CreateEventType(ctx, EventType{Type: typ, Stream: "s"}, nil)); err == nil {
 				t.Errorf("a type %q was created", typ)
 			} else {
 				pointers(t, err, "/type")
 			}
 		}
-		pointers(t, second(c.CreateEventType(ctx, EventType{Type: "a", Stream: "none"})), "/stream")
-		pointers(t, second(c.CreateEventType(ctx, EventType{Type: "a", Audience: "all", KeyAttribute: "A-b"})), "/stream", "/audience", "/keyAttribute")
+		pointers(t, second(c.CreateEventType(ctx, EventType{Type: "a", Stream: "none"}, nil)), "/stream")
+		pointers(t, second(c.CreateEventType(ctx, EventType{Type: "a", Audience: "all", KeyAttribute: "A-b"}, nil)), "/stream", "/audience", "/keyAttribute")
 		if n := len(log.Topics()); n != 3 {
 			t.Errorf("topics were made for what was refused: %v", log.Topics())
 		}
@@ -463,18 +466,23 @@ func TestWhatIsWrongIsPointedAt(t *testing.T) {
 	pointers(t, second(DecodeStream([]byte(`{"name":1,"partitions":"x","retention":"week","compaction":0,"sch/ema":{}}`))),
 		"/compaction", "/name", "/partitions", "/retention", "/sch~1ema")
 	pointers(t, second(DecodeStreamPatch([]byte(`{"name":"x","partitions":1.5}`))), "/name", "/partitions")
-	pointers(t, second(DecodeEventType([]byte(`{"type":"a","stream":null,"audience":3}`))), "/audience")
+	pointers(t, third(DecodeEventType([]byte(`{"type":"a","stream":null,"audience":3}`))), "/audience")
 	for _, raw := range []string{"", "null", "[]", `"x"`, `{"a":`} {
 		pointers(t, second(DecodeStream([]byte(raw))), "")
 	}
 }
 
+func filled(t EventType) EventType {
+	t.fill("local")
+	return t
+}
+
 func TestJSONIsTheOneOfTheAPI(t *testing.T) {
 	s := must(DecodeStream([]byte(`{"name":"s","retention":"168h"}`)))(t)
 	for want, v := range map[string]any{
-		`{"name":"s","topic":"","partitions":0,"retention":"168h","compaction":false,"owner":""}`: s,
-		`{"type":"a","stream":"s","owner":"o","audience":"public","keyAttribute":"subject"}`:      EventType{Type: "a", Stream: "s", Owner: "o", Audience: Public, KeyAttribute: "subject"},
-		`["1h30m","5m","1m30s","forever","0s"]`:                                                   []Duration{Duration(90 * time.Minute), Duration(5 * time.Minute), Duration(90 * time.Second), -1, 0},
+		`{"name":"s","topic":"","partitions":0,"retention":"168h","compaction":false,"owner":""}`:                                      s,
+		`{"type":"a","stream":"s","owner":"o","audience":"public","keyAttribute":"subject","compatibility":"backward","dedupe":"24h"}`: filled(EventType{Type: "a", Stream: "s", Owner: "o", Audience: Public, KeyAttribute: "subject"}),
+		`["1h30m","5m","1m30s","forever","0s"]`: []Duration{Duration(90 * time.Minute), Duration(5 * time.Minute), Duration(90 * time.Second), -1, 0},
 	} {
 		if got := string(must(json.Marshal(v))(t)); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
@@ -507,7 +515,7 @@ func TestChangesAreToldBeforeTheWriteReturns(t *testing.T) {
 		}
 		must(c.CreateStream(ctx, Stream{Name: "s"}))(t)
 		expect("stream s false")
-		must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}))(t)
+		must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s"}, nil))(t)
 		expect("type a false")
 		if err := c.DeleteStream(ctx, "s", "", true); err != nil {
 			t.Fatal(err)
@@ -523,7 +531,7 @@ func TestALookupAllocatesNothing(t *testing.T) {
 	fleet(t, 1, func(t *testing.T, _ *tabletest.Log, r []*process) {
 		c := r[0]
 		must(c.CreateStream(t.Context(), Stream{Name: "s"}))(t)
-		must(c.CreateEventType(t.Context(), EventType{Type: "app.*", Stream: "s"}))(t)
+		must(c.CreateEventType(t.Context(), EventType{Type: "app.*", Stream: "s"}, nil))(t)
 		typ := "app.train.position.v1"
 		if n := testing.AllocsPerRun(100, func() {
 			if _, ok := c.EventType(typ); !ok {
@@ -539,15 +547,15 @@ func TestALookupAllocatesNothing(t *testing.T) {
 }
 
 func BenchmarkEventType(b *testing.B) {
-	c := &Catalog{types: &kind[EventType]{index: newIndex[object[EventType]]()}, byPrefix: newIndex[object[EventType]]()}
-	types := map[string]*object[EventType]{}
+	c := &Catalog{types: &kind[typeBody]{index: newIndex[object[typeBody]]()}, byPrefix: newIndex[object[typeBody]]()}
+	types := map[string]*object[typeBody]{}
 	for i := range 10_000 {
 		key := fmt.Sprint("no.banenor.train.", i)
-		types[key] = &object[EventType]{key: key, v: EventType{Type: key}}
+		types[key] = &object[typeBody]{key: key, v: typeBody{EventType: EventType{Type: key}}}
 	}
 	c.types.index.update(types)
 	c.patterns.Store(1)
-	c.byPrefix.update(map[string]*object[EventType]{"app.": {v: EventType{Type: "app.*"}}})
+	c.byPrefix.update(map[string]*object[typeBody]{"app.": {v: typeBody{EventType: EventType{Type: "app.*"}}}})
 	for name, typ := range map[string]string{"exact": "no.banenor.train.4711", "pattern": "app.train.position.v1", "none": "no.such.type.at.all"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()

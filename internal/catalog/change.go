@@ -13,15 +13,22 @@ import (
 // attempts of a change that names no version, each from the newer state.
 const attempts = 4
 
-// CreateEventType registers an event type. Errors: *InvalidError, ErrExists, and those of the table.
-func (c *Catalog) CreateEventType(ctx context.Context, t EventType) (EventType, error) {
+// CreateEventType registers an event type, with its first schema where text is not empty. Errors: *InvalidError,
+// ErrExists, and those of the table.
+func (e Editor) CreateEventType(ctx context.Context, t EventType, text []byte) (EventType, error) {
+	c := e.c
 	if err := c.complete(&t); err != nil {
 		return EventType{}, err
 	}
-	if c.types.get(t.Type) != nil {
+	cur := c.types.get(t.Type)
+	if _, ok := registered(cur); ok {
 		return EventType{}, fmt.Errorf("event type %s: %w", t.Type, ErrExists)
 	}
-	o, err := c.types.put(ctx, t.Type, nil, t)
+	body, err := e.firstBody(ctx, cur, t, text)
+	if err != nil {
+		return EventType{}, inType(err)
+	}
+	o, err := c.types.put(ctx, t.Type, cur, body)
 	switch {
 	case isConflict(err):
 		return EventType{}, fmt.Errorf("event type %s: %w", t.Type, ErrExists)
@@ -31,49 +38,145 @@ func (c *Catalog) CreateEventType(ctx context.Context, t EventType) (EventType, 
 	// The stream may have been deleted between the check and this record's place in the log. Then its deletion came
 	// first, and did not see this type: it has to go again.
 	if _, ok := c.Stream(t.Stream); !ok {
-		if err := c.types.delete(ctx, o); err != nil && !isConflict(err) {
+		if err := c.bury(ctx, o, e.stamp()); err != nil && !isConflict(err) {
 			return EventType{}, err
 		}
 		return EventType{}, noStream(t.Stream)
 	}
-	t, _ = typeOf(o)
+	e.audit(ctx, Entry{Action: ActionCreated, Kind: "event-type", Name: t.Type})
+	t, _ = registered(o)
 	return t, nil
 }
 
-// UpdateEventType replaces a registration. ifMatch is the header's value; empty: whatever is current. Errors:
-// *InvalidError, ErrNotFound, ErrPreconditionFailed, and those of the table.
-func (c *Catalog) UpdateEventType(ctx context.Context, t EventType, ifMatch string) (EventType, error) {
+// firstBody is what a new event type begins with. Under a name that was used before, the numbers of schemas go on, so
+// that what old events name stays what it was; the last schema may be taken up again.
+func (e Editor) firstBody(ctx context.Context, grave *object[typeBody], t EventType, text []byte) (typeBody, error) {
+	body := typeBody{First: 1}
+	if grave != nil {
+		body.Versions = grave.v.Versions
+		body.First = len(body.Versions) + 1
+	}
+	t.Created, t.Changed = e.stamp(), e.stamp()
+	body.EventType = t
+	if len(text) == 0 {
+		body.adopt()
+		return body, nil
+	}
+	if n := len(body.Versions); n > 0 {
+		_, digest, err := e.c.compile(t.Type, text)
+		if err != nil {
+			return body, err
+		}
+		if body.Versions[n-1].Digest == digest {
+			body.First = n
+			body.adopt()
+			return body, nil
+		}
+	}
+	fresh := &object[typeBody]{key: t.Type, v: body}
+	body, _, err := e.withSchema(ctx, fresh, t, text, false)
+	return body, err
+}
+
+// UpdateEventType replaces a registration, and adds text to its schemas where it is another than the latest; without
+// text the schemas stay. ifMatch is the header's value; empty: whatever is current. Errors: *InvalidError,
+// *IncompatibleError, ErrNotFound, ErrPreconditionFailed, and those of the table.
+func (e Editor) UpdateEventType(ctx context.Context, t EventType, text []byte, ifMatch string) (EventType, error) {
+	c := e.c
 	if err := c.complete(&t); err != nil {
 		return EventType{}, err
 	}
-	o, err := retry(ifMatch, func() (*object[EventType], error) {
+	changed, added := false, false
+	o, err := retry(ifMatch, func() (*object[typeBody], error) {
 		cur := c.types.get(t.Type)
+		was, ok := registered(cur)
+		if !ok {
+			cur = nil
+		}
 		if err := permit(cur, "event type "+t.Type, ifMatch); err != nil {
 			return nil, err
 		}
-		return c.types.put(ctx, t.Type, cur, t)
+		next := t
+		next.Created = was.Created
+		body := cur.v
+		body.EventType = next
+		var err error
+		if added = false; len(text) > 0 {
+			if body, added, err = e.withSchema(ctx, cur, next, text, false); err != nil {
+				return nil, err
+			}
+		}
+		if err := c.checkLatest(cur, next, added); err != nil {
+			return nil, err
+		}
+		if changed = added || !next.same(was); !changed {
+			return cur, nil
+		}
+		body.Changed = e.stamp()
+		body.adopt()
+		return c.types.put(ctx, t.Type, cur, body)
 	})
-	t, _ = typeOf(o)
-	return t, err
+	if err != nil {
+		return EventType{}, inType(err)
+	}
+	t, _ = registered(o)
+	if changed {
+		e.audit(ctx, Entry{Action: ActionChanged, Kind: "event-type", Name: t.Type})
+	}
+	if added {
+		e.audit(ctx, Entry{Action: ActionRegistered, Kind: "schema", Name: t.Type, Version: t.LatestVersion})
+	}
+	return t, nil
 }
 
-// DeleteEventType deletes a registration. Errors: ErrNotFound, ErrPreconditionFailed, and those of the table.
-func (c *Catalog) DeleteEventType(ctx context.Context, typ, ifMatch string) error {
-	_, err := retry(ifMatch, func() (*object[EventType], error) {
-		cur := c.types.get(typ)
+// checkLatest holds the examples of a changed type to the schema that it has already.
+func (c *Catalog) checkLatest(cur *object[typeBody], t EventType, added bool) error {
+	latest, ok := c.latest(cur)
+	if !ok || added || len(t.Examples) == 0 {
+		return nil
+	}
+	s, err := c.Compiled(latest)
+	if err != nil {
+		return err
+	}
+	v := &InvalidError{}
+	t.fits(v, s)
+	return v.orNil()
+}
+
+// DeleteEventType deletes a registration. Its schemas can be looked up still: events may name them. Errors: ErrNotFound,
+// ErrPreconditionFailed, and those of the table.
+func (e Editor) DeleteEventType(ctx context.Context, typ, ifMatch string) error {
+	_, err := retry(ifMatch, func() (*object[typeBody], error) {
+		cur := e.c.types.get(typ)
+		if _, ok := registered(cur); !ok {
+			cur = nil
+		}
 		if err := permit(cur, "event type "+typ, ifMatch); err != nil {
 			return nil, err
 		}
-		return nil, c.types.delete(ctx, cur)
+		return nil, e.c.bury(ctx, cur, e.stamp())
 	})
+	if err == nil {
+		e.audit(ctx, Entry{Action: ActionDeleted, Kind: "event-type", Name: typ})
+	}
+	return err
+}
+
+// bury deletes a registration. One that has had schemas leaves their list behind.
+func (c *Catalog) bury(ctx context.Context, o *object[typeBody], by Stamp) error {
+	if len(o.v.Versions) == 0 {
+		return c.types.delete(ctx, o)
+	}
+	grave := typeBody{Phase: phaseDeleting, Versions: o.v.Versions, First: len(o.v.Versions) + 1}
+	grave.Type, grave.Changed = o.v.Type, by
+	_, err := c.types.put(ctx, o.key, o, grave)
 	return err
 }
 
 // complete fills in what was left out, and checks.
 func (c *Catalog) complete(t *EventType) error {
-	t.Owner = cmp.Or(t.Owner, c.cfg.Owner)
-	t.Audience = cmp.Or(t.Audience, Internal)
-	t.KeyAttribute = cmp.Or(t.KeyAttribute, "subject")
+	t.fill(c.cfg.Owner)
 	v := &InvalidError{}
 	t.check(v)
 	if err := v.orNil(); err != nil {
@@ -117,7 +220,8 @@ func retry[T any](ifMatch string, change func() (T, error)) (T, error) {
 // UpdateStream changes a stream. More partitions for a stream whose events have keys are refused unless force. Errors:
 // *InvalidError, ErrNotFound, ErrPreconditionFailed, ErrKeyOrder, and those of the table and the log; after one of the
 // log the change is recorded, and asking for it again finishes it.
-func (c *Catalog) UpdateStream(ctx context.Context, name string, p StreamPatch, ifMatch string, force bool) (Stream, error) {
+func (e Editor) UpdateStream(ctx context.Context, name string, p StreamPatch, ifMatch string, force bool) (Stream, error) {
+	c := e.c
 	v := &InvalidError{}
 	if p.Partitions != nil {
 		checkPartitions(v, *p.Partitions)
@@ -130,7 +234,9 @@ func (c *Catalog) UpdateStream(ctx context.Context, name string, p StreamPatch, 
 		return Stream{}, err
 	}
 	// The object first: of two racing changes its version decides, and what the topic lacks is made up for from it.
+	changed := false
 	o, err := retry(ifMatch, func() (*object[streamBody], error) {
+		changed = false
 		cur := c.streams.get(name)
 		if _, ok := visible(cur); !ok {
 			cur = nil
@@ -142,10 +248,14 @@ func (c *Catalog) UpdateStream(ctx context.Context, name string, p StreamPatch, 
 		if err != nil || next == cur.v {
 			return cur, err
 		}
+		changed = true
 		return c.streams.put(ctx, name, cur, next)
 	})
 	if err != nil {
 		return Stream{}, err
+	}
+	if changed {
+		e.audit(ctx, Entry{Action: ActionChanged, Kind: "stream", Name: name})
 	}
 	s, _ := visible(o)
 	return s, c.fit(ctx, o)
@@ -165,7 +275,7 @@ func (c *Catalog) patched(b streamBody, p StreamPatch, force bool) (streamBody, 
 		b.Retention = *p.Retention
 	}
 	if p.Owner != nil {
-		b.Owner = *p.Owner
+		b.Owner = cmp.Or(*p.Owner, c.cfg.Owner)
 	}
 	if p.Description != nil {
 		b.Description = *p.Description

@@ -2,11 +2,14 @@ package catalog
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/eventissuer/eventissuer/internal/schema"
 )
 
 // What callers decide on. Errors of the table and the log pass through: table.ErrInDoubt, table.ErrNotReady,
@@ -28,7 +31,11 @@ type Problem struct {
 }
 
 // InvalidError says what is wrong with an object: all of it, not only the first.
-type InvalidError struct{ Problems []Problem }
+type InvalidError struct {
+	Problems []Problem
+
+	ofSchema bool // the pointers are into a schema, not into the object that has it
+}
 
 // Error implements error.
 func (e *InvalidError) Error() string {
@@ -63,30 +70,93 @@ func invalid(pointer, format string, args ...any) error {
 // CreateStream.
 func DecodeStream(raw []byte) (Stream, error) {
 	var s Stream
-	return s, decode(raw, map[string]any{
-		"name": &s.Name, "topic": &s.Topic, "partitions": &s.Partitions, "retention": &s.Retention,
+	var retention *Duration
+	err := decode(raw, map[string]any{
+		"name": &s.Name, "topic": &s.Topic, "partitions": &s.Partitions, "retention": &retention,
 		"compaction": &s.Compaction, "owner": &s.Owner, "description": &s.Description,
 		"format": &s.Format, "wrap": &s.Wrap,
 	}, nil)
+	if err == nil && retention != nil {
+		s.Retention = *retention
+		err = checkGiven(s.Retention)
+	}
+	return s, err
 }
 
-// DecodeStreamPatch reads a JSON merge patch of a stream. It returns *InvalidError.
+// checkGiven refuses a retention of nothing, which is how what was not given is told.
+func checkGiven(d Duration) error {
+	v := &InvalidError{}
+	if checkRetention(v, d); d == 0 {
+		v.add("/retention", "%v or longer, or \"forever\"; got %v", minRetention, d)
+	}
+	return v.orNil()
+}
+
+// DecodeStreamPatch reads a JSON merge patch (RFC 7396) of a stream: null takes the owner or the description away, and
+// is no value for the rest. It returns *InvalidError.
 func DecodeStreamPatch(raw []byte) (StreamPatch, error) {
-	var p StreamPatch
 	const fixed = "cannot be changed: make another stream"
-	return p, decode(raw, map[string]any{
-		"partitions": &p.Partitions, "retention": &p.Retention, "owner": &p.Owner, "description": &p.Description,
+	var p StreamPatch
+	var partitions, retention, owner, description json.RawMessage
+	err := decode(raw, map[string]any{
+		"partitions": &partitions, "retention": &retention, "owner": &owner, "description": &description,
 	}, map[string]string{"name": fixed, "topic": fixed, "compaction": fixed, "format": fixed, "wrap": fixed})
+	var inner *InvalidError
+	if err != nil && !errors.As(err, &inner) {
+		return p, err
+	}
+	v := cmp.Or(inner, &InvalidError{})
+	required(v, "/partitions", partitions, &p.Partitions)
+	required(v, "/retention", retention, &p.Retention)
+	removable(v, "/owner", owner, &p.Owner)
+	removable(v, "/description", description, &p.Description)
+	if p.Retention != nil && *p.Retention == 0 {
+		v.add("/retention", "%v or longer, or \"forever\"; got %v", minRetention, *p.Retention)
+	}
+	sortProblems(v)
+	return p, v.orNil()
 }
 
-// DecodeEventType reads an event type's JSON. It returns *InvalidError for what is no event type's; values are checked
-// by CreateEventType and UpdateEventType.
-func DecodeEventType(raw []byte) (EventType, error) {
-	var t EventType
-	return t, decode(raw, map[string]any{
-		"type": &t.Type, "stream": &t.Stream, "owner": &t.Owner, "description": &t.Description,
-		"audience": &t.Audience, "keyAttribute": &t.KeyAttribute,
+// required reads a member that is left out or has a value.
+func required[T any](v *InvalidError, pointer string, raw json.RawMessage, to **T) {
+	if raw == nil {
+		return
+	}
+	if err := json.Unmarshal(raw, to); err != nil || *to == nil {
+		v.add(pointer, "%s; got %.40s", expected(to, err), raw)
+		*to = nil
+	}
+}
+
+// removable reads a text that null takes away.
+func removable(v *InvalidError, pointer string, raw json.RawMessage, to **string) {
+	if string(raw) == "null" {
+		*to = new(string)
+		return
+	}
+	required(v, pointer, raw, to)
+}
+
+// DecodeEventType reads an event type's JSON, and the text of its schema where it has one. It returns *InvalidError for
+// what is no event type's; values are checked by CreateEventType and UpdateEventType. What GET adds is taken back without
+// a word, so that what was read can be written.
+func DecodeEventType(raw []byte) (t EventType, text []byte, err error) {
+	var document, ignored json.RawMessage
+	err = decode(raw, map[string]any{
+		"type": &t.Type, "stream": &t.Stream, "owner": &t.Owner, "description": &t.Description, "documentation": &t.Documentation,
+		"audience": &t.Audience, "keyAttribute": &t.KeyAttribute, "compatibility": &t.Compatibility, "allowOpenProperties": &t.AllowOpenProperties,
+		"dedupe": &t.Dedupe, "dedupeRequired": &t.DedupeRequired, "personal": &t.Personal, "examples": &t.Examples,
+		"attributes": &t.Attributes, "sources": &t.Sources, "promote": &t.Promote, "quota": &t.Quota, "deprecation": &t.Deprecation,
+		"schema":        &document,
+		"latestVersion": &ignored, "schemaUrl": &ignored, "created": &ignored, "changed": &ignored,
 	}, nil)
+	if bytes.Equal(t.Attributes, []byte("null")) {
+		t.Attributes = nil
+	}
+	if !bytes.Equal(document, []byte("null")) {
+		text = document
+	}
+	return t, text, err
 }
 
 // decode reads a JSON object member by member, so that each mistake has its pointer. A member that is not known is a
@@ -111,25 +181,44 @@ func decode(raw []byte, members map[string]any, refused map[string]string) error
 			slices.Sort(known)
 			v.add(pointer, "not a member here; there are %s", strings.Join(known, ", "))
 		default:
-			if err := json.Unmarshal(value, target); err != nil {
+			if raw, ok := target.(*json.RawMessage); ok {
+				*raw = value // a null too
+			} else if err := json.Unmarshal(value, target); err != nil {
 				v.add(pointer, "%s; got %.40s", expected(target, err), value)
 			}
 		}
 	}
-	slices.SortFunc(v.Problems, func(a, b Problem) int { return strings.Compare(a.Pointer, b.Pointer) })
+	sortProblems(v)
 	return v.orNil()
+}
+
+func sortProblems(v *InvalidError) {
+	slices.SortFunc(v.Problems, func(a, b Problem) int { return strings.Compare(a.Pointer, b.Pointer) })
 }
 
 func expected(target any, err error) string {
 	switch target.(type) {
-	case *string, **string, *Audience, *Format:
+	case *string, **string, *Audience, *Format, *schema.Mode:
 		return "a string"
+	case *[]string:
+		return "an array of strings"
+	case *map[string]string:
+		return "an object whose values are strings"
+	case *[]json.RawMessage:
+		return "an array"
+	case **Quota:
+		return `an object such as {"eventsPerSecond":100,"bytesPerSecond":1000000}`
+	case **Deprecation:
+		return `an object such as {"date":"2027-01-31","successor":"…"}`
 	case *int32, **int32:
 		return "a whole number"
 	case *bool:
 		return "true or false"
 	case *Duration, **Duration:
 		return new(Duration).UnmarshalText(nil).Error()
+	}
+	if err == nil {
+		return "a value"
 	}
 	return err.Error()
 }

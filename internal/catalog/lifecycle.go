@@ -22,7 +22,8 @@ import (
 
 // CreateStream creates a stream and its topic. Where s.Topic names a topic that exists, that is adopted. Errors:
 // *InvalidError, ErrExists, and those of the table and the log; after one of those it may be asked for again.
-func (c *Catalog) CreateStream(ctx context.Context, s Stream) (Stream, error) {
+func (e Editor) CreateStream(ctx context.Context, s Stream) (Stream, error) {
+	c := e.c
 	named := s.Topic != ""
 	sized := s.Partitions != 0
 	s.Topic = cmp.Or(s.Topic, c.cfg.TopicPrefix+s.Name)
@@ -38,7 +39,10 @@ func (c *Catalog) CreateStream(ctx context.Context, s Stream) (Stream, error) {
 	if err != nil {
 		return Stream{}, err
 	}
-	return c.establish(ctx, claim, ours)
+	if s, err = c.establish(ctx, claim, ours); err == nil {
+		e.audit(ctx, Entry{Action: ActionCreated, Kind: "stream", Name: s.Name})
+	}
+	return s, err
 }
 
 // claim takes the name. ours says that the topic, if it is there, was made under an earlier claim of the name.
@@ -206,7 +210,8 @@ func (c *Catalog) leave(ctx context.Context, s Stream, made bool, epoch broker.E
 // DeleteStream deletes a stream, and its topic unless it was adopted. One that has event types is refused, unless force
 // deletes these too. Errors: ErrNotFound, ErrPreconditionFailed, ErrInUse, and those of the table and the log; after one
 // of the log the stream is gone, and asking again, or Run in time, deletes the topic.
-func (c *Catalog) DeleteStream(ctx context.Context, name, ifMatch string, force bool) error {
+func (e Editor) DeleteStream(ctx context.Context, name, ifMatch string, force bool) error {
+	c := e.c
 	marked, err := retry(ifMatch, func() (*object[streamBody], error) {
 		cur := c.streams.get(name)
 		if cur != nil && cur.v.Phase == phaseDeleting {
@@ -237,6 +242,7 @@ func (c *Catalog) DeleteStream(ctx context.Context, name, ifMatch string, force 
 		}
 		return err
 	}
+	e.audit(ctx, Entry{Action: ActionDeleted, Kind: "stream", Name: name})
 	if err := c.finishDeletion(ctx, marked); err != nil && !isConflict(err) {
 		return err
 	}
@@ -253,7 +259,7 @@ func (c *Catalog) unused(stream string, force bool) error {
 // finishDeletion does what is left of a deletion once it is marked. Several replicas may do it at once.
 func (c *Catalog) finishDeletion(ctx context.Context, o *object[streamBody]) error {
 	for _, t := range c.EventTypesOf(o.key) {
-		if err := c.DeleteEventType(ctx, t.Type, ""); err != nil && !errors.Is(err, ErrNotFound) {
+		if err := c.As(Actor{Name: "stream " + o.key}).DeleteEventType(ctx, t.Type, ""); err != nil && !errors.Is(err, ErrNotFound) {
 			return err
 		}
 	}

@@ -33,6 +33,7 @@ type kind[T any] struct {
 	index   index[object[T]]
 	applied map[string]*object[T] // owned by the table's goroutine: changes since the last settle; nil: deleted
 	changed func(was, is *object[T])
+	adopt   func(v *T) // makes what came from the table ready for use; may be nil
 	failed  func(id string, err error)
 }
 
@@ -72,6 +73,9 @@ func (k *kind[T]) put(ctx context.Context, key string, prev *object[T], v T) (*o
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
 	}
+	if k.adopt != nil {
+		k.adopt(&v)
+	}
 	return &object[T]{key, written.U, v}, nil
 }
 
@@ -91,6 +95,9 @@ func (k *kind[T]) apply(key string, v table.Version, deleted bool) {
 	if err := json.Unmarshal(v.Body, &o.v); err != nil {
 		k.failed(k.id(key), err) // what was there before stays
 		return
+	}
+	if k.adopt != nil {
+		k.adopt(&o.v)
 	}
 	k.applied[key] = o
 }

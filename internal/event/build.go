@@ -72,7 +72,7 @@ func (b *parts) event(stored bool) (Event, error) {
 // else in Base64. JSON that is none is a mistake of who publishes it; in a log it is kept as the bytes that it is.
 func (b *parts) appendData(dst []byte, stored bool) []byte {
 	switch {
-	case isJSON(b.contentType):
+	case IsJSON(b.contentType):
 		fault, at := jsonFault(b.data)
 		if fault == "" {
 			dst = appendName(dst, "data")
@@ -198,7 +198,7 @@ func (e *Event) Payload() (data []byte, contentType string, err error) {
 		// Leaving the JSON format, what it implies has to be said (JSON format, section 3.1).
 		return data, "application/json", nil
 	}
-	if data[0] == '"' && !isJSON(contentType) {
+	if data[0] == '"' && !IsJSON(contentType) {
 		text, _ := appendUnescaped(make([]byte, 0, len(data)), textOf(data[1:len(data)-1]))
 		return text, contentType, nil
 	}

@@ -62,8 +62,8 @@ func utf8Compatible(charset string) bool {
 	return charset == "" || charset == "utf-8" || charset == "utf8" || charset == "us-ascii" || charset == "ascii"
 }
 
-// isJSON tells the content types of JSON data; none means JSON in CloudEvents' JSON format (section 3.1).
-func isJSON(contentType string) bool {
+// IsJSON tells the content types of JSON data; none means JSON in CloudEvents' JSON format (section 3.1).
+func IsJSON(contentType string) bool {
 	essence := essenceOf(contentType)
 	_, subtype, _ := strings.Cut(essence, "/")
 	return contentType == "" || subtype == "json" || strings.HasSuffix(subtype, "+json")

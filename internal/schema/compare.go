@@ -38,7 +38,8 @@ func (m Mode) forward() bool {
 	return m == Forward || m == ForwardTransitive || m == Full || m == FullTransitive
 }
 
-func (m Mode) transitive() bool {
+// Transitive reports whether the mode asks about all earlier versions.
+func (m Mode) Transitive() bool {
 	return m == BackwardTransitive || m == ForwardTransitive || m == FullTransitive
 }
 
@@ -91,7 +92,7 @@ type CompareOptions struct {
 // against the latest. With an empty history, or None, everything is compatible.
 func Check(history []*Schema, newer *Schema, mode Mode, o CompareOptions) Verdict {
 	from := 0
-	if !mode.transitive() && len(history) > 1 {
+	if !mode.Transitive() && len(history) > 1 {
 		from = len(history) - 1
 	}
 	all := Verdict{Outcome: Compatible}

@@ -116,6 +116,14 @@ type Schema struct {
 // Digest is the SHA-256 of the schema's canonical form, in hexadecimal: equal for schemas that differ in spelling only.
 func (s *Schema) Digest() string { return s.digest }
 
+// Draft names what the schema is written in: "2020-12" or "draft-07".
+func (s *Schema) Draft() string {
+	if s.root.draft == 7 {
+		return "draft-07"
+	}
+	return "2020-12"
+}
+
 // Compile reads a schema of JSON Schema 2020-12, which is the default, or draft-07, which its $schema then names. The
 // error is an *InvalidError. It takes time in proportion to the schema, and calls Options.Resolve for what it refers to.
 func Compile(raw []byte, o Options) (*Schema, error) {
