@@ -127,6 +127,19 @@ type Appender interface {
 	Append(ctx context.Context, topic string, msgs []Message) []Ack
 }
 
+// Placer is for who must be able to find an append again whose fate was not told.
+type Placer interface {
+	// Place gives every message of AnyPartition the partition that Append would choose; those without key all get the
+	// same one. It returns the topic's epoch and, by partition, ends: offsets that the partition's end had reached before
+	// Place returned, so that what is appended afterwards lies at or above them. An end may be some seconds old, and is
+	// 0 where nothing newer is known of this life of the topic; it is never that of an earlier life. Place asks the
+	// brokers for a topic that was not in use lately, and answers from memory otherwise; a topic that another process
+	// made again may so be taken for the old one for up to five seconds. ends must not be changed.
+	Place(ctx context.Context, topic string, msgs []Message) (epoch Epoch, ends []int64, err error)
+	// End asks a partition's leader for its end, what no reader may have yet for an open transaction included.
+	End(ctx context.Context, topic string, partition int32) (int64, error)
+}
+
 // Reader reads the log at random.
 type Reader interface {
 	// Read makes one fetch of about maxBytes from offset on. It does not wait for new records: at the log's end it

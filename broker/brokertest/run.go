@@ -81,6 +81,9 @@ func (s *suite) cases() []testCase {
 	return []testCase{
 		{"AckedPositionsAscendInOrderOfTheCall", s.ackedPositions},
 		{"KeysGoWhereJavaPutsThem", s.murmur2},
+		{"PlacesAreThoseOfAppends", s.places},
+		{"PlacesOfARemadeTopicAreOfItsNewLife", s.placesOfRemade},
+		{"EndCountsWhatIsNotYetCommitted", s.endOfOpenTransaction},
 		{"RecordsComeBackAsTheyWent", s.roundTrip},
 		{"ConcurrentAppendsGetPositionsOfTheirOwn", s.concurrentAppends},
 		{"WhatCannotBeWrittenIsRefusedAlone", s.refusals},

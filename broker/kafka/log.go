@@ -30,6 +30,7 @@ type Log struct {
 	questions *pool
 	reads     *pool
 	producers *producers
+	ends      *endsKept
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -38,7 +39,10 @@ type Log struct {
 	busy   sync.WaitGroup
 }
 
-var _ broker.Log = (*Log)(nil)
+var (
+	_ broker.Log    = (*Log)(nil)
+	_ broker.Placer = (*Log)(nil)
+)
 
 // New prepares the clients of a cluster. It does not wait for the cluster: a broker that cannot be reached shows in
 // the first call. It fails where the configuration cannot work.
@@ -62,6 +66,7 @@ func New(cfg Config, deps Deps) (*Log, error) {
 	}
 	l.cluster = newCluster(cfg.Brokers, max(cfg.RequestTimeout/4, time.Millisecond), l.questions)
 	l.producers = newProducers(l)
+	l.ends = newEndsKept()
 	return l, nil
 }
 
