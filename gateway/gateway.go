@@ -16,6 +16,8 @@ import (
 	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/dedupe"
+	"github.com/eventissuer/eventissuer/internal/quota"
 	"github.com/eventissuer/eventissuer/session"
 )
 
@@ -48,6 +50,10 @@ type Deps struct {
 	Ready func() []Check // what /readyz tells. Default: always ready
 	// Sessions serves the reads. Default: this replica has none, and reads are answered 503.
 	Sessions *session.Server
+	// Dedupe lets each event in once. Default: every event is written as it comes.
+	Dedupe *dedupe.Deduper
+	// Quotas bound what is published of types that have a quota. Default: nothing does.
+	Quotas *quota.Quotas
 	// Audit has the changes of definitions. Default: 501.
 	Audit *audit.Log
 	// Drain begins to send all sessions away, and returns at once. Default: 501.

@@ -58,6 +58,7 @@ var (
 	kindUnsupportedCoding  = problemKind{"unsupported-content-coding", 415, "The content coding is not supported", "Send the body as it is, or compressed with gzip or zstd."}
 	kindInvalidObject      = problemKind{"invalid-object", 422, "The definition has mistakes", "Correct what `errors` points at."}
 	kindTooManySessions    = problemKind{"too-many-sessions", 429, "There are too many connections from this address", "Close some, or wait as long as Retry-After says."}
+	kindOverQuota          = problemKind{"over-quota", 429, "More is published than the event type's quota allows", "Send the events again after the time that Retry-After gives, and no more than the RateLimit headers allow."}
 	kindInternal           = problemKind{"internal", 500, "The server made a mistake", "Report the requestId to the operator."}
 	kindNotImplemented     = problemKind{"not-implemented", 501, "This is not built yet", "See /openapi.json for what is."}
 	kindLogUnavailable     = problemKind{"log-unavailable", 503, "The log cannot be reached", "Try again after the time that Retry-After gives; the same events may be sent again."}
@@ -74,7 +75,7 @@ func kinds() []problemKind {
 		kindInvalidUpgrade, kindOriginNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema, kindUnknownConsumer,
 		kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
-		kindInvalidObject, kindTooManySessions, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
+		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
 		kindOverloaded, kindNotReady, kindConsumerBusy,
 	}
 }

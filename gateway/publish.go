@@ -13,6 +13,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/internal/dedupe"
 	"github.com/eventissuer/eventissuer/internal/event"
 )
 
@@ -24,6 +25,10 @@ const (
 	statusFailed    = "failed"
 	statusWithheld  = "withheld" // valid, but not written since others are not, as all=true asks
 )
+
+// headerDeduplicated tells, as false, that events of the answer were written though it could not be known whether they
+// were there already.
+const headerDeduplicated = "Eventissuer-Deduplicated"
 
 // headerRequestID is the record header that names the request an event came with.
 const headerRequestID = "eventissuer-request-id"
@@ -38,7 +43,9 @@ type publishResult struct {
 	Errors    []fieldError `json:"errors,omitempty"`
 	Retryable bool         `json:"retryable,omitempty"`
 
-	tooLarge bool // the log refused it for its size
+	tooLarge bool     // the log refused it for its size
+	degraded bool     // written without being deduplicated
+	quota    *problem // why it is over its type's quota
 }
 
 type position struct {
@@ -72,9 +79,19 @@ func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, err)
 		return
 	}
-	results := g.appendEvents(r, items, all)
+	results := g.appendEvents(w, r, items, all)
+	degraded, overQuota := false, len(results) > 0
 	for i := range results {
 		g.metrics.events.WithLabelValues(results[i].Status).Inc()
+		degraded = degraded || results[i].degraded
+		overQuota = overQuota && results[i].quota != nil
+	}
+	if degraded {
+		w.Header().Set(headerDeduplicated, "false")
+	}
+	if overQuota {
+		writeProblem(w, r, results[0].quota)
+		return
 	}
 	if !batch && len(results) == 1 && results[0].tooLarge {
 		writeProblem(w, r, newProblem(kindEventTooLarge, "the event is larger than the topic of stream %q takes", results[0].Stream))
@@ -154,16 +171,16 @@ func publishStatus(results []publishResult) int {
 
 // topicBatch is what goes to one topic, in the order of the request.
 type topicBatch struct {
-	topic    string
-	messages []broker.Message
-	items    []int // which results they are
+	stream dedupe.Stream
+	events []dedupe.Event
+	items  []int // which results they are
 }
 
 // appendEvents checks each item, appends what is valid, and tells what became of each, in order. With all, nothing is
 // appended unless all are valid.
-func (g *Gateway) appendEvents(r *http.Request, items []event.Item, all bool) []publishResult {
+func (g *Gateway) appendEvents(w http.ResponseWriter, r *http.Request, items []event.Item, all bool) []publishResult {
 	results := make([]publishResult, len(items))
-	batches, whole := g.admitEvents(r, items, results)
+	batches, whole := g.admitEvents(w, r, items, results)
 	if all && !whole {
 		for i := range results {
 			if results[i].Status == "" {
@@ -189,10 +206,11 @@ func (g *Gateway) appendEvents(r *http.Request, items []event.Item, all bool) []
 }
 
 // admitEvents gathers what may be written by topic, and notes of the rest why not. whole tells that nothing is left out.
-func (g *Gateway) admitEvents(r *http.Request, items []event.Item, results []publishResult) (batches []*topicBatch, whole bool) {
+func (g *Gateway) admitEvents(w http.ResponseWriter, r *http.Request, items []event.Item, results []publishResult) (batches []*topicBatch, whole bool) {
 	whole = true
 	id := []byte(requestID(r.Context()))
 	check := g.admission(r)
+	valid := make([]admitted, len(items))
 	for i := range items {
 		e, res := &items[i].Event, &results[i]
 		res.ID, res.Source = e.ID(), e.Source()
@@ -208,54 +226,94 @@ func (g *Gateway) admitEvents(r *http.Request, items []event.Item, results []pub
 			res.Status, res.Retryable = statusFailed, true
 			res.Errors = []fieldError{{Pointer: "/type", Message: "the event type's rules cannot be applied by this server: tell the operator the request's id"}}
 			whole = false
-			continue
 		case len(mistakes) > 0:
 			res.Status, res.Errors = statusInvalid, mistakes
 			whole = false
+		default:
+			valid[i] = ok
+		}
+	}
+	whole = g.spend(w, r, valid, results) && whole
+	for i := range valid {
+		ok, res := &valid[i], &results[i]
+		if res.Status != "" {
 			continue
 		}
 		res.Stream = ok.stream.Name
 		m := ok.event.Message(eventKey(&ok.event, ok.eventType.KeyAttribute))
 		m.Headers = append(m.Headers, broker.Header{Key: headerRequestID, Value: id})
-		b := batchFor(&batches, ok.stream.Topic, len(items)-i) // a request seldom names more than one topic
-		b.messages = append(b.messages, m)
+		b := batchFor(&batches, ok.stream, len(items)-i) // a request seldom names more than one topic
+		b.events = append(b.events, dedupe.Event{
+			Source: ok.event.Source(), ID: ok.event.ID(), Window: ok.eventType.DedupeWindow(), Strict: ok.eventType.DedupeRequired, Message: m,
+		})
 		b.items = append(b.items, i)
 	}
 	return batches, whole
 }
 
-func batchFor(batches *[]*topicBatch, topic string, room int) *topicBatch {
+func batchFor(batches *[]*topicBatch, stream catalog.Stream, room int) *topicBatch {
 	for _, b := range *batches {
-		if b.topic == topic {
+		if b.stream.Topic == stream.Topic {
 			return b
 		}
 	}
-	b := &topicBatch{topic: topic, messages: make([]broker.Message, 0, room), items: make([]int, 0, room)}
+	b := &topicBatch{
+		stream: dedupe.Stream{Name: stream.Name, Topic: stream.Topic},
+		events: make([]dedupe.Event, 0, room), items: make([]int, 0, room),
+	}
 	*batches = append(*batches, b)
 	return b
 }
 
 // appendBatch appends b and notes what became of it. It touches only b's own results.
 func (g *Gateway) appendBatch(ctx context.Context, b *topicBatch, results []publishResult) {
-	acks := g.deps.Log.Append(ctx, b.topic, b.messages)
+	outcomes := g.append(ctx, b)
 	for j, i := range b.items {
-		res, ack := &results[i], acks[j]
-		switch {
-		case ack.Err == nil:
-			res.Status, res.Position = statusPersisted, &position{ack.Partition, ack.Offset}
-		case errors.Is(ack.Err, broker.ErrTooLarge):
+		res, out := &results[i], &outcomes[j]
+		res.degraded = out.Degraded
+		switch err := out.Ack.Err; {
+		case err == nil:
+			res.Status, res.Stream, res.Position = statusPersisted, out.Stream, &position{out.Ack.Partition, out.Ack.Offset}
+			if out.Duplicate {
+				res.Status = statusDuplicate
+			}
+		case errors.Is(err, broker.ErrTooLarge):
 			res.Status, res.tooLarge = statusInvalid, true
 			res.Errors = []fieldError{{Pointer: "", Message: "the event is larger than the stream's topic takes"}}
 		default:
 			res.Status, res.Retryable = statusFailed, true
-			res.Errors = []fieldError{{Pointer: "", Message: failure(ack.Err)}}
+			res.Errors = []fieldError{{Pointer: "", Message: failure(err)}}
 		}
 	}
+}
+
+// append lets each event in once, or as it comes where nothing is deduplicated.
+func (g *Gateway) append(ctx context.Context, b *topicBatch) []dedupe.Outcome {
+	if g.deps.Dedupe != nil {
+		return g.deps.Dedupe.Append(ctx, b.stream, b.events)
+	}
+	messages := make([]broker.Message, len(b.events))
+	for i := range b.events {
+		messages[i] = b.events[i].Message
+	}
+	outcomes := make([]dedupe.Outcome, len(messages))
+	for i, ack := range g.deps.Log.Append(ctx, b.stream.Topic, messages) {
+		outcomes[i] = dedupe.Outcome{Ack: ack, Stream: b.stream.Name}
+	}
+	return outcomes
 }
 
 // failure says in the caller's words why an event is not known to be on the log.
 func failure(err error) string {
 	switch {
+	case errors.Is(err, dedupe.ErrReserved):
+		return "the same event is being published at this moment, or was and its fate is not known yet: send it again"
+	case errors.Is(err, dedupe.ErrUnsettled):
+		return "it could not be found out in time whether the event is on the log already: send it again"
+	case errors.Is(err, dedupe.ErrStoreAway):
+		return "it cannot be known at the moment whether the event is on the log already, and its type demands that: send it again"
+	case errors.Is(err, dedupe.ErrRebuilding):
+		return "what was published before this server's start is still being read: send it again"
 	case errors.Is(err, broker.ErrNoTopic):
 		return "the stream's topic is not there: it was deleted, or is just being made"
 	case errors.Is(err, broker.ErrRefused):

@@ -49,6 +49,7 @@ type Config struct {
 	RingBytes             ByteSize `group:"limits" default:"32MiB" placeholder:"SIZE" help:"Memory for the recent events of one stream, shared by all its readers. Default: ${default}."`
 	MemoryBytes           ByteSize `group:"limits" default:"512MiB" placeholder:"SIZE" help:"Memory for recent events, the lists of filters' matches, and caches of all streams together. Default: ${default}."`
 	CatchUpReads          int      `group:"limits" default:"128" placeholder:"N" help:"Reads of the log at once for clients that are behind, of all streams together; one stream has half of them at most. Each takes up to 256 KiB, or an event's size, beside --memory-bytes. Default: ${default}."`
+	DedupeBytes           ByteSize `group:"limits" default:"128MiB" placeholder:"SIZE" help:"Memory for the ids of published events, by which the same event again is told, with the embedded broker; about 40 bytes an event. Beyond it the oldest are forgotten before their window is over. With --redis-url they are in Redis. Default: ${default}."`
 	MaxEventBytes         ByteSize `group:"limits" default:"1MiB" placeholder:"SIZE" help:"The largest event that may be published; at least 64KiB. Default: ${default}."`
 	MaxBatchBytes         ByteSize `group:"limits" default:"8MiB" placeholder:"SIZE" help:"The largest batch that may be published. Default: ${default}."`
 	MaxBatchEvents        int      `group:"limits" default:"1000" placeholder:"N" help:"Events in one batch at most. Default: ${default}."`
@@ -165,6 +166,7 @@ func (c *Config) checkLimits() error {
 		{"max-sessions", int64(c.MaxSessions), 1, number, ""},
 		{"max-sessions-per-address", int64(c.MaxSessionsPerAddress), 1, number, ""},
 		{"max-batch-events", int64(c.MaxBatchEvents), 1, number, ""},
+		{"dedupe-bytes", int64(c.DedupeBytes), 1 << 20, size, ""},
 		{"catch-up-reads", int64(c.CatchUpReads), 1, number, ""},
 		{"ring-bytes", int64(c.RingBytes), 64 << 10, size, ""},
 		{"memory-bytes", int64(c.MemoryBytes), int64(c.RingBytes), size, ", as --ring-bytes"},

@@ -17,13 +17,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/gateway"
 	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/dedupe"
 	"github.com/eventissuer/eventissuer/internal/demo"
 	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/quota"
 	"github.com/eventissuer/eventissuer/session"
 	"github.com/eventissuer/eventissuer/web"
 )
@@ -42,11 +44,13 @@ type server struct {
 	registry *prometheus.Registry
 
 	listener  net.Listener
-	records   broker.Log
+	records   *kafka.Log
 	redis     redis.UniversalClient
 	tables    []namedTable
 	audit     *audit.Log
 	catalog   *catalog.Catalog
+	dedupe    *dedupe.Deduper
+	quotas    *quota.Quotas
 	consumers *cursor.Consumers
 	sessions  *session.Server
 	demo      *http.Client // how the demo reaches the server
@@ -101,6 +105,7 @@ func (s *server) start(ctx context.Context) error {
 		s.listen,         // first: a port in use should cost nothing
 		s.startStorage,   // Kafka and Redis, here or elsewhere
 		s.startCatalog,   // streams, event types
+		s.startDedupe,    // each event once, and not more than its type's quota
 		s.startConsumers, // named cursors
 		s.startSessions,  // fan-out and the readers on it
 		s.startHTTP,      // requests are answered; /readyz is not yet ready
@@ -223,6 +228,8 @@ func (s *server) startHTTP(context.Context) error {
 		Page:      web.Handler(),
 		Ready:     s.checks,
 		Audit:     s.audit,
+		Dedupe:    s.dedupe,
+		Quotas:    s.quotas,
 		Drain: func() {
 			select {
 			case s.drains <- struct{}{}:

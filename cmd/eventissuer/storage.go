@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/eventissuer/eventissuer/broker/embedded"
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/dedupe"
+	"github.com/eventissuer/eventissuer/internal/quota"
 	"github.com/eventissuer/eventissuer/internal/table"
 )
 
@@ -84,7 +87,7 @@ func (s *server) startCatalog(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.audit, err = audit.New(audit.Config{Log: s.records, ReplicationFactor: s.config.ReplicationFactor})
+	s.audit, err = audit.New(audit.Config{Log: s.records, Topic: s.ownTopic("audit"), ReplicationFactor: s.config.ReplicationFactor})
 	if err != nil {
 		return err
 	}
@@ -126,5 +129,48 @@ func (s *server) startConsumers(context.Context) error {
 	}
 	s.life.run("consumers' table", positions.Run)
 	s.life.run("consumers", s.consumers.Run)
+	return nil
+}
+
+// startDedupe lets each event in once. Replicas share what they know in Redis; the embedded broker's one publisher keeps
+// it in the process, and reads it from the log when it starts.
+func (s *server) startDedupe(context.Context) error {
+	deps := dedupe.Deps{Log: s.records, Logger: s.log, Registerer: s.registry}
+	if !s.config.embedded() {
+		deps.Redis = s.redis
+	}
+	var err error
+	s.dedupe, err = dedupe.New(dedupe.Config{Prefix: s.config.TopicPrefix, MemoryBytes: int64(s.config.DedupeBytes)}, deps)
+	if err != nil {
+		return err
+	}
+	s.life.closing("deduplication", s.dedupe.Close)
+	s.life.run("deduplication's start", s.prepareDedupe)
+	s.quotas = quota.New(quota.Config{Prefix: s.config.TopicPrefix}, quota.Deps{Redis: deps.Redis, Logger: s.log, Registerer: s.registry})
+	s.life.run("quotas", s.quotas.Run)
+	return nil
+}
+
+// prepareDedupe reads what the streams hold of their windows, before the first event of each comes.
+func (s *server) prepareDedupe(ctx context.Context) error {
+	select {
+	case <-s.catalog.Ready():
+	case <-ctx.Done():
+		return nil
+	}
+	windows := map[string]time.Duration{}
+	for _, t := range s.catalog.EventTypes() {
+		windows[t.Stream] = max(windows[t.Stream], t.DedupeWindow())
+	}
+	for name, window := range windows {
+		stream, ok := s.catalog.Stream(name)
+		if !ok || window == 0 {
+			continue
+		}
+		if err := s.dedupe.Prepare(ctx, dedupe.Stream{Name: name, Topic: stream.Topic}, window); err != nil && ctx.Err() == nil {
+			s.log.Warn("what a stream holds already is not known yet: its publishers wait for that", "stream", name, "error", err)
+		}
+	}
+	<-ctx.Done()
 	return nil
 }

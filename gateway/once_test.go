@@ -1,0 +1,105 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/dedupe"
+	"github.com/eventissuer/eventissuer/internal/quota"
+)
+
+// withDedupe has events let in once, as known in the Redis; nil: in the process.
+func withDedupe(t *testing.T, client redis.UniversalClient) func(*Config, *Deps) {
+	return func(_ *Config, d *Deps) {
+		once, err := dedupe.New(dedupe.Config{}, dedupe.Deps{Log: d.Log.(*kafka.Log), Redis: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Dedupe = once
+		closing(t, once.Close)
+	}
+}
+
+func TestSameEventAgainIsADuplicateAtTheFirstsPosition(t *testing.T) {
+	h := newHarness(t, withDedupe(t, nil)).withTrains()
+	first := h.must(h.send("POST", "/v1/events", trainEvent("1", ""), structured), http.StatusOK).results(t)[0]
+	again := h.must(h.send("POST", "/v1/events", "["+trainEvent("1", "")+","+trainEvent("2", "")+","+trainEvent("2", "")+"]", batched), http.StatusOK)
+	if again.header.Get(headerDeduplicated) != "" {
+		t.Errorf("%v", again.header)
+	}
+	got := again.results(t)
+	if first.Status != statusPersisted || got[0].Status != statusDuplicate || *got[0].Position != *first.Position || got[0].Stream != "trains" {
+		t.Errorf("first %+v, again %+v", first, got[0])
+	}
+	if got[1].Status != statusPersisted || got[2].Status != statusDuplicate || *got[2].Position != *got[1].Position {
+		t.Errorf("twice in one batch: %+v", got[1:])
+	}
+	if n := len(h.stored("trains")); n != 2 {
+		t.Errorf("%d events are stored", n)
+	}
+	// The window is the type's.
+	h.must(h.sendJSON("PUT", "/v1/event-types/train.position", `{"stream":"trains","dedupe":"0s"}`), http.StatusOK)
+	if got := h.must(h.send("POST", "/v1/events", trainEvent("1", ""), structured), http.StatusOK).results(t)[0]; got.Status != statusPersisted {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestWithoutRedisEventsAreWrittenAndTheAnswerSaysSo(t *testing.T) {
+	away := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, ContextTimeoutEnabled: true})
+	closing(t, away.Close)
+	h := newHarness(t, withDedupe(t, away)).withTrains()
+	a := h.must(h.send("POST", "/v1/events", trainEvent("1", ""), structured), http.StatusOK)
+	if a.results(t)[0].Status != statusPersisted || a.header.Get(headerDeduplicated) != "false" {
+		t.Errorf("%v %s", a.header, a.body)
+	}
+	h.must(h.sendJSON("PUT", "/v1/event-types/train.position", `{"stream":"trains","dedupeRequired":true}`), http.StatusOK)
+	a = h.must(h.send("POST", "/v1/events", trainEvent("2", ""), structured), http.StatusServiceUnavailable)
+	if r := a.results(t)[0]; r.Status != statusFailed || !r.Retryable || a.header.Get("Retry-After") == "" {
+		t.Errorf("%v %s", a.header, a.body)
+	}
+	if n := len(h.stored("trains")); n != 1 {
+		t.Errorf("%d events are stored", n)
+	}
+}
+
+func TestQuotaIsToldAndKeptTo(t *testing.T) {
+	h := newHarness(t, func(_ *Config, d *Deps) { d.Quotas = quota.New(quota.Config{}, quota.Deps{}) }).withTrains()
+	h.must(h.sendJSON("POST", "/v1/event-types", `{"type":"train.limited","stream":"trains","quota":{"eventsPerSecond":3}}`), http.StatusCreated)
+	limited := func(id string) string { return strings.Replace(trainEvent(id, ""), "train.position", "train.limited", 1) }
+	batch := func(from, n int, more ...string) string {
+		for i := range n {
+			more = append(more, limited(fmt.Sprint(from+i)))
+		}
+		return "[" + strings.Join(more, ",") + "]"
+	}
+	a := h.must(h.send("POST", "/v1/events", batch(0, 3), batched), http.StatusOK)
+	if a.header.Get("RateLimit-Policy") != `"events";q=3;w=1` || !strings.HasPrefix(a.header.Get("RateLimit"), `"events";r=0;t=`) {
+		t.Errorf("%v", a.header)
+	}
+	a = h.must(h.send("POST", "/v1/events", batch(3, 3), batched), http.StatusTooManyRequests)
+	if p := a.problem(t); p.Type != "/problems/over-quota" || a.header.Get("Retry-After") == "" || a.header.Get("RateLimit") == "" {
+		t.Errorf("%v %s", a.header, a.body)
+	}
+	// Others are not concerned.
+	got := h.must(h.send("POST", "/v1/events", batch(6, 2, trainEvent("free", "")), batched), http.StatusMultiStatus).results(t)
+	if got[0].Status != statusPersisted || got[1].Status != statusFailed || !got[1].Retryable || got[2].Status != statusFailed {
+		t.Errorf("%+v", got)
+	}
+	got = h.must(h.send("POST", "/v1/events?all=true", batch(9, 2, trainEvent("free2", "")), batched), http.StatusMultiStatus).results(t)
+	if got[0].Status != statusWithheld {
+		t.Errorf("%+v", got)
+	}
+	// What can never fit is not to be sent again as it is.
+	a = h.must(h.send("POST", "/v1/events", batch(20, 50), batched), http.StatusTooManyRequests)
+	if a.header.Get("Retry-After") != "" {
+		t.Errorf("%v", a.header)
+	}
+	if n := len(h.stored("trains")); n != 4 {
+		t.Errorf("%d events are stored", n)
+	}
+}
