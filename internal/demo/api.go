@@ -93,6 +93,16 @@ func (a *api) make(ctx context.Context, collection string, resource any) error {
 	return err
 }
 
+// keep makes or changes a definition.
+func (a *api) keep(ctx context.Context, path string, definition any) error {
+	body, err := json.Marshal(definition)
+	if err != nil {
+		return err
+	}
+	_, _, err = a.do(ctx, http.MethodPut, path, "application/json", body, http.StatusOK, http.StatusCreated)
+	return err
+}
+
 // publish sends a batch. rest is what is not yet on the log and is to be sent again: because it failed, or because
 // nobody knows (err != nil). refused is the reason why an event never will be, or empty.
 func (a *api) publish(ctx context.Context, batch []item) (rest []item, refused string, err error) {

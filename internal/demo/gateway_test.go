@@ -52,7 +52,9 @@ func (g *fakeGateway) RoundTrip(r *http.Request) (*http.Response, error) {
 		body, _ = io.ReadAll(r.Body)
 	}
 	switch {
-	case r.Method == "POST" && (r.URL.Path == "/v1/streams" || r.URL.Path == "/v1/event-types"):
+	case r.Method == "PUT" && strings.HasPrefix(r.URL.Path, "/v1/event-types/"):
+		return answer(200, "{}"), nil
+	case r.Method == "POST" && r.URL.Path == "/v1/streams":
 		return answer(409, `{"title":"it exists"}`), nil
 	case r.Method == "POST" && r.URL.Path == "/v1/events":
 		return g.publish(r, body)

@@ -2,11 +2,14 @@ package demo
 
 import (
 	"context"
+	"embed"
+	"encoding/json"
 	"log/slog"
+	"net/url"
 	"time"
 )
 
-// setUp makes the streams and event types that do not exist yet.
+// setUp makes the streams that do not exist yet, and brings the event types to what they are to be.
 func (d *Demo) setUp(ctx context.Context) error {
 	type stream struct {
 		Name        string `json:"name"`
@@ -22,25 +25,80 @@ func (d *Demo) setUp(ctx context.Context) error {
 			return err
 		}
 	}
-	type eventType struct {
-		Type         string `json:"type"`
-		Stream       string `json:"stream"`
-		Description  string `json:"description"`
-		Audience     string `json:"audience"`
-		KeyAttribute string `json:"keyAttribute"`
-	}
-	for _, t := range []eventType{
-		{Type: PositionType, Stream: PositionStream, Description: "A running train's position, speed, direction and delay."},
-		{Type: ArrivedType, Stream: MovementStream, Description: "A train arrived at a station."},
-		{Type: DepartedType, Stream: MovementStream, Description: "A train departed from a station."},
-		{Type: DelayedType, Stream: MovementStream, Description: "A train's delay became another by a minute or more."},
-	} {
-		t.Audience, t.KeyAttribute = "public", "subject"
-		if err := d.api.make(ctx, "/v1/event-types", t); err != nil {
+	for _, t := range eventTypes() {
+		if err := d.api.keep(ctx, "/v1/event-types/"+url.PathEscape(t.Type), t); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+//go:embed types
+var typeFiles embed.FS
+
+// eventType is a registration as the API takes it.
+type eventType struct {
+	Type          string          `json:"type"`
+	Stream        string          `json:"stream"`
+	Owner         string          `json:"owner"`
+	Description   string          `json:"description"`
+	Documentation string          `json:"documentation"`
+	Audience      string          `json:"audience"`
+	KeyAttribute  string          `json:"keyAttribute"`
+	Dedupe        string          `json:"dedupe"`
+	Sources       []string        `json:"sources"`
+	Attributes    json.RawMessage `json:"attributes"`
+	Schema        json.RawMessage `json:"schema"`
+	Examples      []any           `json:"examples"`
+}
+
+func eventTypes() []eventType {
+	types := []eventType{
+		{Type: PositionType, Stream: PositionStream, Description: "A running train's position, speed, direction and delay."},
+		{Type: ArrivedType, Stream: MovementStream, Description: "A train arrived at a station."},
+		{Type: DepartedType, Stream: MovementStream, Description: "A train departed from a station."},
+		{Type: DelayedType, Stream: MovementStream, Description: "A train's delay became another by a minute or more."},
+	}
+	for i := range types {
+		t := &types[i]
+		t.Owner, t.Audience, t.KeyAttribute, t.Sources = "control-centre", "public", "subject", []string{Source}
+		// As long as the publisher repeats what it is not sure of; a day of positions need not be remembered.
+		t.Dedupe = "15m"
+		t.Attributes = json.RawMessage(`{"type":"object","required":["subject","time","line","operator"],"properties":{"subject":{"type":"string","pattern":"^/train/[0-9]+$"}}}`)
+		name := "movement"
+		if t.Type == PositionType {
+			name = "position"
+		}
+		t.Schema, t.Documentation = typeFile(name+".schema.json"), string(typeFile(name+".md"))
+		t.Examples = []any{example(t.Type)}
+	}
+	return types
+}
+
+// typeFile reads one of the embedded files, which is there.
+func typeFile(name string) []byte {
+	text, _ := typeFiles.ReadFile("types/" + name)
+	return text
+}
+
+// example is what the data of a type looks like.
+func example(typ string) any {
+	train := trainData{Train: "1714", Line: "L1", To: "Lillestrøm", ServiceDate: "2026-08-28", Sequence: 17}
+	if typ == PositionType {
+		return positionData{
+			trainData: train, Latitude: 59.91102, Longitude: 10.7528, Speed: 48, Bearing: 63, DelaySeconds: 35,
+			Next: "Oslo S", NextCall: 9, Expected: "2026-08-28T08:14:05+02:00",
+		}
+	}
+	data := movementData{
+		trainData: train, StationID: "59872", Station: "Oslo S", Call: 9,
+		Aimed: "2026-08-28T08:13:30+02:00", Actual: "2026-08-28T08:14:05+02:00", DelaySeconds: 35,
+	}
+	if typ == DelayedType {
+		was := -20
+		data.Aimed, data.Actual, data.PreviousDelay = "", "", &was
+	}
+	return data
 }
 
 // complaint keeps an outage from filling the log: it is told when it begins, once a minute, and when it is over.
