@@ -30,7 +30,7 @@ func body(t *testing.T, r io.Reader) string {
 }
 
 func TestEveryAnswerCarriesThePolicy(t *testing.T) {
-	for _, target := range []string{"/", "/app.js", "/style.css", "/client/eventissuer.js", "/data/norway.json", "/nothing"} {
+	for _, target := range []string{"/", "/app.js", "/style.css", "/client/eventissuer.js", "/data/norway.json", "/catalog/", "/catalog/app.js", "/page/dom.js", "/nothing"} {
 		res := get(t, "GET", target)
 		csp := res.Header.Get("Content-Security-Policy")
 		if !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") || res.Header.Get("X-Content-Type-Options") != "nosniff" {
@@ -42,8 +42,14 @@ func TestEveryAnswerCarriesThePolicy(t *testing.T) {
 	}
 }
 
-func TestThePageHasNoInlineScriptOrStyle(t *testing.T) {
-	page := body(t, get(t, "GET", "/").Body)
+func TestThePagesHaveNoInlineScriptOrStyle(t *testing.T) {
+	for _, at := range []string{"/", "/catalog/"} {
+		t.Run(at, func(t *testing.T) { noInline(t, body(t, get(t, "GET", at).Body)) })
+	}
+}
+
+func noInline(t *testing.T, page string) {
+	t.Helper()
 	for _, part := range strings.Split(page, "<script")[1:] {
 		if !strings.HasPrefix(strings.SplitN(part, ">", 2)[1], "</script>") {
 			t.Errorf("inline script: %.80s", part)
