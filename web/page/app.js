@@ -9,6 +9,7 @@ import { calm, find, make, write } from "./dom.js";
 import { Fleet, SHOWN_AFTER } from "./fleet.js";
 import { Follow } from "./follow.js";
 import { Land } from "./land.js";
+import { readNews, rowOf } from "./news.js";
 import { PunctualityBar } from "./punctuality-bar.js";
 import { StationBoard } from "./station-board.js";
 import { ThemeSwitch } from "./theme-switch.js";
@@ -19,8 +20,10 @@ import { TrainMap, controls } from "./train-map.js";
 import { clockSeconds, delayText } from "./words.js";
 
 const STREAMS = ["train-positions", "train-movements"];
-/** There is no snapshot to begin with: the last seconds hold a position of every train. */
-const BEGIN = 20_000;
+/** There is no snapshot to begin with: the last seconds hold a position of every train, and what it draws behind it. */
+const BEGIN = 45_000;
+/** So many trains make a picture: with fewer in it, the closer map opens where more of them are. */
+const LIVELY = 6;
 
 /** @type {[name: string, latitude: number, longitude: number, km: number][]} */
 const PLACES = [
@@ -66,6 +69,10 @@ let skew = 0;
 let stopped = 0;
 /** When it last went on, in milliseconds of the page. */
 let resumed = 0;
+/** When the first event came, in milliseconds of the page. */
+let begun = Infinity;
+/** The closer map has found its first view. */
+let opened = false;
 
 const centreTime = () => stopped || clock.now();
 
@@ -74,7 +81,7 @@ function choose(number) {
   if (number === parts.list.selected && number) number = parts.lens.following ? "" : number;
   if (number !== parts.list.selected) {
     follow?.close();
-    follow = number ? new Follow(number, STREAMS, Date.now() + skew) : undefined;
+    follow = number ? new Follow(number, STREAMS, Date.now() + skew, clock) : undefined;
   }
   parts.list.selected = number;
   for (const map of maps) {
@@ -85,30 +92,79 @@ function choose(number) {
   if (number) parts.lens.follow();
   parts.card.letGo = false;
   const train = fleet.trains.get(number);
+  if (number) find(document, ".hint", HTMLElement).hidden = true;
   if (train) write(parts.say, `Following ${train.line} to ${train.to}, train ${number}, ${delayText(train.delay)}`);
   history.replaceState(null, "", number ? `#train/${number}` : location.pathname);
   update();
   parts.list.update();
+  // Where the card is a sheet at the screen's end, the map may be out of sight.
+  if (number && getComputedStyle(parts.card).position === "fixed") {
+    parts.lens.scrollIntoView({ block: "start", behavior: calm() ? "auto" : "smooth" });
+  }
+}
+
+/** By night few trains run: the closer map opens where most of them are. */
+function openWhereTrainsRun() {
+  const trains = [...fleet.trains.values()].filter((t) => !Number.isNaN(t.shown[0]));
+  if (parts.list.selected || parts.lens.touched || parts.lens.inView(trains).length >= LIVELY) return;
+  const near = (/** @type {import("./fleet.js").Train} */ a) => trains.filter((b) => Math.hypot(a.shown[0] - b.shown[0], a.shown[1] - b.shown[1]) < 60).length;
+  const liveliest = trains.toSorted((a, b) => near(b) - near(a))[0];
+  if (liveliest) parts.lens.centre(liveliest.shown);
+}
+
+/** @type {Set<string>} what went wrong in a part of the page, told once */
+const failed = new Set();
+
+/**
+ * One part that fails stops neither the others nor the clock.
+ * @param {...() => void} parts
+ */
+function each(...parts) {
+  for (const part of parts) {
+    try {
+      part();
+    } catch (error) {
+      if (failed.has(String(error))) continue;
+      failed.add(String(error));
+      connection.note("bad", `A part of this page has failed: ${error}`);
+      reportError(error);
+    }
+  }
 }
 
 /** What changes a few times a second. */
 function update() {
   const now = centreTime();
-  write(parts.clock, clock.known ? clockSeconds(now) : "––:––:––");
-  connection.settle();
-  parts.state.update(connection);
-  parts.banner.update(connection);
-  parts.panel.update(connection);
-  parts.card.update(parts.list.selected, fleet.trains.get(parts.list.selected), follow);
-  const floats = !parts.card.hidden && getComputedStyle(parts.card).position === "absolute" && parts.lens.clientWidth > 500;
-  parts.lens.inset = floats ? parts.card.offsetWidth : 0;
+  each(
+    () => write(parts.clock, clockSeconds(clock.known ? now : NaN)),
+    () => connection.settle(),
+    () => parts.state.update(connection),
+    () => parts.banner.update(connection),
+    () => parts.panel.update(connection, clock),
+    () => parts.card.update(parts.list.selected, fleet.trains.get(parts.list.selected), follow),
+    makeRoom,
+  );
+}
+
+/** Keeps a followed train in the middle of what the card leaves of the map. */
+function makeRoom() {
+  const { card, lens } = parts;
+  const place = card.hidden ? "" : getComputedStyle(card).position;
+  lens.inset = place === "absolute" && lens.clientWidth > 500 ? card.offsetWidth : 0;
+  lens.insetBelow = place === "fixed" ? Math.max(lens.getBoundingClientRect().bottom - card.getBoundingClientRect().top, 0) : 0;
 }
 
 /** What changes once a second. */
 function updateLists() {
-  parts.list.update();
-  parts.board.update(centreTime());
-  parts.bar.update(fleet);
+  each(
+    () => parts.list.update(),
+    () => parts.board.update(centreTime()),
+    () => parts.bar.update(fleet),
+  );
+  if (!opened && connection.lastEvent && performance.now() - begun > 2500) {
+    opened = true;
+    openWhereTrainsRun();
+  }
 }
 
 function dress() {
@@ -140,16 +196,16 @@ function read() {
     from: new Date(Date.now() + skew - BEGIN),
     silence: 60_000,
     onEvent(event, cursor) {
-      const time = Date.parse(event.time ?? "");
-      const { data } = event;
-      if (typeof data?.sequence === "number") {
-        const kind = event.type.includes(".position.") ? "position" : "movement";
-        if (!continuity.check(`${kind}/${data.train}`, data.sequence)) return;
+      const news = readNews(event);
+      if (!news || !clock.hear(news.train, news.time)) {
+        connection.onIgnored(cursor);
+        return;
       }
+      if (!continuity.check(rowOf(news), news.sequence)) return;
       if (stopped) [stopped, resumed] = [0, performance.now()];
-      clock.hear(time);
-      connection.onEvent(cursor, time);
-      fleet.apply(event);
+      begun = Math.min(begun, performance.now());
+      connection.onEvent(cursor, news.time);
+      fleet.apply(news);
     },
     onControl: (control) => connection.onControl(control),
     onState(state) {
@@ -160,14 +216,18 @@ function read() {
   });
 }
 
-async function start() {
-  const answer = await fetch("/data/norway.json");
-  if (!answer.ok) throw new Error(`/data/norway.json: ${answer.status}`);
-  const date = Date.parse(answer.headers.get("Date") ?? "");
-  if (!Number.isNaN(date)) skew = Math.abs(date - Date.now()) > 2000 ? date - Date.now() : 0;
-  const timetable = new Timetable(await answer.json());
+/** @param {string} path */
+async function load(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return { content: await answer.json(), date: Date.parse(answer.headers.get("Date") ?? "") };
+}
 
-  const land = new Land(timetable);
+async function start() {
+  const [day, shape] = await Promise.all([load("/data/norway.json"), load("/data/land.json")]);
+  if (!Number.isNaN(day.date)) skew = Math.abs(day.date - Date.now()) > 2000 ? day.date - Date.now() : 0;
+  const timetable = new Timetable(day.content);
+  const land = new Land(timetable, shape.content);
   for (const map of maps) {
     map.land = land;
     map.fleet = fleet;
@@ -180,7 +240,13 @@ async function start() {
   parts.card.timetable = timetable;
   parts.board.plan(timetable);
   parts.board.station = "Oslo S";
+  const norway = make("button", { type: "button" }, "Norway");
+  norway.addEventListener("click", () => {
+    parts.card.letGo = parts.list.selected !== "";
+    parts.lens.fit(true);
+  });
   find(document, ".lens .places", HTMLElement).append(
+    norway,
     ...PLACES.map(([name, lat, lon, across]) => {
       const button = make("button", { type: "button" }, name);
       button.addEventListener("click", () => {
@@ -193,6 +259,7 @@ async function start() {
     controls(parts.lens),
   );
 
+  if (matchMedia("(pointer: coarse)").matches) write(find(document, ".hint", HTMLElement), "Tap a train to follow it");
   document.addEventListener("choose", (e) => choose(/** @type {CustomEvent<string>} */ (e).detail));
   document.addEventListener("letgo", () => (parts.card.letGo = true));
   document.addEventListener("again", () => {
@@ -221,6 +288,6 @@ async function start() {
 
 start().catch((error) => {
   connection.note("bad", `The page could not begin: ${error.message}`);
-  parts.panel.update(connection);
+  parts.panel.update(connection, clock);
   throw error;
 });

@@ -71,12 +71,15 @@ export class ConnectionPanel extends HTMLElement {
   #received = make("output", { class: "big" });
   #last = make("dd");
   #since = make("dd");
-  #repeated = make("dd");
+  #repeated = make("dd", { title: "Told apart by their numbers" });
+  #ignored = make("dd", { title: "Events of others, or with a time, place or train that cannot be" });
   #cursor = make("code");
   #copy = make("button", { type: "button", class: "plain" }, "Copy");
   #notes = make("ol", { class: "notes", tabindex: 0, "aria-label": "Journal of the connection" });
   #canvas = make("canvas", { "aria-hidden": "true" });
   #newest = -1;
+  /** The centre's clock less ours, in whole seconds: the page has one clock only. */
+  #shift = 0;
   /** @type {Record<string, string>} */ palette = {};
 
   connectedCallback() {
@@ -98,9 +101,15 @@ export class ConnectionPanel extends HTMLElement {
         make("dt", {}, "Last event"), this.#last,
         make("dt", {}, "Connected"), this.#since,
         make("dt", {}, "Repeated"), this.#repeated,
+        make("dt", {}, "Ignored"), this.#ignored,
         make("dt", {}, "Cursor"), make("dd", { class: "cursor" }, this.#cursor, this.#copy),
       ),
-      this.#notes,
+      make(
+        "div",
+        { class: "journal" },
+        make("p", { class: "try" }, make("strong", {}, "Try it: "), "stop the server, start it again: nothing is lost."),
+        this.#notes,
+      ),
     );
     this.#copy.addEventListener("click", () => {
       void navigator.clipboard?.writeText(this.#cursor.textContent ?? "").then(() => {
@@ -110,21 +119,30 @@ export class ConnectionPanel extends HTMLElement {
     });
   }
 
-  /** @param {Connection} connection */
-  update(connection) {
+  /**
+   * @param {Connection} connection
+   * @param {import("./clock.js").CentreClock} clock
+   */
+  update(connection, clock) {
     const { continuity, state } = connection;
     const now = Date.now();
+    const centre = clock.now();
     write(this.#lost, count(continuity.lost));
     this.#lost.dataset["grade"] = continuity.lost ? "bad" : "good";
-    write(this.#rate, connection.rate().toFixed(1));
+    write(this.#rate, connection.rate(centre).toFixed(1));
     write(this.#received, count(continuity.received));
     write(this.#last, connection.lastEvent ? `${((now - connection.lastEvent) / 1000).toFixed(1)} s ago` : "none yet");
-    write(this.#since, state.phase === "open" ? `${clockSeconds(state.since)}, for ${duration(now - state.since)}` : "not now");
-    write(this.#repeated, `${count(continuity.repeated)}, told apart by their number`);
+    write(this.#since, state.phase === "open" ? `for ${duration(now - state.since)}` : "not now");
+    write(this.#repeated, count(continuity.repeated));
+    write(this.#ignored, count(connection.ignored));
     write(this.#cursor, connection.cursor || "none yet");
     this.#cursor.title = connection.cursor;
+    if (Math.abs(centre - now - this.#shift) > 1500) {
+      this.#shift = Math.round((centre - now) / 1000) * 1000;
+      this.#newest = -1;
+    }
     this.#journal(connection);
-    this.#chart(connection, now);
+    this.#chart(connection, centre);
   }
 
   /** @param {Connection} connection */
@@ -133,42 +151,48 @@ export class ConnectionPanel extends HTMLElement {
     if (newest === this.#newest && notes.length === this.#notes.childElementCount) return;
     this.#newest = newest;
     this.#notes.replaceChildren(
-      ...notes.map((n) => make("li", { "data-kind": n.kind }, make("time", {}, clockSeconds(n.at)), " ", make("span", {}, n.text))),
+      ...notes.map((n) => make("li", { "data-kind": n.kind }, make("time", {}, clockSeconds(n.at + this.#shift)), " ", make("span", {}, n.text))),
     );
   }
 
   /**
-   * Events in each of the last seconds; a second without connection is a mark below.
+   * Events in each of the last seconds, those that were read later in another colour; a second without connection is a
+   * mark below.
    * @param {Connection} connection
-   * @param {number} now
+   * @param {number} centre the centre's time
    */
-  #chart(connection, now) {
+  #chart(connection, centre) {
     const ratio = Math.min(devicePixelRatio || 1, 2);
     const width = this.#canvas.clientWidth;
     const height = this.#canvas.clientHeight;
     const ctx = this.#canvas.getContext("2d");
     if (!ctx || !width) return;
-    if (this.#canvas.width !== Math.round(width * ratio)) {
+    if (this.#canvas.width !== Math.round(width * ratio) || this.#canvas.height !== Math.round(height * ratio)) {
       this.#canvas.width = Math.round(width * ratio);
       this.#canvas.height = Math.round(height * ratio);
     }
     ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     ctx.clearRect(0, 0, width, height);
-    const second = Math.floor(now / 1000);
-    const rates = Array.from({ length: WINDOW }, (_, i) => connection.inSecond(second - WINDOW + 1 + i));
-    // A burst of catching up would press everything else flat: it is cut at the top.
-    const usual = rates.toSorted((a, b) => a - b)[Math.floor(WINDOW * 0.95)] ?? 0;
-    const top = Math.max(40, usual * 1.6);
+    const last = Math.floor(centre / 1000);
+    const seconds = Array.from({ length: WINDOW }, (_, i) => connection.inSecond(last - WINDOW + 1 + i));
+    const usual = seconds.map((s) => s.live + s.late).toSorted((a, b) => a - b)[Math.floor(WINDOW * 0.95)] ?? 0;
+    const top = Math.max(12, usual * 1.4);
     const step = width / WINDOW;
-    const { outages } = connection;
-    rates.forEach((rate, i) => {
-      const at = (second - WINDOW + 1 + i) * 1000;
-      const gone = outages.some((o) => at >= o.lost - 999 && (!o.back || at < o.back - 500));
-      const h = Math.min(rate / top, 1) * (height - 1);
-      ctx.fillStyle = (gone && rate === 0 ? this.palette["verylate"] : this.palette["ontime"]) ?? "#888";
+    const local = Date.now() - centre;
+    const bar = (/** @type {number} */ i, /** @type {number} */ from, /** @type {number} */ to, /** @type {string} */ colour) => {
+      ctx.fillStyle = this.palette[colour] ?? "#888";
+      ctx.fillRect(i * step, height - to, Math.max(step - 1, 1), to - from);
+    };
+    seconds.forEach(({ live, late }, i) => {
+      const at = (last - WINDOW + 1 + i) * 1000 + local;
+      const gone = connection.outages.some((o) => at >= o.lost - 999 && (!o.back || at < o.back - 500));
+      const h = (/** @type {number} */ n) => Math.min(n / top, 1) * (height - 1);
       ctx.globalAlpha = i === WINDOW - 1 ? 0.45 : 1;
-      if (h > 0) ctx.fillRect(i * step, height - h, Math.max(step - 1, 1), h);
-      else ctx.fillRect(i * step, height - 2, Math.max(step - 1, 1), 2);
+      if (live + late === 0) bar(i, 0, 2, gone ? "verylate" : "graticule");
+      else {
+        bar(i, 0, h(live), "ontime");
+        bar(i, h(live), h(live + late), "accent");
+      }
     });
     ctx.globalAlpha = 1;
   }

@@ -1,12 +1,13 @@
 // @ts-check
 /** What the connection went through: state, rate, outages, and a journal of it. */
-import { clockSeconds, count, duration } from "./words.js";
+import { count, duration } from "./words.js";
 
 /** @typedef {import("../client/eventissuer.js").State} State */
 /** @typedef {import("../client/eventissuer.js").Control} Control */
 
 /** @typedef {{at: number, kind: "good" | "bad" | "note", text: string}} Note */
-/** @typedef {{lost: number, back: number, came: number, told: number, settled: boolean}} Outage times in milliseconds of the epoch */
+/** @typedef {{lost: number, back: number, came: number, told: number, settled: boolean}} Outage times in milliseconds of the epoch; told is the centre's */
+/** @typedef {{live: number, late: number}} Second events of one second, late those that were read after an interruption */
 
 /** Seconds of the chart. */
 export const WINDOW = 90;
@@ -21,7 +22,9 @@ export class Connection {
   /** @type {Note[]} newest first */ notes = [];
   draining = false;
   /** @type {Set<string>} streams that the server cannot reach at the moment */ stalled = new Set();
-  /** @type {Map<number, number>} events by second */ #seconds = new Map();
+  /** Events that are none of the centre's, or that no one can believe. */ ignored = 0;
+  /** @type {Map<number, Second>} by the second in which they happened, the centre's */ #seconds = new Map();
+  #newest = 0;
   #opened = false;
   #lostBefore = 0;
 
@@ -62,17 +65,35 @@ export class Connection {
    * @param {number} time of the event, the centre's
    */
   onEvent(cursor, time) {
-    const now = Date.now();
     this.cursor = cursor;
-    this.lastEvent = now;
-    const second = Math.floor(now / 1000);
-    this.#seconds.set(second, (this.#seconds.get(second) ?? 0) + 1);
-    for (const old of this.#seconds.keys()) {
-      if (old >= second - WINDOW - 1) break;
-      this.#seconds.delete(old);
+    this.lastEvent = Date.now();
+    const second = Math.floor(time / 1000);
+    if (second < this.#newest - 15) {
+      // The centre's clock was set back: what was told of these seconds was of another run.
+      this.#seconds.clear();
+      if (this.outage) this.outage.told = 0;
+      this.#newest = second;
     }
+    this.#newest = Math.max(this.#newest, second);
     // What happened before the connection was back came meanwhile.
-    if (this.outage?.back && !this.outage.settled && time <= this.outage.told) this.outage.came++;
+    const late = this.outage !== undefined && this.outage.back > 0 && !this.outage.settled && time <= this.outage.told;
+    if (this.outage && late) this.outage.came++;
+    // By the time at which they happened: what is read from the log at the beginning is no burst of events.
+    const events = this.#seconds.get(second) ?? { live: 0, late: 0 };
+    events[late ? "late" : "live"]++;
+    this.#seconds.set(second, events);
+    if (this.#seconds.size > 2 * WINDOW) {
+      for (const s of this.#seconds.keys()) if (s < second - WINDOW - 10) this.#seconds.delete(s);
+    }
+  }
+
+  /**
+   * An event that is not used: the place is kept all the same.
+   * @param {string} cursor
+   */
+  onIgnored(cursor) {
+    this.cursor = cursor;
+    this.ignored++;
   }
 
   /**
@@ -135,17 +156,29 @@ export class Connection {
     this.notes = [{ at: Date.now(), kind, text }, ...this.notes].slice(0, NOTES);
   }
 
-  /** Events a second over the last five full seconds. */
-  rate() {
-    const second = Math.floor(Date.now() / 1000);
-    let sum = 0;
-    for (let s = second - 5; s < second; s++) sum += this.#seconds.get(s) ?? 0;
-    return sum / 5;
+  /**
+   * Events a second over five full seconds, those of the last one not counted: they may be on their way.
+   * @param {number} centre the centre's time
+   */
+  rate(centre) {
+    const second = Math.floor(centre / 1000) - 1;
+    /** @type {number[]} */
+    const known = [];
+    for (let s = second - 5; s < second; s++) {
+      const events = this.#seconds.get(s);
+      if (events || known.length) known.push((events?.live ?? 0) + (events?.late ?? 0));
+    }
+    // Just after the first event there are fewer seconds; the first of them is not whole.
+    const whole = known.length < 5 ? known.slice(1) : known;
+    return whole.reduce((a, b) => a + b, 0) / Math.max(whole.length, 1);
   }
 
-  /** @param {number} second of the epoch */
+  /**
+   * @param {number} second of the centre's epoch
+   * @returns {Second}
+   */
   inSecond(second) {
-    return this.#seconds.get(second) ?? 0;
+    return this.#seconds.get(second) ?? { live: 0, late: 0 };
   }
 
   /** In a few words, for the header. */
@@ -153,7 +186,7 @@ export class Connection {
     const { phase, since, attempt, retryAt } = this.state;
     const now = Date.now();
     if (phase === "open" && this.stalled.size) return { grade: "warn", text: "Log stalled", more: [...this.stalled].join(", ") };
-    if (phase === "open") return { grade: "good", text: "Live", more: `since ${clockSeconds(since)}` };
+    if (phase === "open") return { grade: "good", text: "Live", more: `for ${duration(now - since)}` };
     if (phase === "closed") return { grade: "bad", text: "Ended", more: this.state.reason ?? "" };
     if (phase === "connecting") return { grade: "warn", text: "Connecting", more: "" };
     const next = retryAt && retryAt > now ? `, next in ${Math.ceil((retryAt - now) / 1000)} s` : "";

@@ -5,7 +5,7 @@
 import { project } from "./projection.js";
 
 /** @typedef {import("./projection.js").Point} Point */
-/** @typedef {import("../client/eventissuer.js").CloudEvent} CloudEvent */
+/** @typedef {import("./news.js").News} News */
 
 /**
  * @typedef {object} Sample
@@ -19,7 +19,8 @@ import { project } from "./projection.js";
 export const SHOWN_AFTER = 5600;
 /** A train that told nothing for so long is taken off the map. */
 const FORGOTTEN_AFTER = 90_000;
-const KEPT = 60_000;
+/** What a train draws behind it. */
+const KEPT = 5 * 60_000;
 /** Jumps smaller than this, in km, are driven; larger ones are caught up with in a moment. */
 const JUMP = 0.4;
 const CATCH_UP = 450;
@@ -49,8 +50,29 @@ export class Train {
     this.bearing = 0;
     /** @type {Point} what is still to be caught up with after a jump */
     this.behind = [0, 0];
+    /** the time of what is drawn, milliseconds of the epoch */
+    this.drawn = 0;
     /** @type {number} 1 fresh … 0 unknown */
     this.freshness = 1;
+    /** @type {number} how many tracks further to the right it is drawn: others stand where it stands */
+    this.aside = 0;
+  }
+
+  /** @param {import("./news.js").Position} news */
+  hear(news) {
+    if (this.serviceDate !== news.serviceDate) this.ended = false;
+    this.line = news.line;
+    this.operator = news.operator;
+    this.to = news.to;
+    this.serviceDate = news.serviceDate;
+    this.delay = news.delay;
+    this.next = news.next;
+    this.nextCall = news.nextCall;
+    this.at = news.at;
+    this.expected = news.expected;
+    this.speed = news.speed;
+    this.told = news.time;
+    this.add({ time: news.time, at: project(news.latitude, news.longitude), bearing: (news.bearing * Math.PI) / 180, speed: news.speed });
   }
 
   /** @param {Sample} sample */
@@ -63,6 +85,16 @@ export class Train {
   }
 
   /**
+   * Where it was, the newest first, from where it is drawn.
+   * @param {number} time milliseconds of the epoch of what is drawn
+   * @param {number} since
+   * @returns {Point[]}
+   */
+  wake(time, since) {
+    return this.samples.filter((s) => s.time < time && s.time >= since).map((s) => s.at).reverse();
+  }
+
+  /**
    * Moves to where the train was at that time.
    * @param {number} time milliseconds of the epoch
    * @param {number} passed milliseconds since the last call
@@ -70,6 +102,7 @@ export class Train {
    */
   move(time, passed, still) {
     const { samples } = this;
+    this.drawn = time;
     let i = samples.length - 1;
     while (i > 0 && (samples[i]?.time ?? 0) > time) i--;
     const a = samples[i];
@@ -113,58 +146,22 @@ export class Fleet {
   /** @type {Map<string, Told>} by service date, train and call */
   #told = new Map();
 
-  /**
-   * @param {CloudEvent} event
-   * @returns {Train | undefined} the train it is about
-   */
-  apply(event) {
-    const { data } = event;
-    if (typeof data?.train !== "string" || !event.time) return undefined;
-    const time = Date.parse(event.time);
-    let train = this.trains.get(data.train);
-    if (event.type.includes(".position.")) {
-      if (!train) this.trains.set(data.train, (train = new Train(data.train)));
-      this.#position(train, event, time);
-    } else if (train) {
-      train.delay = data.delaySeconds;
-      if (data.final) train.ended = true;
+  /** @param {News} news */
+  apply(news) {
+    let train = this.trains.get(news.train);
+    if (news.kind === "position") {
+      if (!train) this.trains.set(news.train, (train = new Train(news.train)));
+      train.hear(news);
+      return;
     }
-    if (event.type.includes(".arrived.") || event.type.includes(".departed.")) this.#movement(data, time, event.type.includes(".arrived."));
-    return train;
-  }
-
-  /**
-   * @param {Train} train
-   * @param {CloudEvent} event
-   * @param {number} time
-   */
-  #position(train, event, time) {
-    const { data } = event;
-    if (train.serviceDate !== data.serviceDate) train.ended = false;
-    train.line = data.line;
-    train.operator = String(/** @type {any} */ (event)["operator"] ?? "");
-    train.to = data.to;
-    train.serviceDate = data.serviceDate;
-    train.delay = data.delaySeconds;
-    train.next = data.next;
-    train.nextCall = data.nextCall;
-    train.at = data.at ?? "";
-    train.expected = Date.parse(data.expected);
-    train.speed = data.speed;
-    train.told = time;
-    train.add({ time, at: project(data.latitude, data.longitude), bearing: (data.bearing * Math.PI) / 180, speed: data.speed });
-  }
-
-  /**
-   * @param {any} data
-   * @param {number} time
-   * @param {boolean} arrived
-   */
-  #movement(data, time, arrived) {
-    const key = `${data.serviceDate}/${data.train}/${data.call}`;
+    if (train) {
+      train.delay = news.delay;
+      if (news.final) train.ended = true;
+    }
+    if (news.kind === "delayed") return;
+    const key = `${news.serviceDate}/${news.train}/${news.call}`;
     const told = this.#told.get(key) ?? {};
-    if (arrived) told.arrived = time;
-    else told.departed = time;
+    told[news.kind] = news.time;
     this.#told.delete(key);
     this.#told.set(key, told);
     // A day has 38,000 of them; boards show the last minutes only.
@@ -189,8 +186,15 @@ export class Fleet {
    * @param {boolean} patient keeps trains of which nothing was heard: the connection has only just come back
    */
   move(time, passed, still, patient) {
+    /** @type {Map<string, number>} */
+    const standing = new Map();
     for (const train of this.trains.values()) {
       train.move(time - SHOWN_AFTER, passed, still);
+      // Trains that stand at one station the same way round stand side by side.
+      const way = `${train.at}/${Math.round((train.bearing / Math.PI) * 2 + 4) % 4}`;
+      const aside = train.at ? (standing.get(way) ?? 0) : 0;
+      if (train.at) standing.set(way, aside + 1);
+      train.aside = still ? aside : train.aside + (aside - train.aside) * (1 - Math.exp(-passed / CATCH_UP));
       // Told in the future: the centre's clock was set back, and the train has not been heard of since.
       const silent = Math.abs(time - train.told);
       if (!patient && silent > (train.ended ? 20_000 : FORGOTTEN_AFTER)) this.trains.delete(train.number);

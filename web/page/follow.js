@@ -2,6 +2,7 @@
 /** One train, followed by a stream of its own that the server filters: /v1/events?…&subject=/train/61 */
 import { subscribe } from "../client/eventissuer.js";
 import { Continuity } from "./continuity.js";
+import { readNews, rowOf } from "./news.js";
 import { project } from "./projection.js";
 
 /** @typedef {import("./projection.js").Point} Point */
@@ -19,9 +20,11 @@ export class Follow {
    * @param {string} number
    * @param {string[]} streams
    * @param {number} now the server's time, milliseconds of the epoch
+   * @param {import("./clock.js").CentreClock} clock
    */
-  constructor(number, streams, now) {
+  constructor(number, streams, now, clock) {
     this.number = number;
+    this.clock = clock;
     this.subject = `/train/${number}`;
     this.#reading = subscribe({
       streams,
@@ -37,13 +40,12 @@ export class Follow {
 
   /** @param {import("../client/eventissuer.js").CloudEvent} event */
   #event(event) {
-    const { data } = event;
-    const position = event.type.includes(".position.");
-    if (!this.continuity.check(position ? "positions" : "movements", data.sequence) || !position || !event.time) return;
-    const time = Date.parse(event.time);
+    const news = readNews(event);
+    if (!news || (this.clock.known && news.time > this.clock.now() + 60_000)) return;
+    if (!this.continuity.check(rowOf(news), news.sequence) || news.kind !== "position") return;
     // Where the centre's clock was set back, another ride of the same train lies before.
-    if ((this.fixes.at(-1)?.time ?? 0) > time) this.fixes = [];
-    this.fixes.push({ time, at: project(data.latitude, data.longitude), delay: data.delaySeconds });
+    if ((this.fixes.at(-1)?.time ?? 0) > news.time) this.fixes = [];
+    this.fixes.push({ time: news.time, at: project(news.latitude, news.longitude), delay: news.delay });
     if (this.fixes.length > 720) this.fixes.shift();
   }
 

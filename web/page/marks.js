@@ -28,6 +28,38 @@ export class Marks {
   }
 
   /**
+   * What a train draws behind it: the way of its last minutes, of fewer the closer the map is.
+   * @param {Train} train
+   */
+  wake(train) {
+    const close = this.view.camera.scale > 3;
+    const { ctx } = this;
+    const here = placeOf(train, this.view);
+    if (!this.#visible(here, 60)) return;
+    const past = train.wake(train.drawn, train.drawn - Math.min(Math.max(34 / this.view.camera.scale, 0.5), 4) * 60_000).map((at) => this.#beside(at, train));
+    if (!close && past.length < 48) {
+      // Of what it did before this page was opened only the direction is known.
+      const [x, y] = past.at(-1) ?? here;
+      const far = train.at ? 0 : ((train.speed / 3600) * 5 * (48 - past.length)) * this.view.camera.scale;
+      past.push([x - Math.sin(train.bearing) * far, y + Math.cos(train.bearing) * far]);
+    }
+    ctx.strokeStyle = this.#colour(train);
+    ctx.lineCap = "butt";
+    ctx.lineJoin = "round";
+    ctx.lineWidth = close ? 3 : 2;
+    let from = here;
+    past.forEach((at, i) => {
+      ctx.globalAlpha = 0.5 * train.freshness * (1 - i / past.length);
+      ctx.beginPath();
+      ctx.moveTo(...from);
+      ctx.lineTo(...at);
+      ctx.stroke();
+      from = at;
+    });
+    ctx.globalAlpha = 1;
+  }
+
+  /**
    * @param {Train} train
    * @param {Point[]} past where it was
    */
@@ -39,8 +71,8 @@ export class Marks {
     ctx.lineJoin = ctx.lineCap = "round";
     ctx.globalAlpha = 0.45;
     ctx.beginPath();
-    ctx.moveTo(...this.#screen(train.shown));
-    for (const at of past.toReversed()) ctx.lineTo(...this.#screen(at));
+    ctx.moveTo(...placeOf(train, this.view));
+    for (const at of past.toReversed()) ctx.lineTo(...this.#beside(at, train));
     ctx.stroke();
     ctx.globalAlpha = 1;
   }
@@ -51,30 +83,22 @@ export class Marks {
    */
   train(train, chosen) {
     const { ctx } = this;
-    const [x, y] = this.#screen(train.shown);
-    if (x < -20 || y < -20 || x > this.view.width + 20 || y > this.view.height + 20) return;
+    const at = placeOf(train, this.view);
+    if (!this.#visible(at, 20)) return;
     const { scale } = this.view.camera;
     ctx.globalAlpha = 0.35 + 0.65 * train.freshness;
     ctx.fillStyle = this.#colour(train);
     ctx.strokeStyle = this.view.palette["halo"] ?? "#fff";
     ctx.lineWidth = 1.5;
-    if (this.view.kind === "country") {
-      const r = this.view.width < 200 ? 1.7 : chosen ? 4.5 : 3;
-      ctx.beginPath();
-      ctx.arc(x, y, r, 0, 2 * Math.PI);
-      if (this.view.width >= 200) ctx.stroke();
-      ctx.fill();
-    } else {
-      const size = Math.min(Math.max(5 + scale * 0.22, 5.5), 9) * (chosen ? 1.25 : 1);
-      ctx.save();
-      ctx.translate(x, y);
-      ctx.rotate(train.bearing);
-      arrow(ctx, size);
-      ctx.stroke();
-      ctx.fill();
-      ctx.restore();
-      if (scale > 11 && !chosen) this.#lineName(train, x, y - size - 7);
-    }
+    const size = (this.view.kind === "country" ? 5 : Math.min(Math.max(5 + scale * 0.22, 5.5), 9)) * (chosen ? 1.3 : 1);
+    ctx.save();
+    ctx.translate(...at);
+    ctx.rotate(train.bearing);
+    arrow(ctx, size);
+    ctx.stroke();
+    ctx.fill();
+    ctx.restore();
+    if (scale > 11 && !chosen && this.view.kind === "lens") this.#lineName(train, at[0], at[1] - size - 7);
     ctx.globalAlpha = 1;
   }
 
@@ -100,7 +124,7 @@ export class Marks {
    */
   ring(train, now) {
     const { ctx } = this;
-    const [x, y] = this.#screen(train.shown);
+    const [x, y] = placeOf(train, this.view);
     const beat = calm() || this.view.frozen ? 0.4 : (now % 1800) / 1800;
     const small = this.view.kind === "country";
     ctx.strokeStyle = this.#colour(train);
@@ -118,7 +142,8 @@ export class Marks {
    */
   tag(train, chosen) {
     const { ctx } = this;
-    const [x, y] = this.#screen(train.shown);
+    const [x, y] = placeOf(train, this.view);
+    if (!this.#visible([x, y], 0)) return;
     const first = `${train.line} ${train.to}`;
     const second = `train ${train.number} · ${delayText(train.delay)}`;
     ctx.font = `600 13px ${this.view.palette["font"]}`;
@@ -126,10 +151,8 @@ export class Marks {
     ctx.font = `450 12px ${this.view.palette["font"]}`;
     const w = Math.max(w1, ctx.measureText(second).width) + 20;
     const h = 42;
-    // Beside the train, or on a narrow map below it: there the small map covers a corner.
-    const narrow = this.view.width < 500 && this.view.kind === "lens";
-    const left = Math.min(Math.max(narrow ? x - w / 2 : x + 16, 4), this.view.width - w - 4);
-    const top = Math.min(Math.max(narrow ? y + 20 : y - h - 12, 4), this.view.height - h - 4);
+    const left = Math.min(Math.max(x + 16, 4), this.view.width - w - 4);
+    const top = Math.min(Math.max(y - h - 12, 4), this.view.height - h - 4);
     ctx.fillStyle = this.view.palette["land"] ?? "#fff";
     ctx.strokeStyle = chosen ? this.#colour(train) : (this.view.palette["coast"] ?? "#888");
     ctx.lineWidth = chosen ? 2 : 1;
@@ -153,10 +176,52 @@ export class Marks {
     return this.view.palette[this.view.frozen ? "stale" : grade(train.delay)] || "#000";
   }
 
-  /** @param {Point} at */
-  #screen(at) {
-    return onScreen(at, this.view.camera, this.view.width, this.view.height);
+  /**
+   * A place on the screen, as far beside the track as the train is.
+   * @param {Point} at
+   * @param {Train} train
+   * @returns {Point}
+   */
+  #beside(at, train) {
+    const [x, y] = onScreen(at, this.view.camera, this.view.width, this.view.height);
+    const [dx, dy] = lane(train, this.view);
+    return [x + dx, y + dy];
   }
+
+  /**
+   * @param {Point} at on the screen
+   * @param {number} margin
+   */
+  #visible([x, y], margin) {
+    return x > -margin && y > -margin && x < this.view.width + margin && y < this.view.height + margin;
+  }
+}
+
+/** @typedef {Pick<View, "kind" | "camera" | "width" | "height">} Frame */
+
+/**
+ * Where a train is drawn on the screen.
+ * @param {Train} train
+ * @param {Frame} view
+ * @returns {Point}
+ */
+export function placeOf(train, view) {
+  const [x, y] = onScreen(train.shown, view.camera, view.width, view.height);
+  const [dx, dy] = lane(train, view);
+  return [x + dx, y + dy];
+}
+
+/**
+ * How far from the middle of the line a train is drawn: on its right-hand track, so that those that meet are two.
+ * @param {Train} train
+ * @param {Frame} view
+ * @returns {Point}
+ */
+function lane(train, view) {
+  if (view.kind === "country") return [0, 0];
+  const { scale } = view.camera;
+  const d = Math.min(Math.max(scale * 0.36, 1), 4.6) + train.aside * Math.min(scale * 0.8, 9);
+  return [Math.cos(train.bearing) * d, Math.sin(train.bearing) * d];
 }
 
 /**

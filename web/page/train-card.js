@@ -23,6 +23,7 @@ export class TrainCard extends HTMLElement {
   #due = make("span", { class: "quiet" });
   #calls = make("ol", { class: "calls", tabindex: 0, "aria-label": "Calls" });
   #canvas = make("canvas", { "aria-hidden": "true" });
+  #caption = make("figcaption", { class: "quiet" });
   #stream = make("p", { class: "own quiet" });
   #again = make("button", { type: "button", hidden: true }, "Follow again");
   #number = "";
@@ -35,8 +36,14 @@ export class TrainCard extends HTMLElement {
     const name = (/** @type {string} */ text) => make("span", { class: "quiet" }, text);
     this.append(
       make("div", { class: "head" }, this.#line, make("div", {}, this.#to, this.#sub), close),
-      make("div", { class: "facts" }, make("div", {}, name("Delay"), this.#delay), make("div", {}, name("Speed"), this.#speed), make("div", {}, this.#where, this.#next, this.#due)),
-      make("div", { class: "past" }, this.#canvas),
+      make(
+        "div",
+        { class: "facts" },
+        make("div", {}, name("Delay"), this.#delay),
+        make("div", {}, name("Speed"), this.#speed),
+        make("div", { class: "wide" }, this.#where, make("div", {}, this.#next, " ", this.#due)),
+      ),
+      make("figure", { class: "past" }, this.#caption, this.#canvas),
       this.#calls,
       this.#stream,
       this.#again,
@@ -106,7 +113,9 @@ export class TrainCard extends HTMLElement {
       row.classList.toggle("passed", passed);
       row.classList.toggle("here", !passed && i === (train?.at ? next - 1 : next));
       const late = train && !passed && train.delay >= 180 && i >= next - 1;
-      write(/** @type {Element} */ (row.children[2]), late ? delayText(train.delay) : "");
+      const delay = /** @type {HTMLElement} */ (row.children[2]);
+      write(delay, late ? delayText(train.delay) : "");
+      delay.dataset["grade"] = late ? grade(train.delay) : "none";
     });
     if (next !== this.#reached && next >= 0) {
       this.#reached = next;
@@ -130,8 +139,9 @@ export class TrainCard extends HTMLElement {
     this.#canvas.width = Math.round(width * ratio);
     this.#canvas.height = Math.round(height * ratio);
     if (!first || !last || last.time === first.time) return;
+    write(this.#caption, `Delay over the last ${Math.max(1, Math.round((last.time - first.time) / 60_000))} min, read from the log`);
     ctx.scale(ratio, ratio);
-    const top = Math.max(240, ...follow.fixes.map((f) => f.delay)) * 1.6; // room for the words above
+    const top = Math.max(240, ...follow.fixes.map((f) => f.delay)) * 1.1;
     const x = (/** @type {number} */ time) => ((time - first.time) / (last.time - first.time)) * (width - 4);
     const y = (/** @type {number} */ delay) => height - 2 - (delay / top) * (height - 6);
     ctx.lineWidth = 2;
@@ -145,9 +155,6 @@ export class TrainCard extends HTMLElement {
       ctx.lineTo(x(b.time) + 1, y(b.delay));
       ctx.stroke();
     }
-    ctx.fillStyle = this.palette["faint"] ?? "#888";
-    ctx.font = `450 11px ${this.palette["font"]}`;
-    ctx.fillText(`delay, last ${Math.max(1, Math.round((last.time - first.time) / 60_000))} min`, 2, 11);
   }
 }
 

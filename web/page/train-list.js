@@ -18,12 +18,14 @@ export class TrainList extends HTMLElement {
   selected = "";
   #title = make("h2", { id: "trains-title" }, "Trains");
   #search = make("input", { type: "search", placeholder: "Line, number or station", "aria-label": "Search trains", autocomplete: "off", spellcheck: "false" });
-  #order = make("select", { "aria-label": "Order" }, make("option", { value: "delay" }, "latest first"), make("option", { value: "line" }, "by line"), make("option", { value: "number" }, "by number"));
+  #order = make("select", { "aria-label": "Order" }, make("option", { value: "delay" }, "most delayed first"), make("option", { value: "line" }, "by line"), make("option", { value: "number" }, "by number"));
   #list = make("ul", { role: "listbox", "aria-labelledby": "trains-title", tabindex: 0 });
+  /** On a narrow screen the page scrolls, not the list in it: there it begins with its first rows. */
+  #more = make("button", { type: "button", class: "more" });
   #active = "";
 
   connectedCallback() {
-    this.append(make("div", { class: "head" }, this.#title, this.#order), this.#search, this.#list);
+    this.append(make("div", { class: "head" }, this.#title, this.#order), this.#search, this.#list, this.#more);
     this.#search.addEventListener("input", () => this.update());
     this.#search.addEventListener("keydown", (e) => {
       if (e.key === "ArrowDown") {
@@ -32,6 +34,10 @@ export class TrainList extends HTMLElement {
       }
     });
     this.#order.addEventListener("change", () => this.update());
+    this.#more.addEventListener("click", () => {
+      this.classList.toggle("all");
+      this.update();
+    });
     this.#list.addEventListener("click", (e) => {
       const row = e.target instanceof Element ? e.target.closest("li") : undefined;
       if (row) this.#choose(row.dataset["train"] ?? "");
@@ -84,6 +90,7 @@ export class TrainList extends HTMLElement {
       .filter((t) => !want || t.number === want || `${t.line} ${t.to} ${t.next} ${t.at}`.toLocaleLowerCase("nb").includes(want) || t.number.startsWith(want))
       .sort(ORDERS[this.#order.value]);
     write(this.#title, want ? `Trains: ${shown.length} of ${all.length}` : `Trains: ${all.length}`);
+    write(this.#more, this.classList.contains("all") ? "Show fewer" : `Show all ${shown.length}`);
     /** @type {Map<string, HTMLElement>} */
     const old = new Map([...this.#list.children].map((r) => [/** @type {HTMLElement} */ (r).dataset["train"] ?? "", /** @type {HTMLElement} */ (r)]));
     const next = shown.map((train) => this.#render(train, old.get(train.number)));

@@ -5,7 +5,7 @@
  */
 import { calm, make } from "./dom.js";
 import { onScreen } from "./land.js";
-import { Marks } from "./marks.js";
+import { Marks, placeOf } from "./marks.js";
 import { project } from "./projection.js";
 import { delayText } from "./words.js";
 
@@ -16,10 +16,10 @@ import { delayText } from "./words.js";
 /** @typedef {import("./projection.js").Point} Point */
 
 const COLOURS = [
-  "sea", "shallow", "graticule", "land", "neighbour", "coast", "casing", "rail", "name", "faint", "halo", "accent", "font",
+  "sea", "shallow", "graticule", "land", "neighbour", "coast", "lake", "border", "water", "casing", "rail", "name", "faint", "halo", "accent", "font",
   "ontime", "slight", "late", "verylate", "stale",
 ];
-const SMALLEST = 0.5;
+const SMALLEST = 0.3;
 const LARGEST = 60;
 const REACH = 16;
 
@@ -33,18 +33,22 @@ export class TrainMap extends HTMLElement {
   /** the number of the chosen train, or "" */
   selected = "";
   following = false;
+  /** somebody has moved the map */
+  touched = false;
   /** @type {Point[]} where the chosen train was */
   trail = [];
   /** trains stand still: the connection is lost */
   frozen = false;
   /** pixels on the left that something covers: a followed train is kept in the middle of the rest */
   inset = 0;
+  /** the same below */
+  insetBelow = 0;
   /** @type {TrainMap | undefined} the other map, of which this one shows the frame */
   framed;
   #kind = /** @type {"country" | "lens"} */ ("lens");
   #canvas = document.createElement("canvas");
   #base = document.createElement("canvas");
-  #baseKey = "";
+  /** @type {Camera | undefined} for which the base is painted */ #baseCamera;
   #hovered = "";
   #width = 0;
   #height = 0;
@@ -66,6 +70,7 @@ export class TrainMap extends HTMLElement {
     this.#canvas.addEventListener("pointerup", (e) => this.#up(e));
     this.#canvas.addEventListener("pointercancel", (e) => this.#pointers.delete(e.pointerId));
     this.#canvas.addEventListener("pointerleave", () => this.#hover(""));
+    this.#canvas.addEventListener("blur", () => this.#hover(""));
     this.#canvas.addEventListener("keydown", (e) => this.#key(e));
     if (this.#kind === "lens") this.#canvas.addEventListener("wheel", (e) => this.#wheel(e), { passive: false });
   }
@@ -74,12 +79,17 @@ export class TrainMap extends HTMLElement {
     return this.#kind;
   }
 
+  /** How much more than what one sees is painted at once, in CSS pixels: a map that follows a train moves all the time. */
+  get #margin() {
+    return this.#kind === "lens" ? 120 : 0;
+  }
+
   /** Reads the colours of the page's theme. */
   dress() {
+    this.#baseCamera = undefined;
     const style = getComputedStyle(this);
     this.palette = Object.fromEntries(COLOURS.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
     this.palette["font"] = style.fontFamily;
-    this.#baseKey = "";
     this.#painted = 0;
   }
 
@@ -87,22 +97,38 @@ export class TrainMap extends HTMLElement {
     this.#width = this.clientWidth;
     this.#height = this.clientHeight;
     const ratio = Math.min(devicePixelRatio || 1, 2);
-    for (const canvas of [this.#canvas, this.#base]) {
-      canvas.width = Math.round(this.#width * ratio);
-      canvas.height = Math.round(this.#height * ratio);
+    for (const [canvas, margin] of /** @type {const} */ ([[this.#canvas, 0], [this.#base, this.#margin]])) {
+      canvas.width = Math.round((this.#width + 2 * margin) * ratio);
+      canvas.height = Math.round((this.#height + 2 * margin) * ratio);
     }
-    this.#baseKey = "";
+    this.#baseCamera = undefined;
     this.#painted = 0;
     if (this.#kind === "country") this.fit();
   }
 
-  /** Shows the whole country. */
-  fit() {
+  /**
+   * Shows the whole country.
+   * @param {boolean} [fly]
+   */
+  fit(fly = false) {
     if (!this.land || !this.#width) return;
+    this.following = false;
+    this.#hover("");
     const { left, right, top, bottom } = this.land.bounds;
-    const margin = this.#width < 200 ? 12 : 40;
-    const scale = Math.min((this.#width - margin * 1.4) / (right - left), (this.#height - margin * 1.6) / (bottom - top));
-    this.camera = { x: (left + right) / 2, y: (top + bottom) / 2, scale: Math.max(scale, 0.05) };
+    const scale = Math.min((this.#width - 56) / (right - left), (this.#height - 64) / (bottom - top));
+    // A little to the right: the names of the west coast's towns stand in the sea.
+    this.#go({ x: (left + right) / 2 - 20 / scale, y: (top + bottom) / 2, scale: Math.max(scale, 0.05) }, fly);
+  }
+
+  /**
+   * Those of the trains that are within the view.
+   * @param {import("./fleet.js").Train[]} trains
+   */
+  inView(trains) {
+    return trains.filter((t) => {
+      const [x, y] = this.#screen(t.shown);
+      return x > 0 && y > 0 && x < this.#width && y < this.#height;
+    });
   }
 
   /**
@@ -112,6 +138,7 @@ export class TrainMap extends HTMLElement {
    * @param {boolean} [fly]
    */
   show(latitude, longitude, km, fly = true) {
+    this.#hover("");
     const [x, y] = project(latitude, longitude);
     this.#go({ x, y, scale: Math.min(this.#width || 600, (this.#height || 500) * 1.25) / km }, fly);
   }
@@ -121,6 +148,7 @@ export class TrainMap extends HTMLElement {
    * @param {boolean} fly
    */
   #go(goal, fly) {
+    if (fly) this.touched = true;
     if (fly && !calm()) this.#goal = goal;
     else [this.camera, this.#goal] = [goal, undefined];
   }
@@ -128,6 +156,7 @@ export class TrainMap extends HTMLElement {
   /** @param {Point} at */
   centre(at) {
     this.following = false;
+    this.#hover("");
     this.#go({ x: at[0], y: at[1], scale: this.camera.scale }, true);
   }
 
@@ -140,8 +169,19 @@ export class TrainMap extends HTMLElement {
   follow() {
     this.following = true;
     const scale = Math.max((this.#goal ?? this.camera).scale, 7);
+    this.#hover("");
     const train = this.fleet?.trains.get(this.selected);
-    if (train) this.#go({ x: train.shown[0] - this.inset / 2 / scale, y: train.shown[1], scale }, true);
+    if (train) this.#go(this.#around(train, scale), true);
+  }
+
+  /**
+   * The train in the middle of what is not covered.
+   * @param {import("./fleet.js").Train} train
+   * @param {number} scale
+   * @returns {Camera}
+   */
+  #around(train, scale) {
+    return { x: train.shown[0] - this.inset / 2 / scale, y: train.shown[1] + this.insetBelow / 2 / scale, scale };
   }
 
   /**
@@ -161,8 +201,7 @@ export class TrainMap extends HTMLElement {
   #fly(passed) {
     const train = this.following ? this.fleet?.trains.get(this.selected) : undefined;
     if (train && !Number.isNaN(train.shown[0])) {
-      const scale = this.#goal?.scale ?? this.camera.scale;
-      this.#goal = { x: train.shown[0] - this.inset / 2 / scale, y: train.shown[1], scale };
+      this.#goal = this.#around(train, this.#goal?.scale ?? this.camera.scale);
     }
     if (!this.#goal) return;
     const f = calm() ? 1 : 1 - Math.exp(-passed / 260);
@@ -181,14 +220,18 @@ export class TrainMap extends HTMLElement {
     const base = this.#base.getContext("2d");
     if (!ctx || !base || !land) return;
     const ratio = this.#canvas.width / this.#width;
-    const key = `${camera.x.toFixed(3)} ${camera.y.toFixed(3)} ${camera.scale.toFixed(4)} ${this.#width} ${this.#height}`;
-    if (key !== this.#baseKey) {
-      this.#baseKey = key;
+    const margin = this.#margin;
+    let before = this.#baseCamera;
+    const away = before ? Math.max(Math.abs(before.x - camera.x), Math.abs(before.y - camera.y)) * camera.scale : Infinity;
+    if (!before || before.scale !== camera.scale || away > margin) {
+      this.#baseCamera = before = { ...camera };
       base.setTransform(ratio, 0, 0, ratio, 0, 0);
-      land.paint(base, camera, this.#width, this.#height, this.palette, this.#kind, this.#kind === "lens" || this.#width > 200);
+      land.paint(base, camera, this.#width + 2 * margin, this.#height + 2 * margin, this.palette, this.#kind);
     }
+    // Whole pixels: between them the map would be blurred.
+    const shift = (/** @type {number} */ km) => Math.round((km * camera.scale - margin) * ratio);
     ctx.setTransform(1, 0, 0, 1, 0, 0);
-    ctx.drawImage(this.#base, 0, 0);
+    ctx.drawImage(this.#base, shift(before.x - camera.x), shift(before.y - camera.y));
     ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (this.framed) this.#frameOf(ctx, this.framed);
     this.#trains(ctx, now);
@@ -219,19 +262,29 @@ export class TrainMap extends HTMLElement {
    * @param {number} now
    */
   #trains(ctx, now) {
-    // The later a train is, the higher it lies.
+    // The later a train is, the higher it lies; those that one looks at lie above all.
     const trains = [...(this.fleet?.trains.values() ?? [])].filter((t) => !Number.isNaN(t.shown[0])).sort((a, b) => a.delay - b.delay);
     const chosen = trains.find((t) => t.number === this.selected);
     const hovered = trains.find((t) => t.number === this.#hovered && t !== chosen);
-    const { camera, palette, frozen } = this;
-    const marks = new Marks(ctx, { kind: this.#kind, camera, width: this.#width, height: this.#height, palette, frozen });
+    const rest = trains.filter((t) => t !== chosen && t !== hovered);
+    const marks = this.#marks(ctx);
+    for (const train of rest) marks.wake(train);
     if (chosen) marks.trail(chosen, this.trail);
-    for (const train of trains) marks.train(train, train === chosen);
-    if (hovered) marks.tag(hovered, false);
+    for (const train of rest) marks.train(train, false);
+    if (hovered) marks.train(hovered, false);
     if (chosen) {
       marks.ring(chosen, now);
-      if (this.#kind === "lens") marks.tag(chosen, true);
+      marks.train(chosen, true);
+      // On a narrow map the tag would hide where the train goes; the card says the same.
+      if (this.#kind === "lens" && this.#width > 500) marks.tag(chosen, true);
     }
+    if (hovered) marks.tag(hovered, false);
+  }
+
+  /** @param {CanvasRenderingContext2D} ctx */
+  #marks(ctx) {
+    const { camera, palette, frozen } = this;
+    return new Marks(ctx, { kind: this.#kind, camera, width: this.#width, height: this.#height, palette, frozen });
   }
 
   /** @param {Point} at */
@@ -255,8 +308,9 @@ export class TrainMap extends HTMLElement {
   #trainAt(x, y) {
     let best = "";
     let least = this.#kind === "country" ? 9 : REACH;
+    const view = { kind: this.#kind, camera: this.camera, width: this.#width, height: this.#height };
     for (const train of this.fleet?.trains.values() ?? []) {
-      const [tx, ty] = this.#screen(train.shown);
+      const [tx, ty] = placeOf(train, view);
       const d = Math.hypot(tx - x, ty - y);
       if (d < least) [least, best] = [d, train.number];
     }
@@ -313,6 +367,7 @@ export class TrainMap extends HTMLElement {
 
   #letGo() {
     this.#goal = undefined;
+    this.touched = true;
     if (!this.following) return;
     this.following = false;
     this.dispatchEvent(new CustomEvent("letgo", { bubbles: true }));
@@ -330,6 +385,7 @@ export class TrainMap extends HTMLElement {
   #wheel(e) {
     e.preventDefault();
     this.#goal = undefined;
+    this.touched = true;
     const factor = Math.exp(-e.deltaY * (e.deltaMode === 1 ? 0.05 : 0.0016));
     this.#zoomAt(this.following ? [this.#width / 2, this.#height / 2] : [e.offsetX, e.offsetY], factor);
   }
@@ -353,8 +409,10 @@ export class TrainMap extends HTMLElement {
     const way = ways[e.key];
     if (way && !e.altKey && !e.ctrlKey && !e.metaKey) this.#step(way, e.shiftKey);
     else if (e.key === "Enter" || e.key === " ") this.#choose(this.#hovered);
-    else if (e.key === "Escape") this.#choose("");
-    else if (e.key === "+" || e.key === "=") (this.#kind === "lens" ? this : this.framed)?.zoom(1.5);
+    else if (e.key === "Escape") {
+      this.#hover("");
+      this.#choose("");
+    } else if (e.key === "+" || e.key === "=") (this.#kind === "lens" ? this : this.framed)?.zoom(1.5);
     else if (e.key === "-") (this.#kind === "lens" ? this : this.framed)?.zoom(1 / 1.5);
     else return;
     e.preventDefault();
@@ -374,25 +432,22 @@ export class TrainMap extends HTMLElement {
     }
     const from = this.fleet?.trains.get(this.#hovered) ?? this.fleet?.trains.get(this.selected);
     const [x, y] = from ? this.#screen(from.shown) : [this.#width / 2, this.#height / 2];
-    let best = "";
-    let least = Infinity;
-    // With none in that direction, the first step goes to the nearest of all: else the keys would find nothing.
-    let near = "";
-    let nearest = Infinity;
-    for (const train of this.fleet?.trains.values() ?? []) {
-      if (train === from) continue;
-      const [tx, ty] = this.#screen(train.shown);
-      if (tx < 0 || ty < 0 || tx > this.#width || ty > this.#height) continue;
-      const away = Math.hypot(tx - x, ty - y);
-      if (away < nearest) [nearest, near] = [away, train.number];
-      const along = (tx - x) * way[0] + (ty - y) * way[1];
-      const aside = Math.abs((tx - x) * way[1] - (ty - y) * way[0]);
-      const d = along + aside * 2;
-      if (along > 0.5 && d < least) [least, best] = [d, train.number];
+    const others = [...(this.fleet?.trains.values() ?? [])]
+      .filter((t) => t !== from && !Number.isNaN(t.shown[0]))
+      .map((train) => {
+        const [tx, ty] = this.#screen(train.shown);
+        return { train, along: (tx - x) * way[0] + (ty - y) * way[1], aside: Math.abs((tx - x) * way[1] - (ty - y) * way[0]) };
+      })
+      .sort((a, b) => a.along + a.aside * 2 - b.along - b.aside * 2);
+    const seen = new Set(this.inView(others.map((o) => o.train)));
+    let train = others.find((o) => o.along > 0.5 && seen.has(o.train))?.train;
+    if (!train && !from) {
+      // With none in that direction, the first step goes to the nearest of all: else the keys would find nothing.
+      const byDistance = others.toSorted((a, b) => Math.hypot(a.along, a.aside) - Math.hypot(b.along, b.aside)).map((o) => o.train);
+      train = byDistance.find((t) => seen.has(t)) ?? byDistance[0];
+      if (train && !seen.has(train) && this.#kind === "lens") this.centre(train.shown);
     }
-    if (!best && !from) best = near;
-    if (best) this.#hover(best);
-    const train = this.fleet?.trains.get(best);
+    if (train) this.#hover(train.number);
     if (train) this.dispatchEvent(new CustomEvent("say", { detail: `${train.line} to ${train.to}, ${delayText(train.delay)}`, bubbles: true }));
   }
 }

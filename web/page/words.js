@@ -6,10 +6,10 @@ const SECONDS = new Intl.DateTimeFormat("en-GB", { timeZone: "Europe/Oslo", hour
 const DATE = new Intl.DateTimeFormat("en-CA", { timeZone: "Europe/Oslo", year: "numeric", month: "2-digit", day: "2-digit" });
 const NUMBER = new Intl.NumberFormat("en-GB");
 
-/** @param {number} t milliseconds of the epoch */
-export const clockTime = (t) => TIME.format(t);
-/** @param {number} t milliseconds of the epoch */
-export const clockSeconds = (t) => SECONDS.format(t);
+/** @param {number} t milliseconds of the epoch; dashes where it is no time */
+export const clockTime = (t) => (Number.isFinite(t) ? TIME.format(t) : "––:––");
+/** @param {number} t milliseconds of the epoch; dashes where it is no time */
+export const clockSeconds = (t) => (Number.isFinite(t) ? SECONDS.format(t) : "––:––:––");
 /** @param {number} t milliseconds of the epoch */
 export const isoDate = (t) => DATE.format(t);
 /** @param {number} n */
