@@ -82,6 +82,7 @@ func (b *rebuilder) begin(l life, window time.Duration) (*rebuild, error) {
 	if r := b.lives[l]; r != nil && r.window >= window {
 		return r, nil
 	}
+	known := b.lives[l] != nil
 	for other, r := range b.lives { // those of its earlier lives are of no use
 		if other.topic == l.topic && !other.is(l) && r.ended() {
 			delete(b.lives, other)
@@ -92,7 +93,7 @@ func (b *rebuilder) begin(l life, window time.Duration) (*rebuild, error) {
 	b.lives[l] = r
 	b.busy.Go(func() {
 		defer cancel()
-		r.err = b.run(ctx, l, window)
+		r.err = b.run(ctx, l, window, known)
 		if r.err != nil {
 			if ctx.Err() == nil {
 				b.logger.Error("the events of a topic could not be read for deduplication: the next publish tries again", "topic", l.topic, "error", r.err)
@@ -118,8 +119,9 @@ func (b *rebuilder) close() {
 	b.busy.Wait()
 }
 
-// run reads a topic's window.
-func (b *rebuilder) run(ctx context.Context, l life, window time.Duration) error {
+// run reads a topic's window. What this process has written since it began is known already, or was not to be
+// deduplicated, so that reading ends where it began; unless some of it is known for a shorter window than this one.
+func (b *rebuilder) run(ctx context.Context, l life, window time.Duration, known bool) error {
 	began := time.Now()
 	from, err := b.log.At(ctx, l.topic, b.memory.now().Add(-window))
 	if err != nil {
@@ -128,6 +130,15 @@ func (b *rebuilder) run(ctx context.Context, l life, window time.Duration) error
 	bounds, err := b.log.Bounds(ctx, l.topic)
 	if err != nil {
 		return err
+	}
+	if !known {
+		began, err := b.log.At(ctx, l.topic, b.memory.start.Add(time.Second)) // a little of its own does no harm
+		if err != nil {
+			return err
+		}
+		for p := range bounds[:min(len(bounds), len(began))] {
+			bounds[p].Next = min(bounds[p].Next, began[p])
+		}
 	}
 	from = from[:min(len(from), len(bounds))]
 	total := int64(0)

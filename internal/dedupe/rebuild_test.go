@@ -52,6 +52,18 @@ func TestARestartedProcessKnowsItsEvents(t *testing.T) {
 	d.expect(one("old"), "duplicate 5") // of several copies in the window, the latest
 }
 
+func TestWhatTheProcessWroteUndeduplicatedIsNotReadAgain(t *testing.T) {
+	d := inProcess(t, Config{})
+	d.pass(2 * time.Second)
+	free := happening(t, "free", "a")
+	free.Window = 0
+	d.Append(t.Context(), stream, []Event{free})
+	d.pass(2 * time.Second)
+	d.expect(one("free"), "persisted 1") // the first use of the topic with a window waits for no reading of a busy log
+	d.start()
+	d.expect(one("free"), "duplicate 1")
+}
+
 func TestWhatDoesNotFitIsTheOldest(t *testing.T) {
 	d := inProcess(t, Config{MemoryBytes: 3 << 20})
 	room := d.store.(*memory).capacity()
