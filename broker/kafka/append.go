@@ -92,7 +92,7 @@ func (l *Log) send(ctx context.Context, topic string, msgs []broker.Message, cal
 		select {
 		case p.async.Input() <- message(topic, m, call, i):
 		case <-ctx.Done():
-			for j := i; j < len(msgs); j++ {
+			for j := i; j < len(msgs); j++ { // those of the last attempt keep their fate
 				call.settle(j, -1, -1, refused(outOfTime(ctx, nil, errors.New("the queue to Kafka is full"))))
 			}
 			call.wait(ctx)
@@ -192,14 +192,14 @@ type appendCall struct {
 	acks  []broker.Ack
 	known []bool
 	left  int
-	gone  bool // the caller has its answer
+	gone  bool // nobody waits any more: the caller has its answer, or the next attempt has not begun
 }
 
-// settle notes the fate of message i.
+// settle notes the fate of message i, unless it is known: what was once acknowledged stays so.
 func (c *appendCall) settle(i int, partition int32, offset int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.gone {
+	if c.gone || c.known[i] {
 		return
 	}
 	c.acks[i] = broker.Ack{Partition: partition, Offset: offset, Err: err}
@@ -237,7 +237,7 @@ func (c *appendCall) reopen(msgs []broker.Message) bool {
 	for _, i := range again {
 		c.known[i] = false
 	}
-	c.left, c.done = len(again), make(chan struct{})
+	c.left, c.done, c.gone = len(again), make(chan struct{}), false
 	return true
 }
 
@@ -257,12 +257,14 @@ func (c *appendCall) failAll(err error) {
 func (c *appendCall) wait(ctx context.Context) {
 	select {
 	case <-c.done:
-		return
 	case <-ctx.Done():
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.gone = true
+	if c.left == 0 {
+		return
+	}
 	doubt := outOfTime(ctx, nil, errors.New("no acknowledgement came"))
 	if errors.Is(doubt, broker.ErrRefused) { // ErrClosed: it may still be sent
 		doubt = fmt.Errorf("%w: closed before the acknowledgement came", broker.ErrUnavailable)
