@@ -24,7 +24,7 @@ const (
 // whether they were written: they may still be on their way.
 func (l *Log) Append(ctx context.Context, topic string, msgs []broker.Message) []broker.Ack {
 	began := time.Now()
-	call := &appendCall{acks: make([]broker.Ack, len(msgs)), known: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{})}
+	call := &appendCall{acks: make([]broker.Ack, len(msgs)), known: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{}), unsent: refused}
 	if len(msgs) == 0 {
 		return call.acks
 	}
@@ -51,6 +51,7 @@ func (l *Log) Append(ctx context.Context, topic string, msgs []broker.Message) [
 func (l *Log) append(ctx context.Context, topic string, msgs []broker.Message, call *appendCall) {
 	for attempt := 1; ; attempt++ {
 		l.send(ctx, topic, msgs, call)
+		call.unsent = inDoubt
 		if attempt == attemptsMost || ctx.Err() != nil {
 			return
 		}
@@ -77,7 +78,7 @@ func (l *Log) send(ctx context.Context, topic string, msgs []broker.Message, cal
 		err = p.learn(topic, last)
 	}
 	if err != nil {
-		call.failAll(refused(err))
+		call.failAll(call.unsent(err))
 		return
 	}
 	for i := range msgs {
@@ -86,14 +87,14 @@ func (l *Log) send(ctx context.Context, topic string, msgs []broker.Message, cal
 			continue
 		}
 		if err := p.refuses(m, view); err != nil {
-			call.settle(i, -1, -1, err)
+			call.settle(i, -1, -1, call.unsent(err))
 			continue
 		}
 		select {
-		case p.async.Input() <- message(topic, m, call, i):
+		case p.async.Input() <- message(topic, m, ticket{call, i, m.Partition, p.retries.Load()}):
 		case <-ctx.Done():
 			for j := i; j < len(msgs); j++ { // those of the last attempt keep their fate
-				call.settle(j, -1, -1, refused(outOfTime(ctx, nil, errors.New("the queue to Kafka is full"))))
+				call.settle(j, -1, -1, call.unsent(outOfTime(ctx, nil, errors.New("the queue to Kafka is full"))))
 			}
 			call.wait(ctx)
 			return
@@ -160,8 +161,21 @@ func refused(err error) error {
 	return fmt.Errorf("%w: %w", broker.ErrRefused, err)
 }
 
-func message(topic string, m *broker.Message, call *appendCall, i int) *sarama.ProducerMessage {
-	pm := &sarama.ProducerMessage{Topic: topic, Partition: m.Partition, Offset: -1, Metadata: ticket{call, i, m.Partition}}
+// inDoubt takes back what an error says about a message's fate: it may have been written by an earlier attempt.
+func inDoubt(err error) error {
+	for _, known := range []error{broker.ErrNoTopic, broker.ErrNoPartition} {
+		if errors.Is(err, known) {
+			return fmt.Errorf("%w: %w", broker.ErrUnavailable, known)
+		}
+	}
+	if errors.Is(err, broker.ErrRefused) {
+		return fmt.Errorf("%w: sent before, and then: %v", broker.ErrUnavailable, err) //nolint:errorlint // not to be found as refused
+	}
+	return err
+}
+
+func message(topic string, m *broker.Message, t ticket) *sarama.ProducerMessage {
+	pm := &sarama.ProducerMessage{Topic: topic, Partition: m.Partition, Offset: -1, Metadata: t}
 	if m.Key != nil {
 		pm.Key = sarama.ByteEncoder(m.Key)
 	}
@@ -181,12 +195,14 @@ func message(topic string, m *broker.Message, call *appendCall, i int) *sarama.P
 type ticket struct {
 	call      *appendCall
 	index     int
-	partition int32 // as asked for
+	partition int32  // as asked for
+	retries   uint64 // of the producer, when it was given the message
 }
 
 // appendCall gathers the fates of one call's messages.
 type appendCall struct {
-	done chan struct{} // closed when left is 0; replaced only between attempts
+	done   chan struct{}     // closed when left is 0; replaced only between attempts
+	unsent func(error) error // what an error before this attempt's send says; replaced only between attempts
 
 	mu    sync.Mutex // guards what follows, until done is closed
 	acks  []broker.Ack

@@ -361,3 +361,73 @@ func TestUnansweredAppendIsInDoubt(t *testing.T) {
 		t.Errorf("the log holds %d records, %v", len(b.Records), err)
 	}
 }
+
+// produceErrors answers a produce request with an error for every partition.
+func produceErrors(req kmsg.Request, code int16) kmsg.Response {
+	resp := req.ResponseKind().(*kmsg.ProduceResponse)
+	for _, rt := range req.(*kmsg.ProduceRequest).Topics {
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Topic, topic.TopicID = rt.Topic, rt.TopicID
+		for _, rp := range rt.Partitions {
+			p := kmsg.NewProduceResponseTopicPartition()
+			p.Partition, p.ErrorCode = rp.Partition, code
+			topic.Partitions = append(topic.Partitions, p)
+		}
+		resp.Topics = append(resp.Topics, topic)
+	}
+	return resp
+}
+
+// What was written by an attempt whose answer was lost is on the log, whatever the next attempts are told.
+func TestRefusedAfterAnUnansweredAttemptIsInDoubt(t *testing.T) {
+	for _, refusal := range []*kerr.Error{
+		kerr.TopicAuthorizationFailed, kerr.MessageTooLarge, kerr.PolicyViolation, kerr.InvalidRecord, kerr.UnknownTopicOrPartition,
+	} {
+		t.Run(refusal.Message, func(t *testing.T) {
+			t.Parallel()
+			c := fakeCluster(t, kfake.NumBrokers(1), kfake.SleepOutOfOrder())
+			log := open(t, kafka.Config{Brokers: c.ListenAddrs(), RequestTimeout: 300 * time.Millisecond, AppendDeadline: time.Minute})
+			makeTopic(t, log, "w", 1)
+			appendOne(t, log, "w", broker.Message{Value: []byte("1")})
+
+			release := make(chan struct{})
+			var attempts atomic.Int32
+			c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+				c.KeepControl()
+				switch attempts.Add(1) {
+				case 1: // done, and answered when nobody waits any more
+					c.SleepControl(func() { <-release })
+					return nil, nil, false
+				case 2:
+					close(release)
+				}
+				return produceErrors(req, refusal.Code), nil, true
+			})
+			a := log.Append(t.Context(), "w", []broker.Message{{Value: []byte("2")}})[0]
+			if attempts.Load() < 2 {
+				t.Fatal("it was not sent again")
+			}
+			if !errors.Is(a.Err, broker.ErrUnavailable) || errors.Is(a.Err, broker.ErrRefused) {
+				t.Errorf("append: %v, want ErrUnavailable without ErrRefused", a.Err)
+			}
+			b, err := log.Read(t.Context(), "w", 0, 0, 1<<20)
+			if err != nil || len(b.Records) != 2 {
+				t.Errorf("the log holds %d records (%v), want both: the test tests nothing", len(b.Records), err)
+			}
+		})
+	}
+}
+
+func TestRefusedAtOnceIsSurelyNotWritten(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(1))
+	log := open(t, kafka.Config{Brokers: c.ListenAddrs()})
+	makeTopic(t, log, "w", 1)
+	appendOne(t, log, "w", broker.Message{Value: []byte("1")})
+	c.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		return produceErrors(req, kerr.PolicyViolation.Code), nil, true
+	})
+	if a := log.Append(t.Context(), "w", []broker.Message{{Value: []byte("2")}})[0]; !errors.Is(a.Err, broker.ErrRefused) {
+		t.Errorf("append: %v, want ErrRefused", a.Err)
+	}
+	appendOne(t, log, "w", broker.Message{Value: []byte("3")})
+}

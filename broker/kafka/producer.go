@@ -51,6 +51,8 @@ type producer struct {
 	async  sarama.AsyncProducer
 	done   sync.WaitGroup // its two readers
 
+	retries atomic.Uint64 // that have begun
+
 	senders sync.WaitGroup // calls that use it; added to only while it is in byLimit, with mu held
 }
 
@@ -160,7 +162,9 @@ func (ps *producers) open(limit int) error {
 	cfg.Producer.Return.Errors = true
 	cfg.Producer.Retry.Max = retriesMost
 	cfg.Producer.Retry.MaxBufferBytes = retryBytes
+	p = &producer{limit: limit}
 	cfg.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration {
+		p.retries.Add(1) // sarama asks before it sends anything once more
 		if ps.closing.Load() {
 			return 0
 		}
@@ -175,7 +179,7 @@ func (ps *producers) open(limit int) error {
 		_ = client.Close()
 		return fmt.Errorf("%w: start a producer: %w", broker.ErrUnavailable, err)
 	}
-	p = &producer{limit: limit, client: client, async: async}
+	p.client, p.async = client, async
 	p.done.Go(p.successes)
 	p.done.Go(func() { p.failures(ps) })
 	ps.mu.Lock()
@@ -240,6 +244,11 @@ func (p *producer) failures(ps *producers) {
 		if errors.Is(err, broker.ErrTooLarge) {
 			ps.forgetLimit(e.Msg.Topic) // it must have changed
 		}
+		// sarama tells the last attempt's error alone, and not how many there were. An earlier one may have been written
+		// without an answer, so what is said of a message counts only if nothing was sent again since it was handed in.
+		if p.retries.Load() != t.retries {
+			err = inDoubt(err)
+		}
 		t.call.settle(t.index, -1, -1, err)
 	}
 }
@@ -259,7 +268,8 @@ func (p *producer) refuses(m *broker.Message, view *topicView) error {
 	return nil
 }
 
-// fate turns a producer's error into what it says about the message: refused where it is surely not written.
+// fate turns the error of a message's only attempt into what it says about the message: refused where it is surely not
+// written.
 func fate(err error) error {
 	var misuse sarama.ConfigurationError
 	switch {
