@@ -200,7 +200,8 @@ type Offsets interface {
 	Truncate(ctx context.Context, topic string, partition int32, offset int64) error
 }
 
-// Admin makes and changes topics. Topics are never made by anything else.
+// Admin makes and changes topics. Topics are never made by anything else. After ErrUnavailable a change may have been
+// made: ErrTopicExists is told only where the call itself cannot have made the topic.
 type Admin interface {
 	Create(ctx context.Context, topic string, c TopicConfig) error // ErrTopicExists
 	Describe(ctx context.Context, topic string) (TopicInfo, error) // ErrNoTopic

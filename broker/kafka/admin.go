@@ -13,7 +13,8 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 )
 
-// Create implements broker.Admin. It returns once every partition is served.
+// Create implements broker.Admin. It returns once every partition is served. Where an attempt was not answered and the
+// next one finds the topic there, whose it is cannot be told: that is ErrUnavailable, not ErrTopicExists.
 func (l *Log) Create(ctx context.Context, topic string, c broker.TopicConfig) error {
 	ctx, end, err := l.begin(ctx, l.cfg.RequestTimeout)
 	if err != nil {
@@ -27,26 +28,32 @@ func (l *Log) Create(ctx context.Context, topic string, c broker.TopicConfig) er
 	if detail.ReplicationFactor == 0 {
 		detail.ReplicationFactor = -1
 	}
+	var maybe bool // an earlier attempt may have made it
 	err = l.atController(ctx, topic, func(c *conn) error {
 		req := sarama.NewCreateTopicsRequest(l.base.Version, map[string]*sarama.TopicDetail{topic: detail}, l.cfg.RequestTimeout, false)
 		resp, err := call(ctx, c, func(b *sarama.Broker) (*sarama.CreateTopicsResponse, error) { return b.CreateTopics(req) })
 		if err != nil {
+			maybe = true
 			return err
 		}
 		e := resp.TopicErrors[topic]
 		switch {
 		case e == nil || e.Err == sarama.ErrNoError:
 			return nil
+		case e.Err == sarama.ErrRequestTimedOut:
+			maybe = true
 		case e.Err == sarama.ErrInvalidReplicationFactor && detail.ReplicationFactor <= 1:
 			// One replica is always possible, unless the cluster has lost sight of all its brokers for the moment.
 			return fmt.Errorf("%w: %s", broker.ErrUnavailable, e.Error())
 		}
 		return e
 	})
-	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
+	switch {
+	case errors.Is(err, sarama.ErrTopicAlreadyExists) && maybe:
+		return fmt.Errorf("%w: topic %s is there after an attempt to create it that was not answered", broker.ErrUnavailable, topic)
+	case errors.Is(err, sarama.ErrTopicAlreadyExists):
 		return fmt.Errorf("%w: %s", broker.ErrTopicExists, topic)
-	}
-	if err != nil {
+	case err != nil:
 		return fmt.Errorf("create topic %s: %w", topic, err)
 	}
 	return l.ready(ctx, topic, 1)
@@ -209,6 +216,7 @@ func (l *Log) grow(ctx context.Context, topic string, partitions int32) error {
 	case partitions < have:
 		return fmt.Errorf("change topic %s: partitions only grow: it has %d, asked for %d", topic, have, partitions)
 	}
+	var maybe bool // an earlier attempt may have added them
 	err = l.atController(ctx, topic, func(c *conn) error {
 		resp, err := call(ctx, c, func(b *sarama.Broker) (*sarama.CreatePartitionsResponse, error) {
 			return b.CreatePartitions(&sarama.CreatePartitionsRequest{
@@ -218,14 +226,16 @@ func (l *Log) grow(ctx context.Context, topic string, partitions int32) error {
 			})
 		})
 		if err != nil {
+			maybe = true
 			return err
 		}
 		if e := resp.TopicPartitionErrors[topic]; e != nil && e.Err != sarama.ErrNoError {
+			maybe = maybe || e.Err == sarama.ErrRequestTimedOut
 			return e
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && (!maybe || !errors.Is(err, sarama.ErrInvalidPartitions)) {
 		return fmt.Errorf("add partitions to %s: %w", topic, err)
 	}
 	return l.ready(ctx, topic, int(partitions))

@@ -431,3 +431,63 @@ func TestRefusedAtOnceIsSurelyNotWritten(t *testing.T) {
 	}
 	appendOne(t, log, "w", broker.Message{Value: []byte("3")})
 }
+
+// loseAnswer has the next request of a kind carried out by carry, another client, and answered by nobody. What comes
+// after it is answered by then, if that is given.
+func loseAnswer(c *kfake.Cluster, kind kmsg.Key, carry func(), then func(kmsg.Request) kmsg.Response) {
+	var lost, carried atomic.Bool
+	c.ControlKey(int16(kind), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if lost.Swap(true) {
+			if then != nil && carried.Load() {
+				return then(req), nil, true
+			}
+			return nil, nil, false
+		}
+		c.SleepControl(carry)
+		carried.Store(true)
+		return nil, errors.New("connection lost"), true
+	})
+}
+
+// A topic that is there after an unanswered attempt to create it is likely our own: nobody may be told that it is not.
+func TestCreateWithoutAnAnswerIsInDoubt(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(1))
+	log, other := open(t, kafka.Config{Brokers: c.ListenAddrs()}), open(t, kafka.Config{Brokers: c.ListenAddrs()})
+	create := func(log broker.Log) error {
+		return log.Create(t.Context(), "lost", broker.TopicConfig{Partitions: 1})
+	}
+	loseAnswer(c, kmsg.CreateTopics, func() {
+		if err := create(other); err != nil {
+			t.Error(err)
+		}
+	}, nil)
+	if err := create(log); !errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrTopicExists) {
+		t.Errorf("created without an answer: %v, want ErrUnavailable without ErrTopicExists", err)
+	}
+	if err := create(log); !errors.Is(err, broker.ErrTopicExists) {
+		t.Errorf("created again: %v, want ErrTopicExists", err)
+	}
+}
+
+func TestGrowthWithoutAnAnswerSucceeds(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(1))
+	log, other := open(t, kafka.Config{Brokers: c.ListenAddrs()}), open(t, kafka.Config{Brokers: c.ListenAddrs()})
+	makeTopic(t, log, "lost", 1)
+	grow := broker.TopicChange{Partitions: new(int32(3))}
+	loseAnswer(c, kmsg.CreatePartitions, func() {
+		if err := other.Change(t.Context(), "lost", grow); err != nil {
+			t.Error(err)
+		}
+	}, func(req kmsg.Request) kmsg.Response { // as Kafka does where a topic has as many partitions already
+		resp := req.ResponseKind().(*kmsg.CreatePartitionsResponse)
+		rt := kmsg.NewCreatePartitionsResponseTopic()
+		rt.Topic, rt.ErrorCode = "lost", kerr.InvalidPartitions.Code
+		resp.Topics = append(resp.Topics, rt)
+		return resp
+	})
+	if err := log.Change(t.Context(), "lost", grow); err != nil {
+		t.Errorf("grown without an answer: %v", err)
+	}
+	appendOne(t, log, "lost", broker.Message{Partition: 2})
+}

@@ -159,52 +159,54 @@ type crash struct {
 	*tabletest.View
 	mu   sync.Mutex
 	left int
+	late bool // the call at which it dies is carried out, and its answer lost
 }
 
 var errCrash = fmt.Errorf("%w: crashed", broker.ErrUnavailable)
 
 // set has the process go on for n calls more.
-func (c *crash) set(n int) {
+func (c *crash) set(n int, late bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.left = n
+	c.left, c.late = n, late
 }
 
-func (c *crash) step() error {
+func (c *crash) step(call func() error) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.left--; c.left < 0 {
-		return errCrash
+	left, late := c.left, c.late
+	c.left--
+	c.mu.Unlock()
+	switch {
+	case left > 0:
+		return call()
+	case left == 0 && late:
+		_ = call()
 	}
-	return nil
+	return errCrash
 }
 
 func (c *crash) Create(ctx context.Context, name string, tc broker.TopicConfig) error {
-	if err := c.step(); err != nil {
-		return err
-	}
-	return c.View.Create(ctx, name, tc)
+	return c.step(func() error { return c.View.Create(ctx, name, tc) })
 }
 
-func (c *crash) Describe(ctx context.Context, name string) (broker.TopicInfo, error) {
-	if err := c.step(); err != nil {
-		return broker.TopicInfo{}, err
-	}
-	return c.View.Describe(ctx, name)
+func (c *crash) Describe(ctx context.Context, name string) (info broker.TopicInfo, err error) {
+	err = c.step(func() (err error) {
+		info, err = c.View.Describe(ctx, name)
+		return err
+	})
+	return info, err
 }
 
 func (c *crash) Delete(ctx context.Context, name string) error {
-	if err := c.step(); err != nil {
-		return err
-	}
-	return c.View.Delete(ctx, name)
+	return c.step(func() error { return c.View.Delete(ctx, name) })
 }
 
 func TestACrashAtAnyPointIsFinishedByTheNextAttempt(t *testing.T) {
-	for n := range 5 {
+	for step := range 10 {
+		n, late := step/2, step%2 == 1
 		fleet(t, 2, func(t *testing.T, log *tabletest.Log, r []*process) {
 			ctx := t.Context()
-			r[0].admin.set(n)
+			r[0].admin.set(n, late)
 			if _, err := r[0].CreateStream(ctx, Stream{Name: "s"}); err != nil {
 				wants(t, err, broker.ErrUnavailable)
 				if _, ok := r[0].Stream("s"); ok {
@@ -222,7 +224,7 @@ func TestACrashAtAnyPointIsFinishedByTheNextAttempt(t *testing.T) {
 			must(log.Describe(ctx, s.Topic))(t)
 
 			synctest.Wait()
-			r[0].admin.set(n)
+			r[0].admin.set(n, late)
 			if err := r[0].DeleteStream(ctx, "s", "", false); err != nil {
 				wants(t, err, broker.ErrUnavailable)
 			}
