@@ -30,6 +30,7 @@ const (
 type producers struct {
 	log     *Log // static
 	opening singleflight.Group
+	asking  singleflight.Group
 	closing atomic.Bool
 
 	mu      sync.Mutex // guards what follows
@@ -40,9 +41,10 @@ type producers struct {
 
 // written is a topic that was written to.
 type written struct {
-	epoch broker.Epoch
-	limit int // max.message.bytes
-	asked time.Time
+	epoch    broker.Epoch
+	limit    int // max.message.bytes
+	asked    time.Time
+	renewing bool // it is being asked again
 }
 
 type producer struct {
@@ -61,39 +63,58 @@ func newProducers(l *Log) *producers {
 }
 
 // forTopic returns the producer for a topic, starting it if it is the first of its kind. The caller ends its use with
-// senders.Done.
+// senders.Done. Only what is not known at all is waited for: a limit that was asked long ago is asked again beside.
 func (ps *producers) forTopic(ctx context.Context, topic string, epoch broker.Epoch) (*producer, error) {
 	ps.mu.Lock()
 	last, known := ps.topics[topic]
 	p := ps.byLimit[last.limit]
-	if known && p != nil && last.epoch != epoch {
-		// A producer numbers what it writes by a topic's name. A topic made again takes only number 0 at first.
-		ps.retire(p)
+	if known && last.epoch != epoch {
+		if p != nil {
+			// A producer numbers what it writes by a topic's name. A topic made again takes only number 0 at first.
+			ps.retire(p)
+		}
+		delete(ps.topics, topic)
 		known, p = false, nil
 	}
-	if known && p != nil && time.Since(last.asked) < limitAge {
+	renew := known && !last.renewing && time.Since(last.asked) >= limitAge
+	if renew {
+		last.renewing = true
+		ps.topics[topic] = last
+	}
+	if p != nil {
 		p.senders.Add(1)
-		ps.mu.Unlock()
-		return p, nil
 	}
 	ps.mu.Unlock()
-
-	limit, err := ps.limit(ctx, topic)
-	switch {
-	case err == nil:
-	case known: // it rarely changes: go on with what was known
-		limit = last.limit
-	default:
-		return nil, err
+	if renew {
+		ps.ask(topic, epoch, last)
 	}
-	for {
+	if p != nil {
+		return p, nil
+	}
+
+	limit := last.limit
+	if !known {
+		select {
+		case r := <-ps.ask(topic, epoch, written{}):
+			if r.Err != nil {
+				return nil, r.Err
+			}
+			limit = r.Val.(int)
+		case <-ctx.Done():
+			return nil, outOfTime(ctx, nil, errors.New("the topic's settings did not come"))
+		}
+	}
+	for own := limit; ; {
 		ps.mu.Lock()
 		if _, ok := ps.byLimit[limit]; !ok && len(ps.byLimit) >= classesMost {
 			limit = ps.nearest(limit)
 		}
 		if p = ps.byLimit[limit]; p != nil {
 			p.senders.Add(1)
-			ps.topics[topic] = written{epoch, limit, time.Now()}
+			if now := ps.topics[topic]; now.epoch == epoch && now.limit == own {
+				now.limit = limit
+				ps.topics[topic] = now
+			}
 			ps.mu.Unlock()
 			return p, nil
 		}
@@ -102,6 +123,39 @@ func (ps *producers) forTopic(ctx context.Context, topic string, epoch broker.Ep
 			return nil, err
 		}
 	}
+}
+
+// ask finds out a topic's limit and notes it, once at a time for all who ask. last is what is known, the zero value if
+// nothing is.
+func (ps *producers) ask(topic string, epoch broker.Epoch, last written) <-chan singleflight.Result {
+	return ps.asking.DoChan(topic+string(epoch[:]), func() (any, error) {
+		ps.mu.Lock()
+		now, known := ps.topics[topic]
+		ps.mu.Unlock()
+		if known && now.epoch == epoch && now.asked != last.asked {
+			return now.limit, nil // asked by somebody else since
+		}
+		ctx, end, err := ps.log.begin(context.Background(), ps.log.cfg.RequestTimeout)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+		limit, err := ps.limit(ctx, topic)
+		renewal := last.limit != 0
+		switch {
+		case err == nil:
+		case renewal: // it rarely changes: go on with what was known
+			limit = last.limit
+		default:
+			return nil, err
+		}
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		if !renewal || ps.topics[topic].epoch == epoch { // else the topic was made again meanwhile
+			ps.topics[topic] = written{epoch: epoch, limit: limit, asked: time.Now()}
+		}
+		return limit, nil
+	})
 }
 
 // limit asks for the largest batch that a topic takes.
