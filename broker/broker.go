@@ -156,7 +156,7 @@ type Tailer interface {
 	// from 0), and blocks until ctx ends (ctx.Err()), the topic is gone (ErrNoTopic) or its epoch is no longer
 	// the one given (ErrRecreated). It belongs to no consumer group. Everything else that goes wrong is retried and
 	// told through h.Health. The epoch is looked up every second, and before anything is delivered that came after an
-	// error, on a new connection, or after the handler blocked for long enough that the topic could have been made again.
+	// error, or so long after the last proof of the epoch that the topic could have been made again meanwhile.
 	Tail(ctx context.Context, topic string, epoch Epoch, from []int64, h TailHandler) error
 }
 

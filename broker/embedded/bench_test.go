@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
 )
@@ -150,6 +152,35 @@ func BenchmarkAppendToTail(b *testing.B) {
 		mustAppend(b, log, topic, msgs)
 		<-arrived
 	}
+}
+
+// BenchmarkLiveEventOnAnIdleStream is the same, where there was nothing for some time before each event.
+func BenchmarkLiveEventOnAnIdleStream(b *testing.B) {
+	log, topic, epoch := benchTopic(b, 12)
+	ctx, cancel := context.WithCancel(b.Context())
+	arrived, done := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = log.Tail(ctx, topic, epoch, make([]int64, 12), arrivals(arrived))
+	}()
+	defer func() { cancel(); <-done }()
+	msgs := messages(1)
+	mustAppend(b, log, topic, msgs)
+	<-arrived
+	quiet := time.NewTicker(10 * time.Millisecond)
+	defer quiet.Stop()
+	var took []time.Duration
+	for b.Loop() {
+		<-quiet.C
+		began := time.Now()
+		mustAppend(b, log, topic, msgs)
+		<-arrived
+		took = append(took, time.Since(began))
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs/event")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs/event-p99")
+	b.ReportMetric(0, "ns/op") // it is mostly the silence
 }
 
 type arrivals chan<- struct{}

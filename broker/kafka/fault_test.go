@@ -491,3 +491,56 @@ func TestGrowthWithoutAnAnswerSucceeds(t *testing.T) {
 	}
 	appendOne(t, log, "lost", broker.Message{Partition: 2})
 }
+
+// A broker may hold a fetch (its queue is long, the client is over its quota) and handle it when the topic has been made
+// again: what it then gives is not the tail's.
+func TestAFetchHeldWhileItsTopicIsRemadeDeliversNothing(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(1))
+	log, other := open(t, kafka.Config{Brokers: c.ListenAddrs()}), open(t, kafka.Config{Brokers: c.ListenAddrs()})
+	for round := range 5 {
+		topic := fmt.Sprint("held-", round)
+		epoch := makeTopic(t, log, topic, 1)
+		for range 10 {
+			appendOne(t, log, topic, broker.Message{Value: []byte("old")})
+		}
+		var armed, once atomic.Bool
+		held, release := make(chan struct{}), make(chan struct{})
+		c.ControlKey(int16(kmsg.Fetch), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			f := req.(*kmsg.FetchRequest)
+			if once.Load() {
+				return nil, nil, false
+			}
+			c.KeepControl()
+			if armed.Load() && len(f.Topics) > 0 && f.Topics[0].Topic == topic && !once.Swap(true) {
+				close(held)
+				c.SleepControl(func() { <-release })
+			}
+			return nil, nil, false
+		})
+		w := newWatcher()
+		done := tail(t, log, topic, epoch, 1, w)
+		w.await(t, "what is there", func() bool { return len(w.records) == 10 })
+		armed.Store(true)
+		<-held
+		if err := other.Delete(t.Context(), topic); err != nil {
+			t.Fatal(err)
+		}
+		makeTopic(t, other, topic, 1)
+		for range 3 {
+			msgs := make([]broker.Message, 10)
+			for i := range msgs {
+				msgs[i].Value = []byte("new")
+			}
+			other.Append(t.Context(), topic, msgs)
+		}
+		close(release)
+		if err := <-done; !errors.Is(err, broker.ErrRecreated) {
+			t.Errorf("the tail ended with %v, want ErrRecreated", err)
+		}
+		for _, r := range w.records {
+			if string(r.Value) != "old" {
+				t.Fatalf("the tail of one life delivered %q at %d of the other", r.Value, r.Offset)
+			}
+		}
+	}
+}

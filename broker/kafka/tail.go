@@ -12,8 +12,8 @@ import (
 
 const (
 	longPoll = 500 * time.Millisecond
-	// A topic cannot be deleted, made again and written to within this time of its last answer, so what comes next on
-	// the same connection is of the same topic. After a longer silence on our side its id is looked up first.
+	// A topic cannot be deleted, made again and written to within this time, so what came that soon after a proof that
+	// it was there is its own. After longer its id is looked up first.
 	trustFor = time.Millisecond
 	// How long a preferred replica is read from before the leader is asked again.
 	preferFor = 5 * time.Minute
@@ -22,9 +22,10 @@ const (
 // tail is one Tail call. Its workers, one per broker that it reads from, only fetch and decode; everything is decided
 // and delivered by the goroutine of the call itself.
 //
-// Kafka is asked for records by the topic's name, so an answer may be of another topic than the one before. Answers that
-// could be (the first on a connection, the first after an error or a silence) are held back until a look at the topic's
-// id, begun after they came, shows that it is still the same: ids never come back.
+// Kafka is asked for records by the topic's name, so an answer may be of another topic than the one before: the broker
+// may have handled the request at any time until the answer came. Answers that could be (after an error, or with records
+// that came later than trustFor after the last proof, as those of a long poll do) are held back until a look at the
+// topic's id, begun after they came, shows that it is still the same: ids never come back.
 type tail struct {
 	// static
 	log    *Log
@@ -46,6 +47,7 @@ type tail struct {
 	lookAt   time.Time // after a look that failed
 	blind    int       // looks that failed in a row
 	doubt    bool      // an answer was not the topic's: deliver nothing until that is settled
+	proven   time.Time // the last look that showed the topic began then
 	problems map[string]error
 }
 
@@ -118,7 +120,7 @@ func (t *tail) run(ctx context.Context, from []int64) error {
 	if err != nil {
 		return err
 	}
-	t.epoch = view.epoch
+	t.epoch, t.proven = view.epoch, view.asked
 	t.learn(view, func(p int) int64 {
 		if p < len(from) {
 			return from[p]
@@ -263,14 +265,22 @@ func (t *tail) dispatch(ctx context.Context) (wait time.Duration) {
 
 // answered takes what a worker brought.
 func (t *tail) answered(ctx context.Context, a answer) {
-	if w := t.workers[a.worker]; w != nil {
+	proven := t.proven
+	w := t.workers[a.worker]
+	if w != nil {
 		w.idle = true
+		if w.proven.After(proven) {
+			proven = w.proven
+		}
 	}
 	apply := func(ctx context.Context) { t.apply(ctx, a) }
-	if a.err != nil || a.suspect || t.doubt {
+	if a.err != nil || a.failed || t.doubt || a.moves && a.at.Sub(proven) > trustFor {
 		// The worker goes on only with partitions that are not held; what failed waits a little anyway.
 		t.hold(ctx, a.at, apply)
 		return
+	}
+	if a.moves && w != nil {
+		w.proven = a.sent
 	}
 	apply(ctx)
 }
@@ -316,7 +326,7 @@ func (t *tail) looked(ctx context.Context, l looked) error {
 		return nil
 	}
 	t.well("cluster")
-	t.doubt, t.blind, t.lookAt = false, 0, time.Time{}
+	t.doubt, t.blind, t.lookAt, t.proven = false, 0, time.Time{}, l.view.asked
 	if t.learn(l.view, func(int) int64 { return 0 }) {
 		t.h.Partitions(int32(len(t.parts)))
 	}

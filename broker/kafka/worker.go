@@ -14,18 +14,22 @@ import (
 type worker struct {
 	addr  string
 	tasks chan task // closed when the worker is to end
-	idle  bool      // owned by the tail
+
+	// owned by the tail
+	idle   bool
+	proven time.Time // its broker gave records of the topic then or later
 }
 
 type task struct{ wants []want }
 
 type answer struct {
-	worker  int32
-	wants   []want
-	parts   []partAnswer
-	err     error // of the whole fetch
-	at      time.Time
-	suspect bool // it may be of another topic
+	worker   int32
+	wants    []want
+	parts    []partAnswer
+	err      error     // of the whole fetch
+	failed   bool      // a part is an error
+	moves    bool      // a part brings records, or a step past holes
+	sent, at time.Time // when the request was handed over, and when its answer came
 }
 
 type partAnswer struct {
@@ -39,10 +43,7 @@ func (t *tail) hire(ctx context.Context, id int32, addr string) *worker {
 	w := &worker{addr: addr, tasks: make(chan task, 1), idle: true}
 	t.workers[id] = w
 	t.work.Go(func() {
-		var (
-			c    *conn
-			last time.Time
-		)
+		var c *conn
 		defer func() {
 			if c != nil {
 				c.close()
@@ -58,12 +59,10 @@ func (t *tail) hire(ctx context.Context, id int32, addr string) *worker {
 			if !ok {
 				return
 			}
-			a := answer{worker: id, wants: job.wants}
+			a := answer{worker: id, wants: job.wants, sent: time.Now()}
 			if c == nil {
 				c, a.err = connect(t.log.base, addr)
-				a.suspect = true
 			}
-			a.suspect = a.suspect || time.Since(last) > trustFor
 			if a.err == nil {
 				a = t.fetch(ctx, c, a)
 			}
@@ -71,8 +70,9 @@ func (t *tail) hire(ctx context.Context, id int32, addr string) *worker {
 				c.close()
 				c = nil
 			}
-			last = time.Now()
-			a.at = last
+			if a.at.IsZero() {
+				a.at = time.Now()
+			}
 			select {
 			case t.answer <- a:
 			case <-ctx.Done():
@@ -85,6 +85,7 @@ func (t *tail) hire(ctx context.Context, id int32, addr string) *worker {
 
 func (t *tail) fetch(ctx context.Context, c *conn, a answer) answer {
 	blocks, err := t.log.fetch(ctx, c, kindTail, t.topic, a.wants, longPoll)
+	a.at = time.Now()
 	if err != nil {
 		a.err = err
 		return a
@@ -102,9 +103,10 @@ func (t *tail) fetch(ctx context.Context, c *conn, a answer) answer {
 		p := partAnswer{code: block.Err, preferred: block.PreferredReadReplica}
 		if block.Err == sarama.ErrNoError {
 			p.decoded = decode(block, w.partition, w.offset)
+			a.moves = a.moves || p.Next > w.offset
 		} else {
 			p.decoded = decoded{Batch: broker.Batch{Partition: w.partition, Next: w.offset}}
-			a.suspect = true
+			a.failed = true
 		}
 		a.parts = append(a.parts, p)
 	}
