@@ -203,7 +203,7 @@ type Offsets interface {
 // Admin makes and changes topics. Topics are never made by anything else. After ErrUnavailable a change may have been
 // made: ErrTopicExists is told only where the call itself cannot have made the topic.
 type Admin interface {
-	Create(ctx context.Context, topic string, c TopicConfig) error // ErrTopicExists
+	Create(ctx context.Context, topic string, c TopicConfig) error // ErrTopicExists, ErrTopicName
 	Describe(ctx context.Context, topic string) (TopicInfo, error) // ErrNoTopic
 	Change(ctx context.Context, topic string, c TopicChange) error // ErrNoTopic
 	Delete(ctx context.Context, topic string) error                // ErrNoTopic
@@ -226,8 +226,10 @@ var (
 	ErrNoTopic     = errors.New("no such topic")
 	ErrNoPartition = errors.New("no such partition")
 	ErrTopicExists = errors.New("topic exists")
+	ErrTopicName   = errors.New("no name for a topic") // not valid, or another topic's but for . and _ (they collide)
 	ErrRecreated   = errors.New("topic was deleted and made again")
 	ErrNotOwner    = errors.New("partition belongs to another member or generation")
+	ErrNotAllowed  = errors.New("the cluster does not allow it")     // authorization, policy, settings: asking again is of no use
 	ErrUnavailable = errors.New("log unavailable")                   // may pass: retry
 	ErrRefused     = errors.New("not written")                       // surely not on the log
 	ErrTooLarge    = fmt.Errorf("%w: message too large", ErrRefused) // above the topic's max.message.bytes

@@ -100,6 +100,7 @@ func (s *suite) cases() []testCase {
 		{"PublishDoesNotWaitForALongPoll", s.publishBesideLongPoll},
 		{"AddedPartitionsAreReadFromTheirStart", s.growth},
 		{"TopicsAreMadeDescribedChangedAndDeleted", s.admin},
+		{"TopicsThatCannotBeMadeAreToldWhy", s.unmakeable},
 		{"UnknownTopicsAreToldApart", s.unknownTopic},
 		{"DeletedTopicEndsATail", s.deleted},
 		{"RemadeTopicEndsATail", s.remade},

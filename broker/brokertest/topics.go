@@ -3,6 +3,7 @@ package brokertest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,6 +44,27 @@ func (s *suite) admin(t *testing.T) {
 	}
 	if again := create(t, log, topic, c); again == epoch {
 		t.Error("a topic made again has the epoch of the one before")
+	}
+}
+
+func (s *suite) unmakeable(t *testing.T) {
+	log := s.open(t)
+	topic := s.name("case.a")
+	create(t, log, topic, broker.TopicConfig{Partitions: 1})
+	for name, want := range map[string]error{
+		strings.ReplaceAll(topic, ".", "_"): broker.ErrTopicName, // Kafka's metrics know no difference
+		s.name("replicas"):                  broker.ErrNotAllowed,
+	} {
+		c := broker.TopicConfig{Partitions: 1}
+		if errors.Is(want, broker.ErrNotAllowed) {
+			c.ReplicationFactor = 99
+		}
+		if err := log.Create(within(t), name, c); !errors.Is(err, want) || errors.Is(err, broker.ErrUnavailable) {
+			t.Errorf("create %s: %v, want %v", name, err, want)
+		}
+		if _, err := log.Describe(within(t), name); !errors.Is(err, broker.ErrNoTopic) {
+			t.Errorf("describe %s: %v, want ErrNoTopic", name, err)
+		}
 	}
 }
 

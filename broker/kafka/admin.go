@@ -360,7 +360,7 @@ func (l *Log) again(ctx context.Context, try func() error) error {
 		case ctx.Err() != nil:
 			return outOfTime(ctx, last, err)
 		case !retriable(err):
-			return err
+			return inWords(err)
 		}
 		last = err
 		if pause(ctx, wait) != nil {

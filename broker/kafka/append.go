@@ -163,7 +163,7 @@ func refused(err error) error {
 
 // inDoubt takes back what an error says about a message's fate: it may have been written by an earlier attempt.
 func inDoubt(err error) error {
-	for _, known := range []error{broker.ErrNoTopic, broker.ErrNoPartition} {
+	for _, known := range []error{broker.ErrNoTopic, broker.ErrNoPartition, broker.ErrNotAllowed} {
 		if errors.Is(err, known) {
 			return fmt.Errorf("%w: %w", broker.ErrUnavailable, known)
 		}

@@ -104,10 +104,13 @@ func (c *cluster) anyone(ctx context.Context, ask func(context.Context, *conn) e
 		}
 		c.mu.Unlock()
 	}
-	if !errors.Is(last, broker.ErrUnavailable) && !errors.Is(last, broker.ErrClosed) {
-		last = fmt.Errorf("%w: %w", broker.ErrUnavailable, last)
+	last = inWords(last)
+	for _, final := range []error{broker.ErrUnavailable, broker.ErrClosed, broker.ErrNotAllowed, broker.ErrTopicName} {
+		if errors.Is(last, final) {
+			return last
+		}
 	}
-	return last
+	return fmt.Errorf("%w: %w", broker.ErrUnavailable, last)
 }
 
 // look asks one broker for a topic. ErrNoTopic is that broker's word alone: see confirm.
@@ -149,6 +152,8 @@ func (c *cluster) look(ctx context.Context, topic string) (*topicView, error) {
 		return nil, fmt.Errorf("%w: %s", broker.ErrNoTopic, topic)
 	case sarama.ErrInvalidTopic:
 		return nil, fmt.Errorf("%w: %q is no valid name of a topic", broker.ErrNoTopic, topic)
+	case sarama.ErrTopicAuthorizationFailed:
+		return nil, fmt.Errorf("metadata of %s: %w", topic, inWords(t.Err))
 	default:
 		return nil, fmt.Errorf("%w: metadata of %s: %w", broker.ErrUnavailable, topic, t.Err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -541,6 +542,59 @@ func TestAFetchHeldWhileItsTopicIsRemadeDeliversNothing(t *testing.T) {
 			if string(r.Value) != "old" {
 				t.Fatalf("the tail of one life delivered %q at %d of the other", r.Value, r.Offset)
 			}
+		}
+	}
+}
+
+// What the cluster will never do is no outage: asking again is of no use, and Kafka's reason is what the operator needs.
+func TestWhatTheClusterForbidsIsToldWithItsReason(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(1))
+	log := open(t, kafka.Config{Brokers: c.ListenAddrs()})
+	makeTopic(t, log, "there", 1)
+	refusals := map[kmsg.Key]func(req kmsg.Request) kmsg.Response{
+		kmsg.CreateTopics: func(req kmsg.Request) kmsg.Response {
+			resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+			rt := kmsg.NewCreateTopicsResponseTopic()
+			rt.Topic, rt.ErrorCode, rt.ErrorMessage = "made", kerr.PolicyViolation.Code, kmsg.StringPtr("names begin with the team's")
+			resp.Topics = append(resp.Topics, rt)
+			return resp
+		},
+		kmsg.DescribeConfigs: func(req kmsg.Request) kmsg.Response {
+			resp := req.ResponseKind().(*kmsg.DescribeConfigsResponse)
+			rr := kmsg.NewDescribeConfigsResponseResource()
+			rr.ResourceType, rr.ResourceName, rr.ErrorCode = kmsg.ConfigResourceTypeTopic, "there", kerr.TopicAuthorizationFailed.Code
+			resp.Resources = append(resp.Resources, rr)
+			return resp
+		},
+		kmsg.ListOffsets: func(req kmsg.Request) kmsg.Response {
+			resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+			rt := kmsg.NewListOffsetsResponseTopic()
+			rt.Topic = "there"
+			rp := kmsg.NewListOffsetsResponseTopicPartition()
+			rp.ErrorCode = kerr.TopicAuthorizationFailed.Code
+			rt.Partitions = append(rt.Partitions, rp)
+			resp.Topics = append(resp.Topics, rt)
+			return resp
+		},
+		kmsg.Produce: func(req kmsg.Request) kmsg.Response { return produceErrors(req, kerr.TopicAuthorizationFailed.Code) },
+	}
+	for kind, answer := range refusals {
+		c.ControlKey(int16(kind), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			c.KeepControl()
+			return answer(req), nil, true
+		})
+	}
+	_, describe := log.Describe(t.Context(), "there")
+	_, bounds := log.Bounds(t.Context(), "there")
+	for call, err := range map[string]error{
+		"create": log.Create(t.Context(), "made", broker.TopicConfig{Partitions: 1}), "describe": describe, "bounds": bounds,
+		"append": log.Append(t.Context(), "there", []broker.Message{{}})[0].Err,
+	} {
+		if !errors.Is(err, broker.ErrNotAllowed) || errors.Is(err, broker.ErrUnavailable) {
+			t.Errorf("%s: %v, want ErrNotAllowed alone", call, err)
+		}
+		if reason := "names begin with the team's"; call == "create" && (err == nil || !strings.Contains(err.Error(), reason)) {
+			t.Errorf("%s: %v does not say %q", call, err, reason)
 		}
 	}
 }

@@ -337,7 +337,7 @@ func fate(err error) error {
 		return broker.ErrClosed
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrInvalidTimestamp),
 		errors.Is(err, sarama.ErrPolicyViolation), errors.Is(err, sarama.ErrInvalidTopic), errors.Is(err, sarama.ErrInvalidRecord):
-		return fmt.Errorf("%w: %w", broker.ErrRefused, err)
+		return fmt.Errorf("%w: %w", broker.ErrRefused, inWords(err))
 	}
 	return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 }

@@ -119,7 +119,7 @@ func (l *Log) retry(ctx context.Context, topic string, partition int32, try func
 		case ctx.Err() != nil:
 			return outOfTime(ctx, last, err)
 		case !passing(err):
-			return err
+			return inWords(err)
 		}
 		// An error of the context alone says less than what went wrong before it.
 		last, age = err, 0
@@ -156,4 +156,20 @@ func passing(err error) bool {
 		return false
 	}
 	return true
+}
+
+// inWords puts what Kafka refuses for good in the contract's words; Kafka's own stay behind them.
+func inWords(err error) error {
+	var code sarama.KError
+	if !errors.As(err, &code) || errors.Is(err, broker.ErrNotAllowed) || errors.Is(err, broker.ErrTopicName) {
+		return err
+	}
+	switch code {
+	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrGroupAuthorizationFailed,
+		sarama.ErrPolicyViolation, sarama.ErrInvalidReplicationFactor, sarama.ErrInvalidConfig:
+		return fmt.Errorf("%w: %w", broker.ErrNotAllowed, err)
+	case sarama.ErrInvalidTopic:
+		return fmt.Errorf("%w: %w", broker.ErrTopicName, err)
+	}
+	return err
 }

@@ -287,6 +287,16 @@ func TestAnExistingTopicIsAdoptedWhenNamedAndLeftAloneAfterwards(t *testing.T) {
 	})
 }
 
+func TestANameThatTheLogDoesNotTellApartIsRefused(t *testing.T) {
+	fleet(t, 1, func(t *testing.T, _ *tabletest.Log, r []*process) {
+		ctx, c := t.Context(), r[0]
+		must(c.CreateStream(ctx, Stream{Name: "a.b"}))(t)
+		pointers(t, second(c.CreateStream(ctx, Stream{Name: "a_b"})), "/name")
+		pointers(t, second(c.CreateStream(ctx, Stream{Name: "other", Topic: "eventissuer_a.b"})), "/topic")
+		must(c.CreateStream(ctx, Stream{Name: "a_b", Topic: "elsewhere"}))(t) // the name is free
+	})
+}
+
 func TestAStreamGrowsUnlessThatBreaksTheOrderOfKeys(t *testing.T) {
 	fleet(t, 1, func(t *testing.T, log *tabletest.Log, r []*process) {
 		ctx, c := t.Context(), r[0]

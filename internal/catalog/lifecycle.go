@@ -159,6 +159,9 @@ func (c *Catalog) establish(ctx context.Context, claim *object[streamBody], ours
 			if undo := c.streams.delete(ctx, claim); undo != nil && !isConflict(undo) {
 				c.log.Warn("a stream that could not be created still holds its name", "stream", s.Name, "error", undo)
 			}
+			if errors.Is(err, broker.ErrTopicName) {
+				return Stream{}, c.refusedName(s, err)
+			}
 			if errors.Is(err, broker.ErrTopicExists) {
 				return Stream{}, invalid("/topic", "topic %s was made by somebody else meanwhile: name it to adopt it", s.Topic)
 			}
@@ -180,6 +183,15 @@ func (c *Catalog) establish(ctx context.Context, claim *object[streamBody], ours
 	}
 	s, _ = visible(o)
 	return s, nil
+}
+
+// refusedName says which of the caller's words made a name that the log refuses for a topic.
+func (c *Catalog) refusedName(s Stream, err error) error {
+	pointer := "/topic"
+	if s.Topic == c.cfg.TopicPrefix+s.Name {
+		pointer = "/name"
+	}
+	return invalid(pointer, "a name that differs from every other in more than . and _; the log refuses topic %s: %v", s.Topic, err)
 }
 
 // describeNew describes a topic that was just made: not every broker knows it at once.

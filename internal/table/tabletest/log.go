@@ -7,9 +7,11 @@ package tabletest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -387,6 +389,11 @@ func (l *Log) Create(_ context.Context, name string, c broker.TopicConfig) error
 	if l.topics[name] != nil {
 		return broker.ErrTopicExists
 	}
+	for other := range l.topics {
+		if plain(other) == plain(name) {
+			return fmt.Errorf("%w: %s collides with %s", broker.ErrTopicName, name, other)
+		}
+	}
 	l.epochs++
 	t := &topic{info: broker.TopicInfo{TopicConfig: c, Epoch: broker.Epoch{l.epochs}}}
 	t.info.Partitions = max(c.Partitions, 1)
@@ -400,6 +407,9 @@ func (l *Log) Create(_ context.Context, name string, c broker.TopicConfig) error
 	l.change()
 	return nil
 }
+
+// plain is a topic's name as Kafka's metrics have it: two topics must not share one.
+func plain(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
 
 // Describe implements broker.Admin.
 func (l *Log) Describe(_ context.Context, name string) (broker.TopicInfo, error) {
