@@ -17,6 +17,10 @@ import (
 //	create: the object as "creating" (takes the name, and says that the topic is to be ours) – the topic – the object
 //	delete: the object as "deleting" (nobody finds the stream any more) – the topic – the object's deletion
 //
+// "deleting" is never undone, so that whoever sees it may finish it. A deletion that spares streams with event types
+// writes "checking" first: types registered after it see that, and those before it are seen. Nothing is deleted by it,
+// and whoever finds it left over makes the stream ready again.
+//
 // With the topic first, a crash would leave a topic that nobody knows to be ours, and of two racing creations the loser
 // could make it with its own number of partitions.
 
@@ -39,6 +43,10 @@ func (e Editor) CreateStream(ctx context.Context, s Stream) (Stream, error) {
 	if err != nil {
 		return Stream{}, err
 	}
+	if rival := c.rival(claim); rival != nil {
+		c.abandon(ctx, claim)
+		return Stream{}, notItsOwn(s.Topic, rival)
+	}
 	if s, err = c.establish(ctx, claim, ours); err == nil {
 		e.audit(ctx, Entry{Action: ActionCreated, Kind: "stream", Name: s.Name})
 	}
@@ -53,6 +61,11 @@ func (c *Catalog) claim(ctx context.Context, s Stream, named, sized bool) (o *ob
 			return nil, false, err
 		}
 		ours = left != nil && left.v.Topic == s.Topic && !left.v.Adopted
+		if named {
+			if err := c.free(ctx, s); err != nil {
+				return nil, false, err
+			}
+		}
 		want := s
 		info, err := c.topics.Describe(ctx, s.Topic)
 		switch {
@@ -82,7 +95,7 @@ func (c *Catalog) claim(ctx context.Context, s Stream, named, sized bool) (o *ob
 func exists(name string) error { return fmt.Errorf("stream %s: %w", name, ErrExists) }
 
 // vacate returns what a creation has to replace under the name: nothing, or a claim that was left behind. It waits for
-// a creation that is under way and finishes a deletion that is not complete.
+// a creation or deletion that is under way and finishes a deletion that is not complete.
 func (c *Catalog) vacate(ctx context.Context, name string) (*object[streamBody], error) {
 	deadline := time.After(c.cfg.ClaimWait)
 	poll := time.NewTicker(20 * time.Millisecond)
@@ -103,6 +116,9 @@ func (c *Catalog) vacate(ctx context.Context, name string) (*object[streamBody],
 		select {
 		case <-poll.C:
 		case <-deadline:
+			if cur.v.Phase == phaseChecking {
+				return nil, cmp.Or(c.spare(ctx, cur), exists(name))
+			}
 			return cur, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -125,11 +141,6 @@ func (c *Catalog) refuseLeftover(ctx context.Context, s Stream) error {
 
 // adopt takes a topic that is there as it is.
 func (c *Catalog) adopt(s *Stream, info broker.TopicInfo, sized bool) error {
-	for _, other := range c.Streams() {
-		if other.Topic == s.Topic {
-			return invalid("/topic", "a topic of its own; %s is that of stream %s", s.Topic, other.Name)
-		}
-	}
 	v := &InvalidError{}
 	if sized && s.Partitions != info.Partitions {
 		v.add("/partitions", "that of the topic adopted, %d, or nothing; got %d", info.Partitions, s.Partitions)
@@ -156,9 +167,7 @@ func (c *Catalog) establish(ctx context.Context, claim *object[streamBody], ours
 		case isPassing(err):
 			return Stream{}, fmt.Errorf("topic of stream %s: %w", s.Name, err) // the claim stays, for the next attempt
 		default:
-			if undo := c.streams.delete(ctx, claim); undo != nil && !isConflict(undo) {
-				c.log.Warn("a stream that could not be created still holds its name", "stream", s.Name, "error", undo)
-			}
+			c.abandon(ctx, claim)
 			if errors.Is(err, broker.ErrTopicName) {
 				return Stream{}, c.refusedName(s, err)
 			}
@@ -221,48 +230,83 @@ func (c *Catalog) leave(ctx context.Context, s Stream, made bool, epoch broker.E
 
 // DeleteStream deletes a stream, and its topic unless it was adopted. One that has event types is refused, unless force
 // deletes these too. Errors: ErrNotFound, ErrPreconditionFailed, ErrInUse, and those of the table and the log; after one
-// of the log the stream is gone, and asking again, or Run in time, deletes the topic.
+// of those the stream may be gone, and asking again, or Run in time, brings it to an end.
 func (e Editor) DeleteStream(ctx context.Context, name, ifMatch string, force bool) error {
 	c := e.c
-	marked, err := retry(ifMatch, func() (*object[streamBody], error) {
-		cur := c.streams.get(name)
-		if cur != nil && cur.v.Phase == phaseDeleting {
-			return cur, nil
-		}
-		if _, ok := visible(cur); !ok {
-			cur = nil
-		}
-		if err := permit(cur, "stream "+name, ifMatch); err != nil {
-			return nil, err
-		}
-		if err := c.unused(name, force); err != nil {
-			return nil, err
-		}
-		body := cur.v
-		body.Phase = phaseDeleting
-		return c.streams.put(ctx, name, cur, body)
-	})
+	marked, err := retry(ifMatch, func() (*object[streamBody], error) { return c.condemn(ctx, name, ifMatch, force) })
 	if err != nil {
 		return err
 	}
-	// A type may have been registered just before the mark. One that comes after it sees the mark, and goes again.
-	if err := c.unused(name, force); err != nil {
-		body := marked.v
-		body.Phase = phaseReady
-		if _, undo := c.streams.put(ctx, name, marked, body); undo != nil {
-			return undo
-		}
-		return err
-	}
 	e.audit(ctx, Entry{Action: ActionDeleted, Kind: "stream", Name: name})
-	if err := c.finishDeletion(ctx, marked); err != nil && !isConflict(err) {
+	if err := c.finishDeletion(ctx, marked); !isConflict(err) {
 		return err
 	}
-	return nil // on a conflict another replica has finished it
+	// Another replica has finished it, unless one of an older version has made the stream ready again.
+	cur := c.streams.get(name)
+	if s, ok := visible(cur); ok && !s.Adopted && cur.v.Epoch == marked.v.Epoch {
+		return fmt.Errorf("stream %s: %w", name, ErrPreconditionFailed)
+	}
+	return nil
 }
 
-func (c *Catalog) unused(stream string, force bool) error {
-	if types := c.EventTypesOf(stream); len(types) > 0 && !force {
+// condemn marks a stream for good as to be deleted.
+func (c *Catalog) condemn(ctx context.Context, name, ifMatch string, force bool) (*object[streamBody], error) {
+	cur := c.streams.get(name)
+	if cur != nil && cur.v.Phase == phaseDeleting {
+		return cur, nil
+	}
+	if cur != nil && cur.v.Phase == phaseCreating {
+		cur = nil
+	}
+	if err := permit(cur, "stream "+name, ifMatch); err != nil {
+		return nil, err
+	}
+	if force {
+		return c.enter(ctx, cur, phaseDeleting)
+	}
+	if err := c.unused(name); err != nil {
+		return nil, err
+	}
+	mine := cur.v.Phase == phaseReady // else another deletion is checking: its mark serves this one, too
+	if mine {
+		var err error
+		if cur, err = c.enter(ctx, cur, phaseChecking); err != nil {
+			return nil, err
+		}
+	}
+	// A type may have been registered just before the mark. One that comes after it sees the mark, and goes again.
+	err := c.unused(name)
+	if err == nil {
+		var marked *object[streamBody]
+		if marked, err = c.enter(ctx, cur, phaseDeleting); err == nil {
+			return marked, nil
+		}
+	}
+	if mine && !isConflict(err) {
+		if undo := c.spare(ctx, cur); undo != nil {
+			c.log.Warn("a stream that was not deleted cannot be found for some minutes", "stream", name, "error", undo)
+		}
+	}
+	return nil, err
+}
+
+func (c *Catalog) enter(ctx context.Context, o *object[streamBody], p phase) (*object[streamBody], error) {
+	body := o.v
+	body.Phase = p
+	return c.streams.put(ctx, o.key, o, body)
+}
+
+// spare makes a stream ready again that was marked to be checked. That it has moved on meanwhile is no error.
+func (c *Catalog) spare(ctx context.Context, o *object[streamBody]) error {
+	// Also where the caller has gone: until it is done nobody finds the stream.
+	if _, err := c.enter(context.WithoutCancel(ctx), o, phaseReady); err != nil && !isConflict(err) {
+		return err
+	}
+	return nil
+}
+
+func (c *Catalog) unused(stream string) error {
+	if types := c.EventTypesOf(stream); len(types) > 0 {
 		return fmt.Errorf("stream %s: %w: %d, %s among them", stream, ErrInUse, len(types), types[0].Type)
 	}
 	return nil
@@ -283,10 +327,10 @@ func (c *Catalog) finishDeletion(ctx context.Context, o *object[streamBody]) err
 	return c.streams.delete(ctx, o)
 }
 
-// shared reports whether another stream has adopted the topic.
+// shared reports whether another stream uses the topic, as an earlier version of the program let it.
 func (c *Catalog) shared(s Stream) bool {
-	for _, other := range c.Streams() {
-		if other.Topic == s.Topic && other.Name != s.Name {
+	for _, o := range c.streams.all() {
+		if o.v.Topic == s.Topic && o.key != s.Name && (o.v.Phase == phaseReady || o.v.Phase == phaseChecking) {
 			return true
 		}
 	}
@@ -315,6 +359,8 @@ func (c *Catalog) reconcile(ctx context.Context) {
 			if err = c.finishDeletion(ctx, o); isConflict(err) {
 				err = nil
 			}
+		case phaseChecking: // if its deletion is under way still, that begins anew
+			err = c.spare(ctx, o)
 		case phaseReady:
 			err = c.fit(ctx, o)
 		case phaseCreating: // the next creation takes it over; nothing is lost meanwhile

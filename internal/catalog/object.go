@@ -19,9 +19,10 @@ import (
 
 // object is a version of a definition, as it is in the table. It is immutable.
 type object[T any] struct {
-	key string // unique within the kind
-	u   uuid.UUID
-	v   T
+	key    string // unique within the kind
+	u      uuid.UUID
+	offset int64 // in the table's log
+	v      T
 }
 
 // kind is one kind of definition. Its objects' ids in the table are "<name>/<key>": what must be unique is the id.
@@ -76,7 +77,7 @@ func (k *kind[T]) put(ctx context.Context, key string, prev *object[T], v T) (*o
 	if k.adopt != nil {
 		k.adopt(&v)
 	}
-	return &object[T]{key, written.U, v}, nil
+	return &object[T]{key, written.U, written.Offset, v}, nil
 }
 
 func (k *kind[T]) delete(ctx context.Context, o *object[T]) error {
@@ -91,7 +92,7 @@ func (k *kind[T]) apply(key string, v table.Version, deleted bool) {
 		k.applied[key] = nil
 		return
 	}
-	o := &object[T]{key: key, u: v.U}
+	o := &object[T]{key: key, u: v.U, offset: v.Offset}
 	if err := json.Unmarshal(v.Body, &o.v); err != nil {
 		k.failed(k.id(key), err) // what was there before stays
 		return

@@ -56,7 +56,8 @@ type phase string
 const (
 	phaseReady    phase = ""
 	phaseCreating phase = "creating" // the name is taken, the topic may not be there yet
-	phaseDeleting phase = "deleting" // the topic may be gone already
+	phaseChecking phase = "checking" // to be deleted if it has no event types; nothing is gone yet, and it may be ready again
+	phaseDeleting phase = "deleting" // for good: the topic may be gone already
 )
 
 // visible returns the stream of an object that can be looked up.
