@@ -50,7 +50,7 @@ type Config struct {
 	MemoryBytes           ByteSize `group:"limits" default:"512MiB" placeholder:"SIZE" help:"Memory for recent events, the lists of filters' matches, and caches of all streams together. Default: ${default}."`
 	CatchUpReads          int      `group:"limits" default:"128" placeholder:"N" help:"Reads of the log at once for clients that are behind, of all streams together; one stream has half of them at most. Each takes up to 256 KiB, or an event's size, beside --memory-bytes. Default: ${default}."`
 	DedupeBytes           ByteSize `group:"limits" default:"128MiB" placeholder:"SIZE" help:"Memory for the ids of published events, by which the same event again is told, with the embedded broker; about 40 bytes an event. Beyond it the oldest are forgotten before their window is over. With --redis-url they are in Redis. Default: ${default}."`
-	MaxEventBytes         ByteSize `group:"limits" default:"1MiB" placeholder:"SIZE" help:"The largest event that may be published; at least 64KiB. Default: ${default}."`
+	MaxEventBytes         ByteSize `group:"limits" default:"1MiB" placeholder:"SIZE" help:"The largest event that may be published; 64KiB to 1280KiB. Default: ${default}."`
 	MaxBatchBytes         ByteSize `group:"limits" default:"8MiB" placeholder:"SIZE" help:"The largest batch that may be published. Default: ${default}."`
 	MaxBatchEvents        int      `group:"limits" default:"1000" placeholder:"N" help:"Events in one batch at most. Default: ${default}."`
 
@@ -151,6 +151,10 @@ func (c *Config) checkHTTP() error {
 	return errors.Join(errs...)
 }
 
+// largestEvent is what --max-event-bytes may be at most. A stream's topic takes records of 2 MiB; a payload in the binary
+// mode grows by a third, and attributes come on top.
+const largestEvent = ByteSize(1280 << 10)
+
 func (c *Config) checkLimits() error {
 	var errs []error
 	number := func(n int64) string { return strconv.FormatInt(n, 10) }
@@ -177,6 +181,9 @@ func (c *Config) checkLimits() error {
 		if limit.value < limit.least {
 			errs = append(errs, fmt.Errorf("--%s is %s: it must be at least %s%s", limit.flag, limit.write(limit.value), limit.write(limit.least), limit.why))
 		}
+	}
+	if c.MaxEventBytes > largestEvent {
+		errs = append(errs, fmt.Errorf("--max-event-bytes is %s: it must be at most %s, so that streams' topics take it", c.MaxEventBytes, largestEvent))
 	}
 	if c.DemoTime != "" {
 		if _, err := time.Parse("15:04", c.DemoTime); err != nil {

@@ -87,9 +87,8 @@ func (b *parts) appendData(dst []byte, stored bool) []byte {
 		before := len(dst)
 		dst = appendName(dst, "data")
 		dst = appendString(dst, textOf(b.data))
-		// Text of nothing but control characters grows sixfold: more than an event may have when it came within
-		// its limit.
-		if len(dst)-before <= 2*len(b.data)+64 {
+		// Escapes can make text six times as long, and an event that came within its limit larger than its topic takes.
+		if len(dst)-before <= len(`,"data_base64":""`)+base64.StdEncoding.EncodedLen(len(b.data)) {
 			return dst
 		}
 		dst = dst[:before]

@@ -77,6 +77,31 @@ func TestBinaryModeBecomesStructured(t *testing.T) {
 	}
 }
 
+// What a topic must take follows from the largest payload: no text may become longer than bytes would.
+func TestNoPayloadGrowsByMoreThanAThird(t *testing.T) {
+	const size = 3000
+	for _, text := range []string{`"`, `\`, "\n", "\x01", `"a`, "\t\t.", "<p>", "æ", "🚂", "\u2028", "a"} {
+		body := []byte(strings.Repeat(text, size/len(text)))
+		for _, contentType := range []string{"text/plain", "text/plain; charset=utf-8", "application/xml", "application/octet-stream"} {
+			items, _, err := event.ReadRequest(binary("Content-Type", contentType), body, event.Limits{})
+			if err != nil || len(items) != 1 || items[0].Err != nil {
+				t.Fatalf("%s of %q: %+v, %v", contentType, text, items, err)
+			}
+			e := items[0].Event
+			if n, most := len(e.JSON()), len(body)*4/3+200; n > most {
+				t.Errorf("%s: %d bytes of %q became an event of %d, want at most %d", contentType, len(body), text, n, most)
+			}
+			data, _, err := e.Payload()
+			if err != nil || string(data) != string(body) {
+				t.Errorf("%s: %q came back as something else (%v)", contentType, text, err)
+			}
+			if text == "a" && strings.HasPrefix(contentType, "text/") && e.Data() == nil {
+				t.Errorf("%s: plain text is no longer sent as text", contentType)
+			}
+		}
+	}
+}
+
 func TestBinaryModeRefusesWithThePlaceOfTheMistake(t *testing.T) {
 	for _, c := range []struct {
 		name             string
