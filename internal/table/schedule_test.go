@@ -156,12 +156,40 @@ func runSchedule(t *testing.T, seed uint64) {
 			t.Error(err)
 		}
 	}
-	synctest.Wait()
+	account.truncates(t, log, replicas[3])
 	for _, r := range replicas {
 		check(t, log, r)
 		r.checkMirror(t)
 	}
 	account.settle(t, log)
+}
+
+// truncates checks that whatever was left behind (snapshots without an end, parts that came late), another snapshot
+// comes to be valid once the log has grown and nothing goes wrong any more, and the log is truncated by it.
+func (a *account) truncates(t *testing.T, log *tabletest.Log, r *process) {
+	t.Helper()
+	before := make([]int64, len(r.shards))
+	for p := range before {
+		before[p] = int64(len(log.Records(topic, int32(p))))
+	}
+	for i := range 120 { // far more than a snapshot has
+		a.write(t, r, string("abcdef"[i%6]), false)
+	}
+	time.Sleep(time.Minute)
+	synctest.Wait()
+	bounds, err := log.Bounds(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for p, b := range bounds {
+		sc := newScan(r.shards[p].epoch, false)
+		for _, rec := range log.Records(topic+".snapshots", int32(p)) {
+			sc.add(&rec)
+		}
+		if last, ok := sc.valid(); !ok || last.x <= before[p] || b.First != last.x {
+			t.Errorf("partition %d: the last valid snapshot is at %d (%v) and the log is truncated below %d, long after %d", p, last.x, ok, b.First, before[p])
+		}
+	}
 }
 
 // account is what writers were told.
