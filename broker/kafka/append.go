@@ -169,7 +169,7 @@ func inDoubt(err error) error {
 		}
 	}
 	if errors.Is(err, broker.ErrRefused) {
-		return fmt.Errorf("%w: sent before, and then: %v", broker.ErrUnavailable, err) //nolint:errorlint // not to be found as refused
+		return fmt.Errorf("%w: sent before, and then: %s", broker.ErrUnavailable, err.Error()) // not wrapped: refused no more
 	}
 	return err
 }

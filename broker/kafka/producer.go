@@ -132,7 +132,7 @@ func (ps *producers) ask(topic string, epoch broker.Epoch, last written) <-chan 
 		ps.mu.Lock()
 		now, known := ps.topics[topic]
 		ps.mu.Unlock()
-		if known && now.epoch == epoch && now.asked != last.asked {
+		if known && now.epoch == epoch && !now.asked.Equal(last.asked) {
 			return now.limit, nil // asked by somebody else since
 		}
 		ctx, end, err := ps.log.begin(context.Background(), ps.log.cfg.RequestTimeout)
