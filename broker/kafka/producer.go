@@ -299,8 +299,10 @@ func (p *producer) failures(ps *producers) {
 			ps.forgetLimit(e.Msg.Topic) // it must have changed
 		}
 		// sarama tells the last attempt's error alone, and not how many there were. An earlier one may have been written
-		// without an answer, so what is said of a message counts only if nothing was sent again since it was handed in.
-		if p.retries.Load() != t.retries {
+		// without an answer, so what is said of a message counts only if nothing was sent again since it was handed in, or
+		// if it is sarama's own word on a message that it never sends.
+		var misuse sarama.ConfigurationError
+		if p.retries.Load() != t.retries && !errors.As(e.Err, &misuse) {
 			err = inDoubt(err)
 		}
 		t.call.settle(t.index, -1, -1, err)
