@@ -191,6 +191,10 @@ func readWrapValue(raw json.RawMessage, c core, at string, mistakes *MappingErro
 			v.origin = fromKey
 		case "position":
 			v.origin = fromPosition
+			if textFault(c, "0-0") != "" {
+				_, expected := coreFault(c, "")
+				mistakes.add(at, expected, "a position cannot be the attribute's value")
+			}
 		case "timestamp":
 			v.origin = fromTimestamp
 		case "default":

@@ -186,6 +186,7 @@ func TestMistakesOfMappingsAreAllTold(t *testing.T) {
 		`{}`:   {"/source", "/type"},
 		`{"type":"","source":"a b","time":"now","dataschema":"/x","subject":1,"other":1}`:                                                        {"/dataschema", "/other", "/source", "/subject", "/time", "/type"},
 		`{"type":{},"source":{"pointer":"/a","key":true},"id":{"pointer":"a"},"subject":{"default":"x"}}`:                                        {"/id/pointer", "/source", "/subject", "/type"},
+		`{"type":"t","source":"/s","time":{"position":true},"dataschema":{"position":true}}`:                                                     {"/dataschema/position", "/time/position"},
 		`{"type":{"pointer":"/~2"},"source":{"header":""},"id":{"key":1},"subject":{"position":false},"time":{"timestamp":"yes"}}`:               {"/id/key", "/source/header", "/subject/position", "/time/timestamp", "/type/pointer"},
 		`{"type":{"pointer":1},"source":{"header":2},"time":{"pointer":"/t","default":"x"},"subject":{"key":true,"default":1,"more":1}}`:         {"/source/header", "/subject/default", "/subject/more", "/time/default", "/type/pointer"},
 		`{"type":"t","source":"/s","extensions":[]}`:                                                                                             {"/extensions"},
