@@ -353,7 +353,7 @@ func drawJSON(rt *rapid.T, quote func(string) string, text *rapid.Generator[stri
 	case 0:
 		return quote(text.Draw(rt, "text"))
 	case 1:
-		return rapid.SampledFrom([]string{"0", "-0", "7", "2147483648", "-1.50", "1e400", "12345678901234567890"}).Draw(rt, "number")
+		return rapid.SampledFrom([]string{"0", "-0", "7", "2147483648", "-1.50", "1e300", "12345678901234567890"}).Draw(rt, "number")
 	case 2:
 		return rapid.SampledFrom([]string{"true", "false"}).Draw(rt, "boolean")
 	case 3:
