@@ -33,8 +33,18 @@ func (s *suite) admin(t *testing.T) {
 		t.Errorf("described after the change: %v\n%s", err, diff)
 	}
 	compacted, _ := s.topic(t, log, broker.TopicConfig{Partitions: 1, Compaction: true})
-	if info, err = log.Describe(within(t), compacted); err != nil || !info.Compaction || info.MaxMessageBytes != 2<<20 {
+	if info, err = log.Describe(within(t), compacted); err != nil || !info.Compaction || info.Retention != -1 || info.MaxMessageBytes != 2<<20 {
 		t.Errorf("described a compacted topic: %+v, %v", info, err)
+	}
+	// Its events can be given an age, and that be taken away again.
+	hour := time.Hour
+	for _, retention := range []*time.Duration{&hour, &ever} {
+		if err := log.Change(within(t), compacted, broker.TopicChange{Retention: retention}); err != nil {
+			t.Fatal(err)
+		}
+		if info, err = log.Describe(within(t), compacted); err != nil || !info.Compaction || info.Retention != *retention {
+			t.Errorf("described a compacted topic of retention %v: %+v, %v", *retention, info, err)
+		}
 	}
 	if err := log.Delete(within(t), topic); err != nil {
 		t.Fatal(err)

@@ -136,7 +136,7 @@ func (l *Log) Describe(ctx context.Context, topic string) (broker.TopicInfo, err
 		info.ReplicationFactor = int16(view.partitions[0].replicas)
 	}
 	switch ms := number("retention.ms"); {
-	case ms < 0, ms > int64(1<<63-1)/int64(time.Millisecond):
+	case !strings.Contains(configs["cleanup.policy"], "delete"), ms < 0, ms > int64(1<<63-1)/int64(time.Millisecond):
 		info.Retention = -1
 	default:
 		info.Retention = time.Duration(ms) * time.Millisecond
@@ -166,6 +166,18 @@ func (l *Log) Change(ctx context.Context, topic string, c broker.TopicChange) er
 			reset("retention.ms")
 		} else {
 			set("retention.ms", millis(*c.Retention))
+		}
+		// On a topic that is only compacted nothing is deleted for its age, whatever retention.ms says.
+		configs, err := l.topicConfigs(ctx, topic, "cleanup.policy")
+		if err != nil {
+			return fmt.Errorf("change topic %s: %w", topic, err)
+		}
+		if strings.Contains(configs["cleanup.policy"], "compact") {
+			policy := "compact"
+			if *c.Retention > 0 {
+				policy = "compact,delete"
+			}
+			set("cleanup.policy", policy)
 		}
 	}
 	if c.RetentionBytes != nil {
