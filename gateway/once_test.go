@@ -70,7 +70,9 @@ func TestWithoutRedisEventsAreWrittenAndTheAnswerSaysSo(t *testing.T) {
 func TestQuotaIsToldAndKeptTo(t *testing.T) {
 	h := newHarness(t, func(_ *Config, d *Deps) { d.Quotas = quota.New(quota.Config{}, quota.Deps{}) }).withTrains()
 	h.must(h.sendJSON("POST", "/v1/event-types", `{"type":"train.limited","stream":"trains","quota":{"eventsPerSecond":3}}`), http.StatusCreated)
-	limited := func(id string) string { return strings.Replace(trainEvent(id, ""), "train.position", "train.limited", 1) }
+	limited := func(id string) string {
+		return strings.Replace(trainEvent(id, ""), "train.position", "train.limited", 1)
+	}
 	batch := func(from, n int, more ...string) string {
 		for i := range n {
 			more = append(more, limited(fmt.Sprint(from+i)))

@@ -39,6 +39,7 @@ var (
 	kindInvalidParameter   = problemKind{"invalid-parameter", 400, "A parameter of the request is wrong", "Correct the parameter that `detail` names."}
 	kindInvalidUpgrade     = problemKind{"invalid-upgrade", 400, "The WebSocket's handshake is not right", "Open the WebSocket as RFC 6455 says: GET over HTTP/1.1, version 13, with a key of 16 bytes in Base64."}
 	kindOriginNotAllowed   = problemKind{"origin-not-allowed", 403, "Pages of this origin may not do this", "Serve the page from the server's own origin, or have the operator add the origin with --cors-origin."}
+	kindNotAllowed         = problemKind{"not-allowed-by-kafka", 409, "The Kafka cluster does not allow it", "Ask for what the cluster's policies allow, or have its operators change them; `detail` has its own words."}
 	kindNotFound           = problemKind{"not-found", 404, "There is nothing at this address", "See /openapi.json for the addresses there are."}
 	kindUnknownStream      = problemKind{"unknown-stream", 404, "There is no such stream", "List the streams with GET /v1/streams, or create this one with POST /v1/streams."}
 	kindUnknownEventType   = problemKind{"unknown-event-type", 404, "There is no such event type", "List the event types with GET /v1/event-types, or register this one with POST /v1/event-types."}
@@ -72,7 +73,7 @@ var (
 func kinds() []problemKind {
 	return []problemKind{
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
-		kindInvalidUpgrade, kindOriginNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema, kindUnknownConsumer,
+		kindInvalidUpgrade, kindOriginNotAllowed, kindNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema, kindUnknownConsumer,
 		kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
 		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
@@ -250,6 +251,10 @@ func asProblem(err error) *problem {
 		return newProblem(kindNotReady, "definitions are being loaded from the log: try again").retry(retrySoon).because(err)
 	case errors.Is(err, table.ErrTooLarge):
 		return newProblem(kindBodyTooLarge, "the definition is too large: it may have %d bytes at most", table.MaxBody)
+	case errors.Is(err, broker.ErrNotAllowed):
+		return newProblem(kindNotAllowed, "the Kafka cluster does not allow it: %s", err).because(err)
+	case errors.Is(err, broker.ErrClosed):
+		return newProblem(kindNotReady, "the server is stopping: try another replica").retry(retrySoon).because(err)
 	case errors.Is(err, broker.ErrUnavailable):
 		return newProblem(kindLogUnavailable, "the log cannot be reached at the moment: try again").retry(retrySoon).because(err)
 	case errors.As(err, &tooLarge):

@@ -197,12 +197,14 @@ func (s *slowReader) finish(t *testing.T) {
 func TestOddClientsGetWhatTheyAskFor(t *testing.T) {
 	v := startServer(t, embedded(t), "--drain-timeout=5s")
 	define(t, 3, v)
+	published := 0
 	events := func(n int) {
 		t.Helper()
-		for i := range n {
-			if _, err := v.publishOne(t.Context(), eventJSON(eventID(0, i), "")); err != nil {
+		for range n {
+			if _, err := v.publishOne(t.Context(), eventJSON(eventID(0, published), "")); err != nil {
 				t.Fatal(err)
 			}
+			published++
 		}
 	}
 

@@ -154,7 +154,7 @@ func (v *server) publishBody(ctx context.Context, mediaType string, body []byte)
 	}
 	places := make([]place, len(answer.Results))
 	for i, r := range answer.Results {
-		if r.Status != "persisted" {
+		if r.Status != "persisted" && r.Status != "duplicate" { // of one whose answer was lost
 			return nil, fmt.Errorf("publish answered %s", out)
 		}
 		places[i] = place{r.Position.Partition, r.Position.Offset}
