@@ -40,6 +40,10 @@ const (
 	maxPage     = 1000
 )
 
+// nextMark begins what a token of a list holds: other text that happens to be Base64 would be taken for a name, and the
+// page be empty without a word.
+const nextMark = "after:"
+
 // list is a page of a list.
 type list[T any] struct {
 	Items []T    `json:"items"`
@@ -56,10 +60,11 @@ func pageOf[T any](r *http.Request, all []T, name func(T) string) (list[T], erro
 	}
 	if token := r.URL.Query().Get("next"); token != "" {
 		raw, err := base64.RawURLEncoding.DecodeString(token)
-		if err != nil {
-			return list[T]{}, newProblem(kindInvalidParameter, "next= is not a token of this list: give it back as it came, or leave it out")
+		last, ours := strings.CutPrefix(string(raw), nextMark)
+		if err != nil || !ours || last == "" {
+			return list[T]{}, newProblem(kindInvalidParameter, "next=%s is not a token of this list: give it back as it came, or leave it out", token)
 		}
-		after = string(raw)
+		after = last
 	}
 	page := list[T]{Items: []T{}}
 	for _, item := range all {
@@ -67,7 +72,7 @@ func pageOf[T any](r *http.Request, all []T, name func(T) string) (list[T], erro
 			continue
 		}
 		if len(page.Items) == limit {
-			page.Next = base64.RawURLEncoding.EncodeToString([]byte(name(page.Items[limit-1])))
+			page.Next = base64.RawURLEncoding.EncodeToString([]byte(nextMark + name(page.Items[limit-1])))
 			break
 		}
 		page.Items = append(page.Items, item)

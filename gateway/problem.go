@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/catalog"
@@ -114,8 +115,53 @@ type problemDocument struct {
 	*Comparison
 }
 
+// newProblem makes a problem. Texts among the arguments are quoted in part where they are long: an answer must not be as
+// long as what was sent.
 func newProblem(kind problemKind, format string, args ...any) *problem {
-	return &problem{kind: kind, detail: fmt.Sprintf(format, args...)}
+	short := make([]any, len(args))
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case string:
+			arg = shortened(v, quotedBytes)
+		case error:
+			arg = shortened(v.Error(), quotedBytes)
+		}
+		short[i] = arg
+	}
+	return &problem{kind: kind, detail: fmt.Sprintf(format, short...)}
+}
+
+// quotedBytes is how much of a text an answer repeats; of an expression it is excerptBytes, around the mistake.
+const (
+	quotedBytes  = 1000
+	excerptBytes = 120
+)
+
+// shortened cuts text to about limit bytes, between characters.
+func shortened(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	for limit > 0 && !utf8.RuneStart(text[limit]) {
+		limit--
+	}
+	return text[:limit] + "…"
+}
+
+// excerpt gives what is around a position of text.
+func excerpt(text string, position int) string {
+	if len(text) <= excerptBytes {
+		return text
+	}
+	begin := min(max(0, position-excerptBytes/2), len(text))
+	for begin > 0 && begin < len(text) && !utf8.RuneStart(text[begin]) {
+		begin--
+	}
+	cut := shortened(text[begin:], excerptBytes)
+	if begin > 0 {
+		cut = "…" + cut
+	}
+	return cut
 }
 
 // Error implements error.
@@ -133,7 +179,13 @@ func (p *problem) because(err error) *problem { p.cause = err; return p }
 
 func (p *problem) retry(after time.Duration) *problem { p.retryAfter = after; return p }
 
-func (p *problem) at(errs ...fieldError) *problem { p.errors = append(p.errors, errs...); return p }
+func (p *problem) at(errs ...fieldError) *problem {
+	for _, e := range errs {
+		e.Pointer, e.Message = shortened(e.Pointer, quotedBytes), shortened(e.Message, quotedBytes)
+		p.errors = append(p.errors, e)
+	}
+	return p
+}
 
 func (p *problem) with(key, value string) *problem {
 	if p.header == nil {
@@ -212,7 +264,7 @@ func asProblem(err error) *problem {
 		return p
 	case errors.As(err, &filErr):
 		position := filErr.Position
-		p = newProblem(kindInvalidFilter, "at position %d of %q: %s", filErr.Position, filErr.Expression, filErr.Message)
+		p = newProblem(kindInvalidFilter, "at position %d of %q: %s", filErr.Position, excerpt(filErr.Expression, filErr.Position), filErr.Message)
 		p.position = &position
 		if filErr.Pointer != "" {
 			p = p.at(fieldError{Pointer: filErr.Pointer, Message: filErr.Message})

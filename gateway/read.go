@@ -113,6 +113,12 @@ func handshake(r *http.Request) error {
 	case len(h.Values("Sec-WebSocket-Key")) != 1 || err != nil || len(key) != 16:
 		return newProblem(kindInvalidUpgrade, "Sec-WebSocket-Key must be there once, with 16 bytes in Base64")
 	}
+	// Taking the connection without a subprotocol would give a client messages in a form that it did not ask for.
+	asked := h.Values("Sec-WebSocket-Protocol")
+	if len(asked) > 0 && !hasToken(asked, session.SubprotocolEvents) && !hasToken(asked, session.SubprotocolBatch) {
+		return newProblem(kindInvalidUpgrade, "Sec-WebSocket-Protocol is %q: ask for %s or %s, or for none, which is %s",
+			strings.Join(asked, ", "), session.SubprotocolEvents, session.SubprotocolBatch, session.SubprotocolEvents)
+	}
 	return nil
 }
 

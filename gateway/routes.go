@@ -194,6 +194,34 @@ func (g *Gateway) page(notFound http.Handler) http.Handler {
 			writeProblem(w, r, newProblem(kindMethodNotAllowed, "the page is only read").with("Allow", "GET, HEAD"))
 			return
 		}
-		boundWrites(w, g.deps.Page.ServeHTTP, r)
+		pages := &pageWriter{ResponseWriter: w}
+		boundWrites(pages, g.deps.Page.ServeHTTP, r)
+		if pages.missing {
+			notFound.ServeHTTP(w, r)
+		}
 	})
 }
+
+// pageWriter holds a page's own 404 back: what is not there is told as everywhere else.
+type pageWriter struct {
+	http.ResponseWriter
+	missing bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *pageWriter) WriteHeader(status int) {
+	if w.missing = status == http.StatusNotFound; !w.missing {
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (w *pageWriter) Write(b []byte) (int, error) {
+	if w.missing {
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap serves http.ResponseController.
+func (w *pageWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
