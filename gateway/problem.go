@@ -20,6 +20,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/filter"
 	"github.com/eventissuer/eventissuer/internal/table"
+	"github.com/eventissuer/eventissuer/session"
 )
 
 // problemKind is one entry of the list of everything that can go wrong. Its name never changes: clients decide on it.
@@ -38,6 +39,7 @@ var (
 	kindInvalidFilter      = problemKind{"invalid-filter", 400, "The filter has a mistake", "Correct the expression at `position`."}
 	kindInvalidCursor      = problemKind{"invalid-cursor", 400, "The cursor is not one that this server gave", "Present a cursor exactly as it was given, or leave it out and say where to begin with from=."}
 	kindInvalidParameter   = problemKind{"invalid-parameter", 400, "A parameter of the request is wrong", "Correct the parameter that `detail` names."}
+	kindBadMessage         = problemKind{"bad-message", 400, "The session does not take this message", "Send one of the messages that `detail` lists, on a session that takes it; /openapi.json and docs/reading.md describe them."}
 	kindInvalidUpgrade     = problemKind{"invalid-upgrade", 400, "The WebSocket's handshake is not right", "Open the WebSocket as RFC 6455 says: GET over HTTP/1.1, version 13, with a key of 16 bytes in Base64."}
 	kindOriginNotAllowed   = problemKind{"origin-not-allowed", 403, "Pages of this origin may not do this", "Serve the page from the server's own origin, or have the operator add the origin with --cors-origin."}
 	kindNotAllowed         = problemKind{"not-allowed-by-kafka", 409, "The Kafka cluster does not allow it", "Ask for what the cluster's policies allow, or have its operators change them; `detail` has its own words."}
@@ -51,6 +53,7 @@ var (
 	kindBodyTimeout        = problemKind{"body-timeout", 408, "The body came too slowly", "Send the body at once, or in smaller requests."}
 	kindConflict           = problemKind{"conflict", 409, "It conflicts with what is there", "Read what is there, and decide anew."}
 	kindIncompatibleSchema = problemKind{"incompatible-schema", 409, "The schema is not compatible with those before it", "Change what `breaks` points at, or register a successor of the event type. What is `undecided` alone may be taken with force=true; a property that old versions left open may be described where the type says allowOpenProperties."}
+	kindConsumerTakenOver  = problemKind{"consumer-taken-over", 409, "Another session took over this consumer", "A consumer is one reader: let the other session read, or give each reader a consumer of its own."}
 	kindNotCompacted       = problemKind{"not-compacted", 409, "The stream keeps no state by key", "Tombstones only mean something on a stream with compaction."}
 	kindPreconditionFailed = problemKind{"precondition-failed", 412, "It has changed since it was read", "Read it again, and send the change with the new ETag in If-Match."}
 	kindEventTooLarge      = problemKind{"event-too-large", 413, "The event is too large", "Send the payload elsewhere and refer to it from the event, or split it."}
@@ -74,8 +77,9 @@ var (
 func kinds() []problemKind {
 	return []problemKind{
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
-		kindInvalidUpgrade, kindOriginNotAllowed, kindNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema, kindUnknownConsumer,
-		kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema, kindNotCompacted, kindPreconditionFailed,
+		kindBadMessage, kindInvalidUpgrade, kindOriginNotAllowed, kindNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema,
+		kindUnknownConsumer, kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema,
+		kindConsumerTakenOver, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
 		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
 		kindOverloaded, kindNotReady, kindConsumerBusy,
@@ -195,8 +199,8 @@ func (p *problem) with(key, value string) *problem {
 	return p
 }
 
-// document gives the problem's form on the wire, as the answer to r.
-func (p *problem) document(r *http.Request) problemDocument {
+// document gives the problem's form on the wire, as the answer to the request of an id.
+func (p *problem) document(id string) problemDocument {
 	d := problemDocument{
 		Type:     problemPath + p.kind.name,
 		Title:    p.kind.title,
@@ -207,9 +211,9 @@ func (p *problem) document(r *http.Request) problemDocument {
 
 		Comparison: p.comparison,
 	}
-	if id := requestID(r.Context()); id != "" {
+	if id != "" {
 		d.RequestID = id
-		d.Instance = "urn:eventissuer:request:" + id
+		d.Instance = session.InstancePrefix + id
 	}
 	return d
 }
@@ -237,7 +241,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, err error) {
 	h.Del("ETag")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Type", "application/problem+json")
-	body, err := json.Marshal(p.document(r))
+	body, err := json.Marshal(p.document(requestID(r.Context())))
 	if err != nil { // strings and numbers always marshal
 		body = []byte(`{"type":"` + problemPath + `internal","status":500}`)
 	}

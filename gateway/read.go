@@ -80,6 +80,7 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 				}
 				return q.compile()
 			},
+			Problem: func(err error) session.Problem { return g.socketProblem(err, req.RequestID) },
 		})
 	case mediaSSE:
 		if err = g.deps.Sessions.SSE(w, r, req); err != nil {
@@ -174,7 +175,7 @@ func transport(r *http.Request) (string, error) {
 
 // readRequest checks a query and finds its streams.
 func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, error) {
-	req := session.Request{Consumer: q.Consumer, Autosave: q.Autosave, Owner: localOwner, Address: g.clientAddr(r).String(), Typed: q.Event == "type"}
+	req := session.Request{Consumer: q.Consumer, Autosave: q.Autosave, Owner: localOwner, Address: g.clientAddr(r).String(), RequestID: requestID(r.Context()), Typed: q.Event == "type"}
 	var err error
 	if req.Streams, err = g.streamsOf(r, q); err != nil {
 		return req, err
@@ -383,7 +384,24 @@ func (g *Gateway) refuseSSE(w http.ResponseWriter, r *http.Request, err error) {
 	if info := infoOf(r.Context()); info != nil {
 		info.problem = p
 	}
-	session.Refuse(w, after, "problem", p.document(r))
+	session.Refuse(w, after, "problem", p.document(requestID(r.Context())))
+}
+
+// socketProblem translates what a WebSocket's messages are refused with.
+func (g *Gateway) socketProblem(err error, request string) session.Problem {
+	p := g.readProblem(err)
+	var message *session.MessageError
+	if errors.As(err, &message) {
+		p = newProblem(kindBadMessage, "%s", message.Detail)
+	}
+	d := p.document(request)
+	told := session.Problem{
+		Type: d.Type, Title: d.Title, Status: d.Status, Detail: d.Detail, Instance: d.Instance, RequestID: d.RequestID, Position: d.Position,
+	}
+	for _, e := range d.Errors {
+		told.Errors = append(told.Errors, session.Mistake{Pointer: e.Pointer, Message: e.Message, Expected: e.Expected})
+	}
+	return told
 }
 
 // refuseRead answers a read that could not be served on any other transport.

@@ -31,16 +31,43 @@ type Drain struct {
 
 // Problem tells why the session ends, as RFC 9457.
 type Problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail,omitempty"`
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail,omitempty"`
+	Instance  string `json:"instance,omitempty"`
+	RequestID string `json:"requestId,omitempty"`
+
+	Errors   []Mistake `json:"errors,omitempty"`   // the single mistakes, where they have a place
+	Position *int      `json:"position,omitempty"` // where in an expression the mistake is
+
+	unreadable bool // the client's message was no JSON
 }
 
-// What a session ends with.
+// Mistake is one mistake at one place of what the client sent.
+type Mistake struct {
+	Pointer  string `json:"pointer"` // RFC 6901
+	Message  string `json:"message"`
+	Expected string `json:"expected,omitempty"`
+}
+
+// InstancePrefix makes, with the id of the request that a session began with, the instance of its problems.
+const InstancePrefix = "urn:eventissuer:request:"
+
+// payloadOf names the request in a problem, so that a client's report leads to the log.
+func (e *entry) payloadOf(end *ending) any {
+	p, ok := end.payload.(Problem)
+	if !ok || e.request == "" || p.RequestID != "" {
+		return end.payload
+	}
+	p.Instance, p.RequestID = InstancePrefix+e.request, e.request
+	return p
+}
+
+// What a session ends with. Types and titles are those that the gateway describes.
 var (
 	problemGone = Problem{
-		Type: "/problems/unknown-stream", Title: "The stream is gone", Status: 404,
+		Type: "/problems/unknown-stream", Title: "There is no such stream", Status: 404,
 		Detail: "The stream was deleted while it was being read. Do not come back with this cursor.",
 	}
 	problemSuperseded = Problem{
@@ -48,7 +75,7 @@ var (
 		Detail: "A consumer is one reader. Another session opened it, or it was reset or deleted; this session's cursors no longer move it.",
 	}
 	problemInternal = Problem{
-		Type: "/problems/internal", Title: "The session failed", Status: 500,
-		Detail: "Come back with the last cursor.",
+		Type: "/problems/internal", Title: "The server made a mistake", Status: 500,
+		Detail: "The session failed. Come back with the last cursor.",
 	}
 )

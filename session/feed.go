@@ -216,9 +216,9 @@ func (f *feed) confirm(c cursor.Cursor) error {
 }
 
 var (
-	errNotNamed    = errors.New("only a named consumer takes acknowledgements: open the stream with consumer=<name>")
-	errOtherStream = errors.New("the cursor is of another stream: acknowledge with a cursor of this session")
-	errOtherLease  = errors.New("the cursor is not of this session: acknowledge with a cursor that it was given")
+	errNotNamed    = &MessageError{"only a named consumer takes acknowledgements: open the stream with consumer=<name>"}
+	errOtherStream = &MessageError{"the cursor is of another stream: acknowledge with a cursor of this session"}
+	errOtherLease  = &MessageError{"the cursor is not of this session: acknowledge with a cursor that it was given"}
 )
 
 // park leaves every reader to be woken. It returns false where one has something due.

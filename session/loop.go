@@ -39,7 +39,7 @@ type loop struct {
 const maxJobs = 64
 
 func newLoop(s *Server, info Info, q Request) *loop {
-	l := &loop{server: s, heartbeat: s.beat(q), flush: s.flush(q), wake: make(chan struct{}, 1), quit: make(chan struct{}), entry: entry{info: info}}
+	l := &loop{server: s, heartbeat: s.beat(q), flush: s.flush(q), wake: make(chan struct{}, 1), quit: make(chan struct{}), entry: entry{info: info, request: q.RequestID}}
 	l.entry.stop, l.entry.cut = l.stop, l.cutOff
 	return l
 }
@@ -153,7 +153,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		if end != nil {
 			reason = end.reason
 			if end.name != "" {
-				l.feed.codec.control(&l.out, end.name, end.payload, l.feed.cursor())
+				l.feed.codec.control(&l.out, end.name, l.payloadOf(end), l.feed.cursor())
 				_ = to.write(&l.out)
 			}
 			return

@@ -28,7 +28,8 @@ type Request struct {
 	Limit int           // of a page; at least 1
 	Wait  time.Duration // of a long-poll
 
-	Address string // the client's
+	Address   string // the client's
+	RequestID string // names the session in the problem it ends with; "" for none
 }
 
 // From says where reading begins without a cursor.

@@ -66,10 +66,11 @@ type Server struct {
 
 // entry is a session in the server's register.
 type entry struct {
-	info Info
-	stop func(name string, payload any, reason string) // asks for the end; does not block
-	cut  func()                                        // closes the connection under a write; nil where stop is enough
-	left bool
+	info    Info
+	request string                                        // the id of the request that it began with
+	stop    func(name string, payload any, reason string) // asks for the end; does not block
+	cut     func()                                        // closes the connection under a write; nil where stop is enough
+	left    bool
 }
 
 // Info describes a session to operators.
@@ -90,6 +91,7 @@ const (
 	endLease   = "lease"
 	endStream  = "stream"
 	endStall   = "stall"
+	endMessage = "message"
 	endFailure = "failure"
 )
 

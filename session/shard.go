@@ -319,7 +319,7 @@ func (s *shard) finish(c *conn, end *ending) {
 	s.out.reset()
 	if end.name != "" {
 		text := c.feed.cursor()
-		c.feed.codec.control(&s.out, end.name, end.payload, text)
+		c.feed.codec.control(&s.out, end.name, c.payloadOf(end), text)
 		_, _ = c.tryWrite(s.out.buf) // it is closing; a peer that does not read need not be waited for
 	}
 	s.drop(c, end.reason)

@@ -72,7 +72,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	shardAt := int(s.turn.Add(1)) % len(s.shards)
 	k := &conn{
 		server: s, shard: s.shards[shardAt], stall: s.cfg.Stall, heartbeat: s.beat(q), flush: s.flush(q), flushAsked: q.Flush != 0,
-		entry: entry{info: info},
+		entry: entry{info: info, request: q.RequestID},
 	}
 	k.entry.stop = k.stop
 	var l *loop // in place of k where the connection is none that a shard can write to

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,19 @@ type SocketOptions struct {
 	OriginPatterns []string // other origins than the server's own that may connect; see websocket.AcceptOptions
 	// Query reads the body of an events:query in flight and returns its filter.
 	Query func(body json.RawMessage) (*filter.Filter, error)
+	// Problem tells the client why its message ends the session: a [MessageError], or what Query, an acknowledged cursor
+	// or the consumer is refused with. Default: all are bad messages.
+	Problem func(err error) Problem
+}
+
+// MessageError tells that a client's message is none of those that a session takes.
+type MessageError struct{ Detail string }
+
+// Error implements error.
+func (e *MessageError) Error() string { return e.Detail }
+
+func badMessage(err error) Problem {
+	return Problem{Type: "/problems/bad-message", Title: "The session does not take this message", Status: http.StatusBadRequest, Detail: err.Error()}
 }
 
 // WebSocket serves a request as a WebSocket. It returns an error where nothing was answered yet. Otherwise the session
@@ -69,7 +83,10 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 	}
 	l.feed = f
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, ctx: ctx, hurry: make(chan struct{}, 1)}
+	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, problem: o.Problem, ctx: ctx, hurry: make(chan struct{}, 1)}
+	if k.problem == nil {
+		k.problem = badMessage
+	}
 	l.cutBy(func() { _ = gw.conn.Close() })
 	s.loops.Go(func() {
 		defer cancel()
@@ -96,12 +113,13 @@ func controlIDs() func() string {
 // socket is a session's WebSocket.
 type socket struct {
 	// static
-	server *Server
-	loop   *loop
-	ws     *websocket.Conn
-	conn   *gatherConn
-	query  func(json.RawMessage) (*filter.Filter, error)
-	ctx    context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
+	server  *Server
+	loop    *loop
+	ws      *websocket.Conn
+	conn    *gatherConn
+	query   func(json.RawMessage) (*filter.Filter, error)
+	problem func(error) Problem
+	ctx     context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
 
 	// owned by the loop
 	hurry  chan struct{} // one place: a client waits for its acknowledgement to be durable
@@ -129,11 +147,25 @@ func (k *socket) close() {
 		_ = k.ws.CloseNow()
 	case end.name == "drain":
 		_ = k.ws.Close(websocket.StatusServiceRestart, "this replica goes away; come back with your cursor")
-	case end.reason == endStream || end.reason == endLease:
-		_ = k.ws.Close(websocket.StatusPolicyViolation, end.reason)
 	default:
-		_ = k.ws.Close(websocket.StatusGoingAway, "")
+		code, reason := closing(end)
+		_ = k.ws.Close(code, reason)
 	}
+}
+
+// closing gives the close code (RFC 6455, section 7.4.1) that keeps a client from coming back where that is of no use,
+// and a reason that fits the frame.
+func closing(end *ending) (websocket.StatusCode, string) {
+	p, ok := end.payload.(Problem)
+	switch {
+	case !ok:
+		return websocket.StatusGoingAway, "come back with your cursor"
+	case p.unreadable:
+		return websocket.StatusInvalidFramePayloadData, p.Title
+	case p.Status/100 == 4:
+		return websocket.StatusPolicyViolation, p.Title
+	}
+	return websocket.StatusInternalError, p.Title
 }
 
 // clientMessage is what a client may send.
@@ -153,7 +185,10 @@ func (k *socket) read() {
 		}
 		var m clientMessage
 		if err := json.Unmarshal(b, &m); err != nil {
-			k.refuse("a message could not be read", `expected {"ack":"<cursor>"}, {"query":{…}} or {"auth":"<token>"}: `+err.Error())
+			var syntax *json.SyntaxError
+			p := k.problem(&MessageError{"expected " + expected + ": " + strings.TrimPrefix(err.Error(), "json: ")})
+			p.unreadable = errors.As(err, &syntax)
+			k.refuse(p)
 			return
 		}
 		switch {
@@ -164,28 +199,31 @@ func (k *socket) read() {
 		case m.Auth != "":
 			continue // without access control no session expires
 		default:
-			err = errors.New(`expected {"ack":"<cursor>"}, {"query":{…}} or {"auth":"<token>"}`)
+			err = &MessageError{"expected " + expected + "; what came has none of these members"}
 		}
 		if err != nil {
-			k.refuse("a message was refused", err.Error())
+			k.refuse(k.problem(err))
 			return
 		}
 	}
 }
 
-func (k *socket) refuse(title, detail string) {
-	k.loop.stop("problem", Problem{Type: "/problems/bad-message", Title: title, Status: http.StatusBadRequest, Detail: detail}, endFailure)
+// expected is what a client may send.
+const expected = `{"ack":"<cursor>"}, {"query":{…}} or {"auth":"<token>"}`
+
+func (k *socket) refuse(p Problem) {
+	k.loop.stop("problem", p, endMessage)
 	<-k.ctx.Done()
 }
 
 func (k *socket) ack(m clientMessage) error {
 	c, err := cursor.Parse(m.Ack)
 	if err != nil {
-		return fmt.Errorf("the acknowledged cursor cannot be read: %w", err)
+		return fmt.Errorf("acknowledge: %w", err)
 	}
 	k.ask(func(*output) {
 		if err := k.loop.feed.confirm(c); err != nil {
-			k.loop.stop("problem", Problem{Type: "/problems/bad-message", Title: "an acknowledgement was refused", Status: http.StatusBadRequest, Detail: err.Error()}, endFailure)
+			k.loop.stop("problem", k.problem(err), endMessage)
 			return
 		}
 		k.acked = m.Ack
