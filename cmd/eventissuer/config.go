@@ -55,6 +55,7 @@ type Config struct {
 	MaxBatchEvents        int      `group:"limits" default:"1000" placeholder:"N" help:"Events in one batch at most. Default: ${default}."`
 
 	DrainTimeout time.Duration `group:"life" default:"30s" placeholder:"TIME" help:"How long the server takes, once told to stop, to send its clients elsewhere one by one. Default: ${default}."`
+	LameDuck     time.Duration `group:"life" default:"3s" placeholder:"TIME" help:"How long, of that, the server goes on as before while /readyz already tells that it is stopping, so that a load balancer can notice before anybody is refused: longer than its interval of checks. At most half of --drain-timeout; Ctrl-C skips it. Default: ${default}."`
 	LogFormat    string        `group:"life" enum:"text,json" default:"text" placeholder:"text|json" help:"Form of the log on standard error. Default: ${default}."`
 	LogLevel     string        `group:"life" enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error. Default: ${default}."`
 
@@ -177,6 +178,7 @@ func (c *Config) checkLimits() error {
 		{"max-event-bytes", int64(c.MaxEventBytes), 64 << 10, size, ""},
 		{"max-batch-bytes", int64(c.MaxBatchBytes), int64(c.MaxEventBytes), size, ", as --max-event-bytes"},
 		{"drain-timeout", int64(c.DrainTimeout), 0, span, ""},
+		{"lame-duck", int64(c.LameDuck), 0, span, ""},
 	} {
 		if limit.value < limit.least {
 			errs = append(errs, fmt.Errorf("--%s is %s: it must be at least %s%s", limit.flag, limit.write(limit.value), limit.write(limit.least), limit.why))

@@ -92,15 +92,36 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	case "serve":
 		limitMemory()
 		log := newLogger(c.Serve.Config, stderr)
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		ctx, stop := untilTold(context.Background())
 		defer stop()
-		context.AfterFunc(ctx, stop) // a second signal ends the process at once
 		if err := serve(ctx, c.Serve.Config, log, stderr, nil); err != nil {
 			log.Error("the server stops", "error", err)
 			return exitFailed
 		}
 	}
 	return exitOK
+}
+
+// untilTold gives a context that ends with SIGTERM, or with Ctrl-C for the cause of errInterrupted. A second signal ends
+// the process at once.
+func untilTold(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case told := <-signals:
+			signal.Stop(signals)
+			if told == os.Interrupt {
+				cancel(errInterrupted)
+			}
+			cancel(nil)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel(nil); <-ended }
 }
 
 func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {

@@ -99,7 +99,7 @@ func startServerAs(t *testing.T, scheme string, client *http.Client, s storage, 
 	v := &server{base: scheme + "://" + listen, client: client}
 	v.Program = testenv.StartProgram(t, testenv.ProgramOptions{
 		Name: "server-" + strconv.Itoa(time.Now().Nanosecond()),
-		Args: append(append([]string{path, "serve", "--listen", listen}, s...), args...),
+		Args: append(append([]string{path, "serve", "--listen", listen, "--lame-duck", "0s"}, s...), args...),
 		Dir:  t.TempDir(),
 		Up: func(ctx context.Context, _ []byte) error {
 			status, body, err := v.try(ctx, http.MethodGet, "/readyz", nil)

@@ -55,9 +55,10 @@ type server struct {
 	sessions  *session.Server
 	demo      *http.Client // how the demo reaches the server
 
-	drains   chan struct{} // an operator asks for a drain; holds one
-	draining atomic.Bool   // sessions are sent away, and no more are taken
-	stopping atomic.Bool   // told to stop
+	drainer  *drainer
+	stopping atomic.Bool // told to stop
+	served   bool        // it was ready once
+	ended    outcome     // written by the stop
 }
 
 // serve runs the server until ctx ends, then drains it and stops it in order. started, if not nil, is told the address
@@ -68,7 +69,6 @@ func serve(ctx context.Context, c Config, log *slog.Logger, banner io.Writer, st
 		log:      log,
 		life:     newLifecycle(log),
 		registry: prometheus.NewRegistry(),
-		drains:   make(chan struct{}, 1),
 	}
 	promauto.With(s.registry).NewGauge(prometheus.GaugeOpts{
 		Name: "eventissuer_build_info", Help: "1, with the program's version.", ConstLabels: prometheus.Labels{"version": version()},
@@ -80,18 +80,21 @@ func serve(ctx context.Context, c Config, log *slog.Logger, banner io.Writer, st
 		if c.LogFormat == "text" {
 			s.greet(banner)
 		}
+		s.served = true
 		log.Info("ready", "address", s.address(), "version", version())
 		if started != nil {
 			started(s.listener.Addr())
 		}
 		select {
 		case <-ctx.Done():
-			log.Info("stopping: sessions are sent elsewhere first", "drainTimeout", c.DrainTimeout)
+			log.Info("stopping: not ready any more, and sessions are sent elsewhere first", "drainTimeout", c.DrainTimeout)
 		case <-s.life.failed:
 		}
 	}
+	began := time.Now()
 	s.stopping.Store(true)
 	stopErr := s.life.stop()
+	log.Info("stopped", "took", time.Since(began).Round(time.Millisecond), "sessionsSentAway", s.ended.sent, "sessionsCut", s.ended.cut)
 	if errors.Is(err, context.Canceled) {
 		err = nil // told to stop while starting
 	}
@@ -162,40 +165,20 @@ func (s *server) startSessions(context.Context) error {
 	s.sessions.Use(session.Deps{Hubs: hubs, Log: s.records, Consumers: s.consumers})
 	s.life.run("hubs", hubs.Run)
 	s.life.run("sessions", s.sessions.Run)
+	s.drainer = &drainer{sessions: s.sessions, consumers: s.consumers, timeout: s.config.DrainTimeout, log: s.log}
 	return nil
 }
 
-func (s *server) startDrain(context.Context) error {
-	s.life.run("drains", s.drainWhenAsked)
-	s.life.closing("sessions' drain", func() error { s.drain(context.Background()); return nil })
-	return nil
-}
-
-// drainWhenAsked sends the sessions away when an operator asks for it. The process stays, so that what it still
-// does can be looked at, but it takes no more sessions.
-func (s *server) drainWhenAsked(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
+func (s *server) startDrain(ctx context.Context) error {
+	s.life.closing("sessions' drain", func() error {
+		lameDuck := s.config.LameDuck
+		if !s.served || errors.Is(context.Cause(ctx), errInterrupted) {
+			lameDuck = 0
+		}
+		s.ended = s.drainer.end(lameDuck)
 		return nil
-	case <-s.drains:
-	}
-	s.drain(ctx)
-	<-ctx.Done()
+	})
 	return nil
-}
-
-// drain sends the sessions elsewhere, for as long as --drain-timeout.
-func (s *server) drain(ctx context.Context) {
-	s.draining.Store(true)
-	ctx, cancel := context.WithTimeout(ctx, s.config.DrainTimeout)
-	defer cancel()
-	if err := s.sessions.Drain(ctx); err != nil {
-		s.log.Warn("some sessions did not end within the drain's time and are cut", "sessions", s.sessions.Count(), "drainTimeout", s.config.DrainTimeout)
-	}
-	// What polls confirmed is saved by a timer, which is about to end.
-	if err := s.consumers.Flush(ctx); err != nil {
-		s.log.Warn("some consumers could not be saved: a little comes to them again", "error", err)
-	}
 }
 
 func (s *server) startHTTP(context.Context) error {
@@ -227,15 +210,11 @@ func (s *server) startHTTP(context.Context) error {
 		Sessions:  s.sessions,
 		Page:      web.Handler(),
 		Ready:     s.checks,
+		Drain:     s.drainer.begin,
 		Audit:     s.audit,
 		Dedupe:    s.dedupe,
 		Quotas:    s.quotas,
-		Drain: func() {
-			select {
-			case s.drains <- struct{}{}:
-			default: // asked before
-			}
-		},
+
 		Logger:     s.log,
 		Registerer: s.registry,
 		Gatherer:   s.registry,
@@ -324,7 +303,7 @@ func (s *server) checks() []gateway.Check {
 	switch {
 	case s.stopping.Load():
 		server.Ready, server.Reason = false, "the server is stopping"
-	case s.draining.Load():
+	case s.drainer.drained():
 		server.Ready, server.Reason = false, "an operator has drained this replica"
 	}
 	return append(checks, server)

@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ type running struct {
 	t      *testing.T
 	url    string
 	client *http.Client
+	tell   func()       // tells it to stop
 	stop   func() error // tells it to stop and waits
 	log    *bytes.Buffer
 	banner *bytes.Buffer
@@ -33,7 +36,7 @@ func startServer(t *testing.T, args ...string) *running {
 	t.Cleanup(func() {
 		goleak.VerifyNone(t, goleak.IgnoreTopFunction("github.com/rcrowley/go-metrics.(*meterArbiter).tick"))
 	})
-	c, err := parse(t, append([]string{"--listen=127.0.0.1:0", "--drain-timeout=5s"}, args...)...)
+	c, err := parse(t, append([]string{"--listen=127.0.0.1:0", "--drain-timeout=5s", "--lame-duck=0s"}, args...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,6 +45,7 @@ func startServer(t *testing.T, args ...string) *running {
 	r := &running{t: t, client: &http.Client{Transport: &http.Transport{}}, log: &bytes.Buffer{}, banner: &bytes.Buffer{}}
 	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	go func() { done <- serve(ctx, c, log, r.banner, func(a net.Addr) { addr <- a }) }()
+	r.tell = cancel
 	stopped := false
 	r.stop = func() error {
 		if stopped {
@@ -168,6 +172,59 @@ func TestStopTellsReadersToComeBackAndThenEnds(t *testing.T) {
 			t.Errorf("%s was stopped out of order", name)
 		}
 		last = at
+	}
+}
+
+func TestStoppingServerIsNotReadyAndTakesRequestsUntilBalancersHaveNoticed(t *testing.T) {
+	r := startServer(t, "--data-dir", t.TempDir(), "--lame-duck=2s").withTrains()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", r.url+"/v1/streams/trains/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/x-ndjson")
+	res, err := r.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	balancer := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // each check is a new connection
+	r.tell()
+	status, reason := http.StatusOK, []byte(nil)
+	for status == http.StatusOK {
+		check, err := balancer.Get(r.url + "/readyz")
+		if err != nil {
+			t.Fatal("the first check after the signal is refused: ", err)
+		}
+		status = check.StatusCode
+		reason, _ = io.ReadAll(check.Body)
+		_ = check.Body.Close()
+	}
+	if status != http.StatusServiceUnavailable || !bytes.Contains(reason, []byte("stopping")) {
+		t.Errorf("/readyz answers %d: %s", status, reason)
+	}
+	r.publish("1") // as before
+	if err := r.stop(); err != nil {
+		t.Error(err)
+	}
+	log := strings.TrimSpace(r.log.String())
+	if last := log[strings.LastIndex(log, "\n")+1:]; !strings.Contains(last, "msg=stopped") || !strings.Contains(last, "sessionsSentAway=1 sessionsCut=0") || !strings.Contains(last, "took=") {
+		t.Errorf("the log ends with %s", last)
+	}
+}
+
+func TestInterruptAtATerminalStopsAtOnce(t *testing.T) {
+	ctx, stop := untilTold(t.Context())
+	defer stop()
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := self.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	if !errors.Is(context.Cause(ctx), errInterrupted) {
+		t.Errorf("the cause is %v", context.Cause(ctx))
 	}
 }
 

@@ -53,7 +53,7 @@ export class Server {
 
   /** Starts it, again on the same port and folder, and waits until it is ready. */
   async start() {
-    const args = ["serve", "--demo", "--listen", `127.0.0.1:${this.port}`, "--data-dir", this.folder, "--drain-timeout", "2s", ...this.flags];
+    const args = ["serve", "--demo", "--listen", `127.0.0.1:${this.port}`, "--data-dir", this.folder, "--drain-timeout", "2s", "--lame-duck", "0s", ...this.flags];
     const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = child;
     this.#exit = new Promise((resolve) => child.once("exit", resolve));
