@@ -49,7 +49,7 @@ func TestPathsAndMethodsThatAreNotThereAreProblems(t *testing.T) {
 		{"DELETE", "/v1/events", 405, "method-not-allowed", "GET, HEAD, OPTIONS, POST"},
 		{"PUT", "/v1/streams", 405, "method-not-allowed", "GET, HEAD, OPTIONS, POST"},
 		{"BREW", "/v1/streams/x", 405, "method-not-allowed", "DELETE, GET, HEAD, OPTIONS, PATCH"},
-		{"GET", "/v1/admin/drain", 405, "method-not-allowed", "OPTIONS, POST"},
+		{"GET", "/v1/admin/drain", 405, "method-not-allowed", "DELETE, OPTIONS, POST"},
 	} {
 		a := h.send(tc.method, tc.path, "")
 		p := a.problem(t)

@@ -58,6 +58,8 @@ type Deps struct {
 	Audit *audit.Log
 	// Drain begins to send all sessions away, and returns at once. Default: 501.
 	Drain func()
+	// Undrain takes sessions again, and tells false where the server is stopping. Default: 501.
+	Undrain func() bool
 
 	Logger     *slog.Logger          // default: discards
 	Registerer prometheus.Registerer // default: none

@@ -100,3 +100,15 @@ func (g *Gateway) listAudit(w http.ResponseWriter, r *http.Request) {
 	}
 	writeJSON(w, r, http.StatusOK, answer)
 }
+
+// undrain takes sessions again after a drain.
+func (g *Gateway) undrain(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case g.deps.Undrain == nil:
+		writeProblem(w, r, newProblem(kindNotImplemented, "this server has no sessions to send away"))
+	case !g.deps.Undrain():
+		writeProblem(w, r, newProblem(kindConflict, "the server is stopping, which cannot be taken back: start it again"))
+	default:
+		writeJSON(w, r, http.StatusOK, map[string]string{"status": "serving"})
+	}
+}

@@ -67,6 +67,7 @@ func (g *Gateway) routes() []route {
 		{"GET", "/v1/admin/sessions", g.listSessions, ordinary},
 		{"POST", "/v1/admin/drain", g.drain, ordinary},
 		{"GET", "/v1/admin/audit", g.listAudit, ordinary},
+		{"DELETE", "/v1/admin/drain", g.undrain, ordinary},
 
 		// Documents.
 		{"GET", "/openapi.json", g.openapiPage, ordinary},

@@ -298,6 +298,13 @@ func (s *Server) Drain(ctx context.Context) error {
 	return wait(ctx, empty)
 }
 
+// Resume takes sessions again after a Drain, which must have returned. It must not be called once Run has ended.
+func (s *Server) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.draining = false
+}
+
 // closeEmpty tells that no session is left. The caller holds mu.
 func (s *Server) closeEmpty() {
 	select {

@@ -546,6 +546,17 @@ func TestADrainTellsEverySessionAndAdmitsNone(t *testing.T) {
 	if late.resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("status %d while draining", late.resp.StatusCode)
 	}
+	for range 2 { // a drain that is taken back can be made again
+		r.Resume()
+		again := r.connect(t, "sse", "stream=a")
+		again.must()
+		if err := r.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if g := again.must(); g.Control != "drain" {
+			t.Errorf("told %+v", g)
+		}
+	}
 }
 
 func TestAStalledPeerIsClosedAndDelaysNobody(t *testing.T) {

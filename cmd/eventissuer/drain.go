@@ -24,6 +24,7 @@ type drainer struct {
 	log       *slog.Logger
 
 	mu     sync.Mutex
+	final  bool               // the server is stopping; guarded by mu
 	cancel context.CancelFunc // of what begin started; nil where it did not; guarded by mu
 	done   chan struct{}      // closed when that has ended; guarded by mu
 }
@@ -32,7 +33,7 @@ type drainer struct {
 func (d *drainer) begin() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.cancel != nil {
+	if d.cancel != nil || d.final {
 		return // asked before
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
@@ -45,6 +46,24 @@ func (d *drainer) begin() {
 			d.log.Warn("some sessions did not end within the drain's time", "sessions", d.sessions.Count(), "drainTimeout", d.timeout)
 		}
 	}()
+}
+
+// undo takes sessions again. It returns false where the server is stopping. Who was told to leave leaves.
+func (d *drainer) undo() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.final {
+		return false
+	}
+	if d.cancel == nil {
+		return true // nobody asked for a drain
+	}
+	d.cancel()
+	<-d.done
+	d.cancel, d.done = nil, nil
+	d.sessions.Resume()
+	d.log.Info("this replica takes sessions again")
+	return true
 }
 
 // drained tells whether an operator sent the sessions away.
@@ -63,7 +82,11 @@ type outcome struct{ sent, cut int }
 func (d *drainer) end(lameDuck time.Duration) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 	defer cancel()
-	if lameDuck = min(lameDuck, d.timeout/2); lameDuck > 0 && !d.drained() {
+	d.mu.Lock()
+	d.final = true
+	drained := d.cancel != nil
+	d.mu.Unlock()
+	if lameDuck = min(lameDuck, d.timeout/2); lameDuck > 0 && !drained {
 		wait := time.NewTimer(lameDuck)
 		defer wait.Stop()
 		<-wait.C

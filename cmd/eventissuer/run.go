@@ -214,6 +214,7 @@ func (s *server) startHTTP(context.Context) error {
 		Audit:     s.audit,
 		Dedupe:    s.dedupe,
 		Quotas:    s.quotas,
+		Undrain:   func() bool { return !s.stopping.Load() && s.drainer.undo() },
 
 		Logger:     s.log,
 		Registerer: s.registry,

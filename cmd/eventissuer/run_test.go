@@ -203,6 +203,7 @@ func TestStoppingServerIsNotReadyAndTakesRequestsUntilBalancersHaveNoticed(t *te
 		t.Errorf("/readyz answers %d: %s", status, reason)
 	}
 	r.publish("1") // as before
+	r.must(409, "DELETE", "/v1/admin/drain", "", "")
 	if err := r.stop(); err != nil {
 		t.Error(err)
 	}
@@ -243,8 +244,8 @@ func TestPeopleAreGreetedInTextModeOnly(t *testing.T) {
 	}
 }
 
-func TestDrainedReplicaIsNotReady(t *testing.T) {
-	r := startServer(t, "--data-dir", t.TempDir())
+func TestDrainedReplicaIsNotReadyUntilThatIsTakenBack(t *testing.T) {
+	r := startServer(t, "--data-dir", t.TempDir()).withTrains()
 	r.must(200, "GET", "/readyz", "", "")
 	r.must(202, "POST", "/v1/admin/drain", "", "")
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -255,6 +256,13 @@ func TestDrainedReplicaIsNotReady(t *testing.T) {
 				t.Errorf("the reason is not told: %s", answer)
 			}
 			r.must(200, "GET", "/healthz", "", "")
+			r.must(503, "GET", "/v1/streams/trains/events", "", "")
+			r.must(200, "DELETE", "/v1/admin/drain", "", "")
+			r.must(200, "GET", "/readyz", "", "")
+			r.must(200, "GET", "/v1/streams/trains/events", "", "")
+			r.must(200, "DELETE", "/v1/admin/drain", "", "") // is so already
+			r.must(202, "POST", "/v1/admin/drain", "", "")
+			r.must(503, "GET", "/readyz", "", "")
 			return
 		}
 		<-tick.C
