@@ -7,7 +7,6 @@ import (
 	"errors"
 	"mime"
 	"net/http"
-	"net/url"
 	"sort"
 	"strconv"
 	"strings"
@@ -35,12 +34,17 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 	}
 	var q readQuery
 	if r.Method == http.MethodPost {
-		if r.URL.RawQuery != "" {
-			g.refuse(w, r, newProblem(kindInvalidParameter, "a query that is sent as a body takes no parameters in the address: give them in the body"))
+		values := r.URL.Query()
+		after := values.Get("after")
+		if len(values["after"]) > 1 || len(values) > 1 || len(values) == 1 && !values.Has("after") {
+			g.refuse(w, r, newProblem(kindInvalidParameter, "a query that is sent as a body takes no parameter in the address but one after=, which is a link's: give the others in the body"))
 			return
 		}
 		if !g.readDocument(w, r, &q, "application/json") {
 			return
+		}
+		if after != "" {
+			q.After = after // it is of a later page than the body's
 		}
 	} else if err := q.fromURL(r.URL.Query()); err != nil {
 		writeProblem(w, r, err)
@@ -347,21 +351,14 @@ func headerJSON(v any) string {
 	return out.String()
 }
 
-// nextPage links to the page that follows. A query that came as a body is not repeated in an address: the link then is
-// that of the query, and the cursor goes into the next body.
+// nextPage links to the page that follows. A query that came as a body is not repeated in an address: the link is to be
+// followed with the same body, whose own cursor that of the address goes before.
 func (g *Gateway) nextPage(r *http.Request, at string) string {
-	values := url.Values{}
-	if r.Method != http.MethodPost {
-		values = r.URL.Query()
-		values.Del("from")
-		values.Del("ticket")
-		values.Set("after", at)
-	}
-	link := g.link(r, strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")...)
-	if len(values) > 0 {
-		link += "?" + values.Encode()
-	}
-	return link
+	values := r.URL.Query()
+	values.Del("from")
+	values.Del("ticket")
+	values.Set("after", at)
+	return g.link(r, strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")...) + "?" + values.Encode()
 }
 
 // refuseSSE answers an SSE request that could not be served. A browser's EventSource gives up for good on any status

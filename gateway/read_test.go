@@ -77,10 +77,16 @@ func TestBadInputToReadsIsEachItsOwnProblem(t *testing.T) {
 	}
 }
 
-func TestQueryAsABodyTakesNoParametersInItsAddress(t *testing.T) {
+func TestQueryAsABodyTakesNoParameterInItsAddressButALinksCursor(t *testing.T) {
 	h := newHarness(t).withTrains()
-	a := h.must(h.sendJSON("POST", "/v1/streams/trains/events:query?subject=61", "{}"), http.StatusBadRequest)
-	if p := a.problem(t); p.Type != "/problems/invalid-parameter" {
+	for _, query := range []string{"subject=61", "after=a&subject=61", "after=a&after=b"} {
+		a := h.must(h.sendJSON("POST", "/v1/streams/trains/events:query?"+query, "{}"), http.StatusBadRequest)
+		if p := a.problem(t); p.Type != "/problems/invalid-parameter" {
+			t.Errorf("%s: %s", query, a.body)
+		}
+	}
+	a := h.must(h.sendJSON("POST", "/v1/streams/trains/events:query?after=a", "{}"), http.StatusBadRequest)
+	if p := a.problem(t); p.Type != "/problems/invalid-cursor" {
 		t.Errorf("%s", a.body)
 	}
 }
@@ -151,25 +157,35 @@ func TestPagesAreWalkedByTheirLinks(t *testing.T) {
 	for _, id := range []string{"1", "2", "3"} {
 		h.must(h.send("POST", "/v1/events", trainEvent(id, `,"partitionkey":"a"`), structured), http.StatusOK)
 	}
-	var ids []string
-	for path := "/v1/streams/trains/events?from=oldest&limit=2"; len(ids) < 3; {
-		a := h.must(h.send("GET", path, ""), http.StatusOK)
-		var events []struct{ ID string }
-		a.decode(t, &events)
-		if len(events) == 0 {
-			t.Fatalf("a page is empty after %v", ids)
+	for path, ask := range map[string]func(path string) answer{
+		"/v1/streams/trains/events?from=oldest&limit=2": func(path string) answer { return h.send("GET", path, "") },
+		"/v1/streams/trains/events:query": func(path string) answer {
+			return h.sendJSON("POST", path, `{"from":"oldest","limit":2}`)
+		},
+		"/v1/events:query": func(path string) answer {
+			return h.sendJSON("POST", path, `{"streams":["trains"],"from":"oldest","limit":2}`)
+		},
+	} {
+		var ids []string
+		for next := path; len(ids) < 3; {
+			a := h.must(ask(next), http.StatusOK)
+			var events []struct{ ID string }
+			a.decode(t, &events)
+			if len(events) == 0 {
+				t.Fatalf("%s: a page is empty after %v", path, ids)
+			}
+			for _, e := range events {
+				ids = append(ids, e.ID)
+			}
+			link, rel, ok := strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"+h.server.URL), ">")
+			if !ok || rel != `; rel="next"` || a.header.Get("Cursor") == "" {
+				t.Fatalf("%s: Link is %q, Cursor is %q", path, a.header.Get("Link"), a.header.Get("Cursor"))
+			}
+			next = link
 		}
-		for _, e := range events {
-			ids = append(ids, e.ID)
+		if got := strings.Join(ids, " "); got != "1 2 3" {
+			t.Errorf("%s: %s", path, got)
 		}
-		link, _, ok := strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"+h.server.URL), ">")
-		if !ok || a.header.Get("Cursor") == "" {
-			t.Fatalf("Link is %q, Cursor is %q", a.header.Get("Link"), a.header.Get("Cursor"))
-		}
-		path = link
-	}
-	if got := strings.Join(ids, " "); got != "1 2 3" {
-		t.Error(got)
 	}
 }
 
