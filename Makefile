@@ -8,7 +8,7 @@ INSTALL := deploy/local/install
 OPTIONAL := || [ "$${CI:-}" != true ]
 
 .DEFAULT_GOAL := build
-.PHONY: run build test test-go test-browser lint lint-go lint-web fmt check bench bench-go bench-load clean
+.PHONY: run build test test-go test-browser lint lint-go lint-web lint-documents fmt check bench bench-go bench-load clean
 
 run: ## Start one durable process with the demo: http://127.0.0.1:8080
 	$(GO) build -o bin/eventissuer ./cmd/eventissuer
@@ -28,7 +28,7 @@ test-go:
 test-browser:
 	deploy/local/browser-tests
 
-lint: lint-go lint-web ## Check format, style, import directions and modules
+lint: lint-go lint-web lint-documents ## Check format, style, import directions, modules and the API's documents
 
 lint-go:
 	$(INSTALL) lint
@@ -40,6 +40,10 @@ lint-go:
 lint-web:
 	$(INSTALL) web $(OPTIONAL)
 	deploy/local/check-web
+
+lint-documents:
+	$(INSTALL) web $(OPTIONAL)
+	GO=$(GO) deploy/local/check-documents
 
 fmt: ## Format the Go code
 	$(INSTALL) lint
