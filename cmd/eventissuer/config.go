@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -74,9 +75,12 @@ func (c *Config) Validate() error {
 }
 
 func (c *Config) checkListen() error {
-	host, _, err := net.SplitHostPort(c.Listen)
+	host, port, err := net.SplitHostPort(c.Listen)
 	if err != nil {
 		return fmt.Errorf("--listen %s: write HOST:PORT, such as 127.0.0.1:8080", c.Listen)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("--listen %s: the port is a number from 0 (a free one) to 65535", c.Listen)
 	}
 	if c.InsecureNoAuth || isLoopback(host) {
 		return nil
@@ -148,6 +152,10 @@ func (c *Config) checkHTTP() error {
 	}
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		errs = append(errs, errors.New("--tls-cert and --tls-key belong together"))
+	} else if c.TLSCert != "" {
+		if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
+			errs = append(errs, fmt.Errorf("--tls-cert and --tls-key: %w", err))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -186,6 +194,9 @@ func (c *Config) checkLimits() error {
 	}
 	if c.MaxEventBytes > largestEvent {
 		errs = append(errs, fmt.Errorf("--max-event-bytes is %s: it must be at most %s, so that streams' topics take it", c.MaxEventBytes, largestEvent))
+	}
+	if c.DemoTime != "" && !c.Demo {
+		errs = append(errs, errors.New("--demo-time without --demo: there is no clock to set"))
 	}
 	if c.DemoTime != "" {
 		if _, err := time.Parse("15:04", c.DemoTime); err != nil {

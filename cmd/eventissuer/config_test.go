@@ -21,7 +21,7 @@ func parse(t *testing.T, args ...string) (Config, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = parser.Parse(append([]string{"serve"}, args...))
+	_, err = parser.Parse(joinNegative(append([]string{"serve"}, args...)))
 	return c.Serve.Config, err
 }
 
@@ -43,7 +43,7 @@ func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
 		Listen: "127.0.0.1:8080", DataDir: "./data", TopicPrefix: "eventissuer.", ReplicationFactor: -1,
 		MaxSessions: 50000, MaxSessionsPerAddress: 20000, RingBytes: 32 << 20, MemoryBytes: 512 << 20,
 		CatchUpReads: 128, DedupeBytes: 128 << 20, MaxEventBytes: 1 << 20, MaxBatchBytes: 8 << 20, MaxBatchEvents: 1000,
-		DrainTimeout: 30 * time.Second, LogFormat: "text", LogLevel: "info",
+		DrainTimeout: 30 * time.Second, LameDuck: 3 * time.Second, LogFormat: "text", LogLevel: "info",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Error(diff)
@@ -51,7 +51,7 @@ func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
 }
 
 func TestFlagWinsOverVariableAndVariableOverFile(t *testing.T) {
-	file := writeFile(t, "listen: 127.0.0.1:1\nmax-sessions: 1\nring-bytes: 1MiB\ncors-origin: [https://a.example, https://b.example]\ndemo-time: 08:00\n")
+	file := writeFile(t, "listen: 127.0.0.1:1\nmax-sessions: 1\nring-bytes: 1MiB\ncors-origin: [https://a.example, https://b.example]\ndemo: true\ndemo-time: 08:00\n")
 	t.Setenv("EVENTISSUER_LISTEN", "127.0.0.1:2")
 	t.Setenv("EVENTISSUER_MAX_SESSIONS", "2")
 	t.Setenv("EVENTISSUER_CONFIG", file)
@@ -79,6 +79,13 @@ func TestMistakesInTheConfigurationAreErrorsThatSayWhatToDo(t *testing.T) {
 		{"list for a value", []string{"--config", writeFile(t, "listen: [x]\n")}, "not a list"},
 		{"file that is no YAML", []string{"--config", writeFile(t, "listen: [\n")}, "read the configuration"},
 		{"file that is not there", []string{"--config", missing}, "no such file"},
+		{"number that is none, in the file", []string{"--config", writeFile(t, "# x\nmax-sessions: abc\n")}, "eventissuer.yaml: line 2: max-sessions: "},
+		{"key without a value", []string{"--config", writeFile(t, "listen: 127.0.0.1:1\nmax-sessions:\n")}, "eventissuer.yaml: line 2: max-sessions: there is no value"},
+		{"size that is none, in the file", []string{"--config", writeFile(t, "ring-bytes: many\n")}, "eventissuer.yaml: line 1: ring-bytes: "},
+		{"unknown level, in the file", []string{"--config", writeFile(t, "log-level: loud\n")}, `eventissuer.yaml: line 1: log-level: "loud" is none of debug`},
+		{"port that is none", []string{"--listen", "127.0.0.1:99999"}, "65535"},
+		{"certificate that is not there", []string{"--tls-cert", missing, "--tls-key", missing}, "no such file"},
+		{"clock without the demo", []string{"--demo-time", "08:00"}, "without --demo"},
 		{"all interfaces", []string{"--listen", "0.0.0.0:8080"}, "--insecure-no-auth"},
 		{"all interfaces, unnamed", []string{"--listen", ":8080"}, "no access control"},
 		{"another host", []string{"--listen", "example.org:8080"}, "no access control"},
@@ -95,7 +102,7 @@ func TestMistakesInTheConfigurationAreErrorsThatSayWhatToDo(t *testing.T) {
 		{"size without sense", []string{"--ring-bytes", "many"}, "64KiB"},
 		{"ring above the whole", []string{"--ring-bytes", "1GiB"}, "--memory-bytes"},
 		{"events below what CloudEvents asks", []string{"--max-event-bytes", "1KiB"}, "is 1KiB: it must be at least 64KiB"},
-		{"time of day without sense", []string{"--demo-time", "25:00"}, "08:00"},
+		{"time of day without sense", []string{"--demo", "--demo-time", "25:00"}, "08:00"},
 		{"events larger than a batch", []string{"--max-batch-bytes", "64KiB"}, "--max-batch-bytes is 64KiB: it must be at least 1MiB, as --max-event-bytes"},
 		{"events larger than topics take", []string{"--max-event-bytes", "4MiB"}, "is 4MiB: it must be at most 1280KiB"},
 		{"negative time", []string{"--drain-timeout=-1s"}, "--drain-timeout is -1s"},
@@ -165,12 +172,30 @@ func TestExitCodesTellUsageFromFailure(t *testing.T) {
 		{[]string{"serve", "--help"}, exitOK},
 		{nil, exitOK},
 		{[]string{"serve", "--listen=0.0.0.0:0"}, exitUsage},
+		{[]string{"serve", "--listen=127.0.0.1:99999"}, exitUsage},
+		{[]string{"serve", "--tls-cert", "/x", "--tls-key", "/y"}, exitUsage},
+		{[]string{"config", "--replication-factor", "-1"}, exitOK},
+		{[]string{"config", "--replication-factor", "-2"}, exitUsage},
 		{[]string{"serv"}, exitUsage},
 	} {
 		var out, errs bytes.Buffer
 		if got := run(tc.args, &out, &errs); got != tc.want {
 			t.Errorf("%v exits with %d, not %d: %s", tc.args, got, tc.want, errs.String())
 		}
+	}
+}
+
+func TestVariableThatIsNoSettingIsTold(t *testing.T) {
+	t.Setenv("EVENTISSUER_NOPE", "1")
+	t.Setenv("EVENTISSUER_SERVICE_HOST", "10.0.0.1") // as Kubernetes sets them for a service of the name
+	t.Setenv("EVENTISSUER_PORT_8080_TCP_ADDR", "10.0.0.1")
+	t.Setenv("EVENTISSUER_RING_BYTES", "1MiB")
+	var out, errs bytes.Buffer
+	if code := run([]string{"config"}, &out, &errs); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, errs.String())
+	}
+	if got, want := errs.String(), "eventissuer: the variable EVENTISSUER_NOPE is no setting and changes nothing\n"; got != want {
+		t.Errorf("told %q, not %q", got, want)
 	}
 }
 

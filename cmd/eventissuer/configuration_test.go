@@ -20,7 +20,8 @@ var configurationDocument = filepath.Join("..", "..", "docs", "configuration.md"
 const configurationHead = `# Configuration
 
 Every setting can be given as a flag, as an environment variable, or as a key of a YAML file. A flag wins over a
-variable, a variable over the file. Keys that do not exist are errors, so that a typing error is not a default.
+variable, a variable over the file. Keys of the file that do not exist are errors, so that a typing error is not a
+default; variables EVENTISSUER_… that do not exist are told at the start.
 
 ` + "```sh" + `
 eventissuer serve --data-dir /var/lib/eventissuer

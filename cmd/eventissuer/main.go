@@ -10,7 +10,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -72,7 +75,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(joinNegative(args))
 	if err != nil {
 		var inFile *fileError
 		if errors.As(err, &inFile) {
@@ -81,6 +84,9 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		_ = complain(stderr, err, exitUsage)
 		_, _ = fmt.Fprintln(stderr, "eventissuer serve --help explains the settings.")
 		return exitUsage
+	}
+	for _, name := range strayVariables(command, os.Environ()) {
+		_, _ = fmt.Fprintf(stderr, "eventissuer: the variable %s is no setting and changes nothing\n", name)
 	}
 	switch command.Command() {
 	case "version":
@@ -101,6 +107,48 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	return exitOK
 }
+
+// joinNegative makes "--flag -1" what kong reads, which takes a dash for the beginning of another flag.
+func joinNegative(args []string) []string {
+	var joined []string
+	for _, arg := range args {
+		if _, err := strconv.Atoi(arg); err == nil && arg[0] == '-' && len(joined) > 0 {
+			if last := joined[len(joined)-1]; strings.HasPrefix(last, "--") && !strings.Contains(last, "=") {
+				joined[len(joined)-1] = last + "=" + arg
+				continue
+			}
+		}
+		joined = append(joined, arg)
+	}
+	return joined
+}
+
+// strayVariables names the variables that look like settings and are none. They are no errors as keys of the file are:
+// the environment is shared with others.
+func strayVariables(command *kong.Context, environ []string) []string {
+	known := map[string]bool{}
+	if node := command.Selected(); node != nil {
+		for _, flag := range node.Flags {
+			for _, name := range flag.Envs {
+				known[name] = true
+			}
+		}
+	}
+	var stray []string
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		// Kubernetes sets such variables for every service, and the tests theirs.
+		if strings.HasPrefix(name, "EVENTISSUER_") && len(known) > 0 && !known[name] && !foreignVariable.MatchString(name) {
+			stray = append(stray, name)
+		}
+	}
+	slices.Sort(stray)
+	return stray
+}
+
+// foreignVariable matches the names that Kubernetes gives (EVENTISSUER_SERVICE_HOST, EVENTISSUER_PORT_8080_TCP_ADDR), and
+// those of tests.
+var foreignVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT.*)$|_PORT(_\d+_(TCP|UDP).*)?$|^EVENTISSUER_TEST_`)
 
 // untilTold gives a context that ends with SIGTERM, or with Ctrl-C for the cause of errInterrupted. A second signal ends
 // the process at once.

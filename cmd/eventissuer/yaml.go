@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -17,7 +18,7 @@ import (
 type yamlFile struct {
 	loaded bool
 	path   string
-	values map[string]any
+	values map[string]yaml.Node
 }
 
 // fileError is a mistake in the file. Kong would put it down to whichever flag it happened to resolve.
@@ -39,7 +40,7 @@ func (f *yamlFile) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag
 			return nil, &fileError{err}
 		}
 	}
-	value, ok := f.values[flag.Name]
+	node, ok := f.values[flag.Name]
 	if !ok {
 		return nil, nil
 	}
@@ -48,11 +49,26 @@ func (f *yamlFile) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag
 			return nil, nil
 		}
 	}
-	text, err := scalar(value, flag.IsSlice())
-	if err != nil {
-		return nil, fmt.Errorf("%s: %s: %w", f.path, flag.Name, err)
+	var value any
+	err := node.Decode(&value)
+	if err == nil {
+		var text any
+		if text, err = scalar(value, flag.IsSlice()); err == nil {
+			if err = fits(flag, text); err == nil {
+				return text, nil
+			}
+		}
 	}
-	return text, nil
+	return nil, &fileError{fmt.Errorf("%s: line %d: %s: %w", f.path, node.Line, flag.Name, err)}
+}
+
+// fits tells whether a flag can have the value. Kong finds out too, but does not know where the value stands.
+func fits(flag *kong.Flag, text any) error {
+	if flag.Enum != "" && !slices.Contains(flag.EnumSlice(), fmt.Sprint(text)) {
+		return fmt.Errorf("%q is none of %s", text, strings.Join(flag.EnumSlice(), ", "))
+	}
+	scan := kong.ScanFromTokens(kong.Token{Type: kong.FlagValueToken, Value: text})
+	return flag.Mapper.Decode(&kong.DecodeContext{Value: flag.Value, Scan: scan}, reflect.New(flag.Target.Type()).Elem())
 }
 
 // load reads the file once it is known which flags the command has.
@@ -93,7 +109,7 @@ func (f *yamlFile) load(ctx *kong.Context, parent *kong.Path) error {
 func scalar(value any, isList bool) (any, error) {
 	switch v := value.(type) {
 	case nil:
-		return "", nil
+		return nil, errors.New("there is no value: give one, or leave the key out for the default")
 	case []any:
 		if !isList {
 			return nil, errors.New("one value is wanted, not a list")
