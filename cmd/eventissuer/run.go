@@ -55,6 +55,10 @@ type server struct {
 	sessions  *session.Server
 	demo      *http.Client // how the demo reaches the server
 
+	kafkaReach *reach
+	redisReach *reach
+	loaded     func() // the tables are loaded
+
 	drainer  *drainer
 	stopping atomic.Bool // told to stop
 	served   bool        // it was ready once
@@ -107,6 +111,7 @@ func (s *server) start(ctx context.Context) error {
 	for _, step := range []func(context.Context) error{
 		s.listen,         // first: a port in use should cost nothing
 		s.startStorage,   // Kafka and Redis, here or elsewhere
+		s.watchStorage,   // tells where they are not
 		s.startCatalog,   // streams, event types
 		s.startDedupe,    // each event once, and not more than its type's quota
 		s.startConsumers, // named cursors
@@ -284,12 +289,13 @@ func (s *server) awaitLoaded(ctx context.Context) error {
 			}
 		}
 	}
+	s.loaded()
 	return nil
 }
 
 // checks tells /readyz what is missing.
 func (s *server) checks() []gateway.Check {
-	checks := make([]gateway.Check, 0, len(s.tables)+1)
+	checks := make([]gateway.Check, 0, len(s.tables)+2)
 	for _, t := range s.tables {
 		check := gateway.Check{Name: t.name}
 		select {
@@ -297,9 +303,17 @@ func (s *server) checks() []gateway.Check {
 			check.Ready = true
 		default:
 			check.Reason = "the table is being loaded from the log"
+			if err := s.kafkaReach.problem(); err != nil {
+				check.Reason += ", which cannot be reached: " + err.Error()
+			}
 		}
 		checks = append(checks, check)
 	}
+	redis := gateway.Check{Name: "redis", Ready: true} // the server does without, if it has to
+	if err := s.redisReach.problem(); err != nil {
+		redis.Reason = "it cannot be reached, but is not needed to be ready: " + err.Error()
+	}
+	checks = append(checks, redis)
 	server := gateway.Check{Name: "server", Ready: true}
 	switch {
 	case s.stopping.Load():

@@ -12,11 +12,14 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/eventissuer/eventissuer/internal/testenv"
 )
 
 // running is a server inside the test.
@@ -268,6 +271,61 @@ func TestDrainedReplicaIsNotReadyUntilThatIsTakenBack(t *testing.T) {
 		<-tick.C
 	}
 	t.Error("a drained replica stays ready")
+}
+
+func TestUnreachableKafkaAndRedisAreNamedAtOnce(t *testing.T) {
+	listen := "127.0.0.1:" + strconv.Itoa(testenv.FreePort(t))
+	c, err := parse(t, "--listen", listen, "--kafka-brokers=127.0.0.1:1", "--redis-url=redis://127.0.0.1:1", "--drain-timeout=1s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	said, log := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- serve(ctx, c, slog.New(slog.NewTextHandler(log, nil)), io.Discard, nil)
+		_ = log.Close()
+	}()
+	missing := map[string]bool{"Kafka": true, "Redis": true}
+	lines := bufio.NewScanner(said)
+	for len(missing) > 0 && lines.Scan() {
+		for name := range missing {
+			if line := lines.Text(); strings.Contains(line, name+" cannot be reached") && strings.Contains(line, "127.0.0.1:1") && strings.Contains(line, "refused") {
+				delete(missing, name)
+			}
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("the log does not tell of %v", missing)
+	}
+	go func() { _, _ = io.Copy(io.Discard, said) }()
+	res, err := http.Get("http://" + listen + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		Checks []struct {
+			Name, Reason string
+			Ready        bool
+		}
+	}
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	told := map[string]bool{}
+	for _, check := range answer.Checks {
+		told[check.Name] = strings.Contains(check.Reason, "refused") && check.Ready == (check.Name == "redis")
+	}
+	if res.StatusCode != http.StatusServiceUnavailable || !told["catalog"] || !told["consumers"] || !told["redis"] {
+		t.Errorf("/readyz answers %d: %+v", res.StatusCode, answer)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestSecondServerOnTheSameDataOrPortIsRefusedClearly(t *testing.T) {
