@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -132,6 +133,9 @@ func (s *server) listen(ctx context.Context) error {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", s.config.Listen)
 	if err != nil {
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("listen on %s: %w: stop what listens there, or give --listen 127.0.0.1:0 for a free port (make run ARGS='--listen 127.0.0.1:0')", s.config.Listen, err)
+		}
 		return fmt.Errorf("listen on %s: %w", s.config.Listen, err)
 	}
 	s.listener = listener
