@@ -44,6 +44,9 @@ func (e *refusedError) Error() string { return e.text }
 // run follows until ctx is done (which is no error: a tail has no end of its own), the count is reached, or the server refuses for good.
 func (f *follower) run(ctx context.Context) error {
 	err := f.follow(ctx)
+	if file := (*fileError)(nil); errors.As(err, &file) {
+		return err // of keeping the cursor
+	}
 	if f.final != nil {
 		f.keep.lost = true // a server that refuses the reader takes no cursor of it
 	}
@@ -64,7 +67,7 @@ func (f *follower) follow(ctx context.Context) error {
 		}
 		wait := f.pause(failures, err)
 		failures++
-		f.console.note("%s; coming back in %s", ended(err), wait.Round(10*time.Millisecond))
+		f.console.note("%s; coming back in %s", f.client.ended(err), wait.Round(10*time.Millisecond))
 		if !sleep(ctx, wait) {
 			return nil
 		}
@@ -72,13 +75,13 @@ func (f *follower) follow(ctx context.Context) error {
 }
 
 // ended says in one line why a connection ended.
-func ended(err error) string {
+func (c *client) ended(err error) string {
 	var no *problem
 	switch {
 	case err == nil:
 		return "the server closed the connection"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "nobody answers there at the moment"
+		return "nobody answers at " + c.base + " at the moment"
 	case errors.As(err, &no):
 		return fmt.Sprintf("%s (%d)", no.Title, no.Status)
 	}

@@ -27,8 +27,8 @@ Exit codes:
 
   0    all done. For tail: it was ended with Ctrl-C, or by --count
   1    it failed: the server cannot be reached, or answered with an error that may pass
-  2    wrong usage
-  3    some events were not published; each is named on standard error
+  2    wrong usage, or a file that cannot be read or written
+  3    some events were not published, or could not be read in the input; each is named on standard error
   4    the server refuses, or asks to stop: a mistake in the request, no such thing, not allowed, another reader has taken over
   5    it differs: the server from the files (types diff), or a schema is not compatible (schemas check)
   130  interrupted before it was done`
@@ -123,6 +123,7 @@ func (c *console) report(err error) int {
 		no      *problem
 		refused *refusedError
 		usage   *usageError
+		file    *fileError
 	)
 	switch {
 	case err == nil:
@@ -138,7 +139,7 @@ func (c *console) report(err error) int {
 	}
 	_, _ = fmt.Fprintln(c.err, "eventctl:", err)
 	switch {
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &file):
 		return exitUsage
 	case errors.As(err, &refused):
 		return exitRefused
@@ -147,6 +148,14 @@ func (c *console) report(err error) int {
 	}
 	return exitFailed
 }
+
+// fileError is a file of the user's that cannot be read or written: trying again will not help.
+type fileError struct{ err error }
+
+func (e *fileError) Error() string { return e.err.Error() }
+
+// Unwrap gives the cause.
+func (e *fileError) Unwrap() error { return e.err }
 
 // usageError is a call that makes no sense.
 type usageError struct{ text string }

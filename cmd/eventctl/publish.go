@@ -44,7 +44,7 @@ func (p *publishCommand) Help() string {
   zcat events.json.gz | eventctl publish -
   eventctl publish --type app.picture --data @oslo.jpg --content-type image/jpeg
 
-Events from files are sent as they are, in their order. Each that the server does not take is named on standard error, and the exit code is 3.
+Events from files are sent as they are, in their order. Each that the server does not take, or that cannot be read, is named on standard error; the others are published, and the exit code is 3. An input without any event is no error.
 `
 }
 
@@ -71,12 +71,32 @@ func (p *publishCommand) Run(ctx context.Context, c *client, o *console) error {
 		}
 		p.Files = []string{"-"}
 	}
+	for _, name := range p.Files { // a mistake in a name should cost nothing
+		if err := readable(name); err != nil {
+			return err
+		}
+	}
 	for _, name := range p.Files {
 		if err := p.file(ctx, s, name, o.in); err != nil {
 			return s.finish(ctx, err)
 		}
 	}
 	return s.finish(ctx, nil)
+}
+
+// readable tells whether a file can be opened.
+func readable(name string) error {
+	if name == "-" {
+		return nil
+	}
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return nil // opening a pipe twice would lose what it holds
+	}
+	r, err := openEvents(name, nil)
+	if err != nil {
+		return err
+	}
+	return r.Close()
 }
 
 func (p *publishCommand) file(ctx context.Context, s *sender, name string, stdin io.Reader) error {
@@ -101,6 +121,10 @@ func (p *publishCommand) file(ctx context.Context, s *sender, name string, stdin
 			if !more {
 				return <-ended
 			}
+			if i.unreadable != nil {
+				s.refuse(i, i.unreadable.Error())
+				continue
+			}
 			s.add(i)
 		case <-ctx.Done():
 			return context.Canceled
@@ -120,11 +144,12 @@ func readItems(ctx context.Context, r *eventReader, to chan<- item) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if err != nil {
+		var unreadable *eventError
+		if err != nil && !errors.As(err, &unreadable) {
 			return err
 		}
 		select {
-		case to <- item{raw: raw, name: fmt.Sprintf("%s: event %d", r.name, r.number)}:
+		case to <- item{raw: raw, name: fmt.Sprintf("%s: event %d", r.name, r.number), unreadable: unreadable}:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -166,7 +191,7 @@ func (p *publishCommand) data(event map[string]any, stdin io.Reader) error {
 			data, err = os.ReadFile(name)
 		}
 		if err != nil {
-			return err
+			return &fileError{fmt.Errorf("--data: %w", err)}
 		}
 	}
 	kind := p.DataType

@@ -208,17 +208,87 @@ func TestBatchThatIsTooLargeIsSentInParts(t *testing.T) {
 	}
 }
 
-func TestBrokenInputIsToldWithItsPlaceAfterWhatWasBefore(t *testing.T) {
-	lines, array := events(2)
-	for _, c := range []struct{ input, want string }{
-		{lines + "{broken\n", "event 3 (byte "},
-		{lines + "7\n", "event 3 is no JSON object: 7"},
-		{array[:len(array)-1], "cut off after event 2"},
+func TestEventsThatCannotBeReadAreNamedAndTheOthersPublished(t *testing.T) {
+	lines, array := events(4)
+	line := strings.SplitAfter(lines, "\n")
+	for _, c := range []struct {
+		input     string
+		persisted string
+		want      []string
+	}{
+		{lines + "{broken\n", "0 1 2 3", []string{"standard input: event 5: is no JSON (byte ", "4 persisted, 1 NOT published"}},
+		{lines + "7\n", "0 1 2 3", []string{"event 5: is no JSON object: 7"}},
+		{line[0] + "{bad\n" + line[1] + "\n\n" + `{"id":` + "\n" + line[2], "0 1 2", []string{"event 2: is no JSON (byte ", "event 4: is no JSON", "3 persisted, 2 NOT published"}},
+		{line[0] + "not json\n" + `{"id":"cut`, "0", []string{"event 2: is no JSON", "event 3: is no JSON", "1 persisted, 2 NOT published"}},
+		{array[:len(array)-1], "0 1 2 3", []string{"the array is cut off after event 4", "4 persisted, 1 NOT published"}},
+		{"[" + line[0] + ",{bad," + line[1] + "]", "0", []string{"event 2: is no JSON", "what follows is not read"}},
+	} {
+		for _, command := range []string{"publish", "replay"} {
+			f := newFake(t, taking(persisted))
+			o := eventctl(t.Context(), c.input, "--server", f.URL, command, "-")
+			if o.code != exitUnpublished {
+				t.Errorf("%s %q: exit code %d, want %d: %s", command, c.input, o.code, exitUnpublished, o.err)
+			}
+			if got := strings.Join(slices.Concat(f.ids(t)...), " "); got != c.persisted {
+				t.Errorf("%s %q: %q was published, not %q", command, c.input, got, c.persisted)
+			}
+			for _, want := range c.want {
+				if !strings.Contains(o.err, want) {
+					t.Errorf("%s %q: %q lacks %q", command, c.input, o.err, want)
+				}
+			}
+		}
+	}
+}
+
+func TestPlacesOfBrokenEventsAreThoseOfTheInput(t *testing.T) {
+	input := `{"id":"1"}` + "\n{bad\n" + `{"id":"2"}` + "\n{worse\n"
+	f := newFake(t, taking(persisted))
+	o := eventctl(t.Context(), input, "--server", f.URL, "publish")
+	for _, broken := range []string{"{bad", "{worse"} {
+		if want := fmt.Sprintf("(byte %d)", strings.Index(input, broken)); !strings.Contains(o.err, want) {
+			t.Errorf("%q lacks %s", o.err, want)
+		}
+	}
+}
+
+func TestInputThatIsNoEventsAtAllIsGivenUp(t *testing.T) {
+	f := newFake(t, taking(persisted))
+	o := eventctl(t.Context(), strings.Repeat("{bad\n", 10_000), "--server", f.URL, "publish")
+	if n := len(f.requests()); o.code != exitUnpublished || n != 0 || !strings.Contains(o.err, fmt.Sprintf("%d NOT published", maxBroken)) {
+		t.Errorf("exit code %d, %d requests, %s", o.code, n, o.err)
+	}
+}
+
+func TestInputWithoutEventsIsToldAndNoError(t *testing.T) {
+	for _, input := range []string{"", "\n \n", "[]"} {
+		f := newFake(t, taking(persisted))
+		o := eventctl(t.Context(), input, "--server", f.URL, "publish")
+		if n := len(f.requests()); o.code != exitDone || n != 0 || !strings.Contains(o.err, "the input holds no event") {
+			t.Errorf("%q: exit code %d, %d requests, %s", input, o.code, n, o.err)
+		}
+	}
+}
+
+func TestFileThatCannotBeUsedIsWrongUsageAndToldOnceBeforeAnythingIsSent(t *testing.T) {
+	lines, _ := events(1)
+	dir := t.TempDir()
+	good, none := filepath.Join(dir, "good"), filepath.Join(dir, "none")
+	if err := os.WriteFile(good, []byte(lines), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"publish", good, none},
+		{"publish", good, dir},
+		{"publish", "--type", "t", "--data", "@" + none},
+		{"replay", good, none},
+		{"tail", "s", "--cursor-file", filepath.Join(none, "cursor")},
+		{"tail", "s", "--cursor-file", dir},
 	} {
 		f := newFake(t, taking(persisted))
-		o := eventctl(t.Context(), c.input, "--server", f.URL, "publish")
-		if o.code != exitFailed || !strings.Contains(o.err, c.want) || !strings.Contains(o.err, "2 persisted") {
-			t.Errorf("exit code %d, %q lacks %q", o.code, o.err, c.want)
+		o := eventctl(t.Context(), "", append([]string{"--server", f.URL}, args...)...)
+		if n := len(f.requests()); o.code != exitUsage || n != 0 || strings.Count(o.err, "eventctl: ") != 1 {
+			t.Errorf("%v: exit code %d, %d requests, %q", args, o.code, n, o.err)
 		}
 	}
 }

@@ -43,30 +43,46 @@ type recording struct {
 	number int
 }
 
-// advance reads the next event; false at the end.
-func (r *recording) advance() (bool, error) {
-	raw, err := r.reader.next()
-	if errors.Is(err, io.EOF) {
-		return false, nil
+// advance reads the next event that can be read, and has s name the others; false at the end.
+func (r *recording) advance(s *sender) (bool, error) {
+	for {
+		raw, err := r.reader.next()
+		if errors.Is(err, io.EOF) {
+			return false, nil
+		}
+		var unreadable *eventError
+		if err != nil && !errors.As(err, &unreadable) {
+			return false, err
+		}
+		if unreadable == nil {
+			unreadable = r.take(raw)
+		}
+		if unreadable == nil {
+			return true, nil
+		}
+		s.refuse(item{name: r.name(), unreadable: unreadable}, unreadable.Error())
 	}
-	if err != nil {
-		return false, err
-	}
+}
+
+func (r *recording) name() string { return fmt.Sprintf("%s: event %d", r.reader.name, r.reader.number) }
+
+// take has the event in hand, with its time.
+func (r *recording) take(raw json.RawMessage) *eventError {
 	var event struct {
 		Time string `json:"time"`
 	}
 	if err := json.Unmarshal(raw, &event); err != nil {
-		return false, fmt.Errorf("%s: event %d: %w", r.reader.name, r.reader.number, err)
+		return &eventError{err.Error()}
 	}
-	r.raw, r.number = raw, r.reader.number
 	if event.Time != "" {
 		at, err := time.Parse(time.RFC3339Nano, event.Time)
 		if err != nil {
-			return false, fmt.Errorf("%s: event %d has the time %q, expected RFC 3339 as 2026-01-02T03:04:05Z", r.reader.name, r.reader.number, event.Time)
+			return &eventError{fmt.Sprintf("has the time %q, expected RFC 3339 as 2026-01-02T03:04:05Z", event.Time)}
 		}
 		r.at = at
 	}
-	return true, nil
+	r.raw, r.number = raw, r.reader.number
+	return nil
 }
 
 // Run is called by kong.
@@ -82,6 +98,7 @@ func (p *replayCommand) Run(ctx context.Context, c *client, o *console) error {
 	if err != nil {
 		return err
 	}
+	s := newSender(c, o, p.publishing)
 	var open []*recording
 	defer func() {
 		for _, r := range open {
@@ -95,14 +112,13 @@ func (p *replayCommand) Run(ctx context.Context, c *client, o *console) error {
 		}
 		r := &recording{reader: reader}
 		open = append(open, r)
-		if more, err := r.advance(); err != nil {
+		if more, err := r.advance(s); err != nil {
 			return err
 		} else if !more {
 			open = open[:len(open)-1]
 			_ = reader.Close()
 		}
 	}
-	s := newSender(c, o, p.publishing)
 	if len(open) > 0 {
 		s.progress.begin(open[0].reader)
 	}
@@ -143,7 +159,7 @@ func (p *replayCommand) play(ctx context.Context, s *sender, open *[]*recording,
 				return err
 			}
 		}
-		more, err := r.advance()
+		more, err := r.advance(s)
 		if err != nil {
 			return err
 		}

@@ -16,8 +16,9 @@ var errUnpublished = errors.New("some events were not published")
 
 // item is one event on its way.
 type item struct {
-	raw  json.RawMessage
-	name string // for messages
+	raw        json.RawMessage
+	name       string      // for messages
+	unreadable *eventError // why there is no raw
 }
 
 // maxBatchBytes bounds a request below what a server takes by default (8 MiB), envelope and all.
@@ -71,6 +72,9 @@ func (s *sender) finish(ctx context.Context, cause error) error {
 	if n := len(s.pending); n > 0 {
 		sum += fmt.Sprintf(", %d not tried or in doubt", n)
 	}
+	if cause == nil && err == nil && s.persisted+s.duplicates+s.failed == 0 {
+		sum = "nothing was published: the input holds no event"
+	}
 	s.console.note("%s", sum)
 	if err == nil && s.failed > 0 {
 		return errUnpublished
@@ -122,7 +126,7 @@ func (s *sender) try(ctx context.Context, again bool) (time.Duration, error) {
 		// Before anything was taken, an absent server is told at once; later it may be a restart.
 		if again && s.persisted > 0 && !errors.Is(err, context.Canceled) {
 			s.progress.end()
-			s.console.note("%s; trying again", ended(err))
+			s.console.note("%s; trying again", s.client.ended(err))
 			return 0, nil
 		}
 		return 0, err
@@ -240,6 +244,10 @@ func (s *sender) refuse(i item, why string) {
 		return
 	}
 	var attributes struct{ ID, Source, Type string }
+	if i.unreadable != nil {
+		_, _ = fmt.Fprintf(s.console.err, "eventctl: %s: %s\n", i.name, why)
+		return
+	}
 	_ = json.Unmarshal(i.raw, &attributes) // for the message only
 	_, _ = fmt.Fprintf(s.console.err, "eventctl: %s (id %q, source %q, type %q): %s\n", i.name, attributes.ID, attributes.Source, attributes.Type, why)
 }

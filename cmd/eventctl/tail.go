@@ -85,6 +85,9 @@ func (t *tailCommand) Run(ctx context.Context, c *client, o *console) error {
 	cursor := t.After
 	if t.CursorFile != "" {
 		kept, err := readCursor(t.CursorFile)
+		if err == nil {
+			err = writable(t.CursorFile)
+		}
 		if err != nil {
 			return err
 		}
@@ -108,16 +111,25 @@ func readCursor(file string) (string, error) {
 		return "", nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("--cursor-file: %w", err)
+		return "", &fileError{fmt.Errorf("--cursor-file: %w", err)}
 	}
 	return strings.TrimSpace(string(text)), nil
+}
+
+// writable tells whether a cursor could be kept, before anything is read that it would be for.
+func writable(file string) error {
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return &fileError{fmt.Errorf("--cursor-file: %w", err)}
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // writeCursor replaces the file whole: a crash leaves the old cursor or the new one.
 func writeCursor(file, cursor string) error {
 	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
 	if err != nil {
-		return fmt.Errorf("--cursor-file: %w", err)
+		return &fileError{fmt.Errorf("--cursor-file: %w", err)}
 	}
 	_, err = f.WriteString(cursor + "\n")
 	err = errors.Join(err, f.Sync(), f.Close())
@@ -126,7 +138,7 @@ func writeCursor(file, cursor string) error {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
-		return fmt.Errorf("--cursor-file: %w", err)
+		return &fileError{fmt.Errorf("--cursor-file: %w", err)}
 	}
 	return nil
 }

@@ -148,6 +148,41 @@ func TestTailKeepsItsCursorInAFile(t *testing.T) {
 	}
 }
 
+func TestTailWhoseCursorFileGoesAwayEndsAndTellsOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f := newFake(t, func(_ int, w http.ResponseWriter, _ *http.Request, _ []byte) {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		_, _ = io.WriteString(w, "id: a\ndata: {}\n\n")
+	})
+	o := eventctl(t.Context(), "", "--server", f.URL, "tail", "s", "--cursor-file", filepath.Join(dir, "cursor"))
+	if o.code != exitUsage || strings.Count(o.err, "--cursor-file") != 1 {
+		t.Errorf("exit code %d, %q", o.code, o.err)
+	}
+}
+
+func TestTailNamesTheAddressWhereNobodyAnswers(t *testing.T) {
+	f := newFake(t, nil)
+	f.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	errs := &lockedBuffer{grown: make(chan struct{}, 1)}
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, &console{out: &lockedBuffer{}, err: errs}, []string{"--server", f.URL, "tail", "s"})
+	}()
+	<-errs.grown
+	stop()
+	if code := <-ended; code != exitDone || !strings.Contains(errs.String(), "nobody answers at "+f.URL) {
+		t.Errorf("exit code %d, %s", code, errs.String())
+	}
+}
+
 func TestTailConfirmsANamedConsumersCursorAtTheEnd(t *testing.T) {
 	f := newFake(t, func(_ int, w http.ResponseWriter, r *http.Request, body []byte) {
 		if r.Method == http.MethodPut {
