@@ -12,6 +12,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
+
+	"github.com/eventissuer/eventissuer/internal/version"
 )
 
 const description = `Publishes to an Event Issuer, reads from it, and keeps its streams, event types and consumers.
@@ -56,7 +58,21 @@ type cli struct {
 	Types     typesCommand     `cmd:"" help:"List, show, register and delete event types; move them between environments."`
 	Schemas   schemasCommand   `cmd:"" help:"List, show, check and register the schemas of event types."`
 	Consumers consumersCommand `cmd:"" help:"Show, save, reset and delete named consumers."`
+	Version   versionCommand   `cmd:"" help:"Print the version."`
+
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 }
+
+type versionCommand struct{}
+
+// Run is called by kong.
+func (versionCommand) Run(o *console) error {
+	_, err := fmt.Fprintln(o.out, name())
+	return err
+}
+
+// name is the program's, with its version.
+func name() string { return "eventctl " + version.String() }
 
 // console is where a command reads and writes.
 type console struct {
@@ -91,7 +107,7 @@ type helpShown struct{}
 // run is the whole program but its exit.
 func run(ctx context.Context, c *console, args []string) (code int) {
 	var flags cli
-	parser := kong.Must(&flags, kong.Name("eventctl"), kong.Description(description),
+	parser := kong.Must(&flags, kong.Name("eventctl"), kong.Description(description), kong.Vars{"version": name()},
 		kong.Writers(c.out, c.err), kong.Exit(func(int) { panic(helpShown{}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 	defer func() {

@@ -134,6 +134,14 @@ func TestHelpShowsExamplesAndExitCodes(t *testing.T) {
 	}
 }
 
+func TestVersionIsToldEitherWay(t *testing.T) {
+	for _, arg := range []string{"version", "--version"} {
+		if o := eventctl(t.Context(), "", arg); o.code != exitDone || !strings.HasPrefix(o.out, "eventctl ") || strings.TrimSpace(o.out) == "eventctl" {
+			t.Errorf("%s: exit code %d, %q", arg, o.code, o.out)
+		}
+	}
+}
+
 func TestAbsentServerIsToldWithWhatToDo(t *testing.T) {
 	f := newFake(t, nil)
 	f.Close()

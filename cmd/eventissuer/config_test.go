@@ -168,6 +168,7 @@ func TestExitCodesTellUsageFromFailure(t *testing.T) {
 		want int
 	}{
 		{[]string{"version"}, exitOK},
+		{[]string{"--version"}, exitOK},
 		{[]string{"--help"}, exitOK},
 		{[]string{"serve", "--help"}, exitOK},
 		{nil, exitOK},

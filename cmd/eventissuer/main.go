@@ -11,13 +11,14 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/eventissuer/eventissuer/internal/version"
 )
 
 // cli is the command line.
@@ -25,6 +26,8 @@ type cli struct {
 	Serve   serveCommand   `cmd:"" help:"Run the server until it is told to stop (SIGTERM, Ctrl-C). It drains first, and exits with 0."`
 	Config  configCommand  `cmd:"" help:"Print the configuration that serve would run with, as a YAML file, without secrets."`
 	Version versionCommand `cmd:"" help:"Print the version."`
+
+	VersionFlag kong.VersionFlag `name:"version" env:"-" help:"Print the version."`
 }
 
 type serveCommand struct {
@@ -90,7 +93,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	}
 	switch command.Command() {
 	case "version":
-		_, _ = fmt.Fprintln(stdout, "eventissuer", version())
+		_, _ = fmt.Fprintln(stdout, "eventissuer", version.String())
 	case "config":
 		if err := printConfig(stdout, command); err != nil {
 			return complain(stderr, err, exitFailed)
@@ -177,6 +180,7 @@ func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 		kong.Name("eventissuer"),
 		kong.Description(description),
 		kong.UsageOnError(),
+		kong.Vars{"version": "eventissuer " + version.String()},
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.DefaultEnvars("EVENTISSUER"),
@@ -213,23 +217,6 @@ func newLogger(c Config, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
-}
-
-// version is the module's version, or the revision it was built from.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	if v := info.Main.Version; v != "" && v != "(devel)" {
-		return v
-	}
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			return "devel-" + s.Value[:min(12, len(s.Value))]
-		}
-	}
-	return "devel"
 }
 
 var errNoConfig = errors.New("no configuration to print")

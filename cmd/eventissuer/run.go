@@ -27,6 +27,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/demo"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/quota"
+	"github.com/eventissuer/eventissuer/internal/version"
 	"github.com/eventissuer/eventissuer/session"
 	"github.com/eventissuer/eventissuer/web"
 )
@@ -76,7 +77,7 @@ func serve(ctx context.Context, c Config, log *slog.Logger, banner io.Writer, st
 		registry: prometheus.NewRegistry(),
 	}
 	promauto.With(s.registry).NewGauge(prometheus.GaugeOpts{
-		Name: "eventissuer_build_info", Help: "1, with the program's version.", ConstLabels: prometheus.Labels{"version": version()},
+		Name: "eventissuer_build_info", Help: "1, with the program's version.", ConstLabels: prometheus.Labels{"version": version.String()},
 	}).Set(1)
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 
@@ -86,7 +87,7 @@ func serve(ctx context.Context, c Config, log *slog.Logger, banner io.Writer, st
 			s.greet(banner)
 		}
 		s.served = true
-		log.Info("ready", "address", s.address(), "version", version())
+		log.Info("ready", "address", s.address(), "version", version.String())
 		if started != nil {
 			started(s.listener.Addr())
 		}
@@ -211,7 +212,7 @@ func (s *server) startHTTP(context.Context) error {
 		MaxEventBytes:  int64(s.config.MaxEventBytes),
 		MaxBatchBytes:  int64(s.config.MaxBatchBytes),
 		MaxBatchEvents: s.config.MaxBatchEvents,
-		Version:        version(),
+		Version:        version.String(),
 	}, gateway.Deps{
 		Log:       s.records,
 		Catalog:   s.catalog,
@@ -369,5 +370,5 @@ func (s *server) greet(w io.Writer) {
 		what = "The trains"
 	}
 	_, _ = fmt.Fprintf(w, "\n  Event Issuer %s is ready.\n\n  %s  %s\n  Events in   %s\n  API         %sopenapi.json\n  Stop        Ctrl-C\n\n",
-		version(), what, s.address(), where, s.address())
+		version.String(), what, s.address(), where, s.address())
 }

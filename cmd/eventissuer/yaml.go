@@ -77,7 +77,7 @@ func (f *yamlFile) load(ctx *kong.Context, parent *kong.Path) error {
 	for _, flag := range parent.Flags {
 		if flag.Name == "config" {
 			f.path, _ = ctx.FlagValue(flag).(string)
-		} else if flag.Name != "help" {
+		} else if flag.Name != "help" && flag.Name != "version" {
 			names = append(names, flag.Name)
 		}
 	}

@@ -70,6 +70,9 @@ type publishCommand struct {
 
 func (r *readers) config(ctx context.Context) (loadtest.SubscribeConfig, error) {
 	c := loadtest.SubscribeConfig{}
+	if r.Connections < 1 {
+		return c, usageError("--connections (-n): expected at least 1")
+	}
 	if err := r.prepare(ctx, &r.URL, &r.publisher); err != nil {
 		return c, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
+	"github.com/eventissuer/eventissuer/internal/version"
 	"github.com/eventissuer/eventissuer/loadtest"
 )
 
@@ -47,6 +48,8 @@ type cli struct {
 	WS      wsCommand      `cmd:"" name:"ws" help:"Readers on WebSocket, and a publisher."`
 	Publish publishCommand `cmd:"" help:"Publishers alone: acknowledgements per second and how long they take."`
 	Storm   stormCommand   `cmd:"" help:"SSE readers that are all dropped at once and come back with their cursors."`
+
+	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 }
 
 // target is shared by all commands.
@@ -169,7 +172,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	var c cli
 	parser := kong.Must(&c, kong.Name("loadtest"), kong.Description(description),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { panic(helpShown{}) }),
-		kong.Vars{"client": defaultClient()},
+		kong.Vars{"client": defaultClient(), "version": "loadtest " + version.String()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 	defer func() {
 		if p := recover(); p != nil {

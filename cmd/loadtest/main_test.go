@@ -92,6 +92,8 @@ func TestWrongUsageIsTold(t *testing.T) {
 		"":                              2,
 		"sse --client telepathy":        2,
 		"sse":                           2,
+		"sse --url http://x -n 0":       2,
+		"storm --url http://x -n -1":    2,
 		"publish":                       2,
 		"sse --url ftp://x --rate 0":    1,
 		"sse --url http://x -H nocolon": 2,
@@ -100,6 +102,10 @@ func TestWrongUsageIsTold(t *testing.T) {
 		if code := run(t.Context(), strings.Fields(args), &out, &errs); code != want || errs.Len() == 0 {
 			t.Errorf("%q: exit code %d, want %d; %s", args, code, want, &errs)
 		}
+	}
+	var version bytes.Buffer
+	if code := run(t.Context(), []string{"--version"}, &version, &version); code != 0 || !strings.HasPrefix(version.String(), "loadtest ") {
+		t.Errorf("--version: exit code %d, %s", code, &version)
 	}
 	var out, errs bytes.Buffer
 	if code := run(t.Context(), []string{"storm", "--help"}, &out, &errs); code != 0 || !strings.Contains(out.String(), "--rounds") {

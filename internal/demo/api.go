@@ -83,8 +83,13 @@ func detailOf(body []byte) string {
 	return strings.TrimPrefix(problem.Title+": "+problem.Detail, ": ")
 }
 
-// make creates a resource; that it exists is well.
-func (a *api) make(ctx context.Context, collection string, resource any) error {
+// make creates a resource where there is none of its name yet. It looks first, so that a restart is no row of refused
+// requests in the gateway's log; that another makes it meanwhile is well.
+func (a *api) make(ctx context.Context, collection, name string, resource any) error {
+	_, res, err := a.do(ctx, http.MethodGet, collection+"/"+url.PathEscape(name), "", nil, http.StatusOK, http.StatusNotFound)
+	if err != nil || res.StatusCode == http.StatusOK {
+		return err
+	}
 	body, err := json.Marshal(resource)
 	if err != nil {
 		return err

@@ -21,7 +21,7 @@ func (d *Demo) setUp(ctx context.Context) error {
 		{PositionStream, 3, "24h", "Where each running train of Norway is, every few seconds."},
 		{MovementStream, 3, "168h", "Arrivals, departures and delays of the trains of Norway."},
 	} {
-		if err := d.api.make(ctx, "/v1/streams", s); err != nil {
+		if err := d.api.make(ctx, "/v1/streams", s.Name, s); err != nil {
 			return err
 		}
 	}
