@@ -1,8 +1,10 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -21,11 +23,13 @@ type part struct {
 	reader  *fanout.Reader
 	held    *cursor.Held // nil: no named consumer
 	lease   cursor.Lease
-	next    []int64 // where the client stands; kept only where several parts share a cursor, or it is autosaved
+	epoch   uint64  // of the client's cursor: the reader's, once it is told what that lost
+	cut     uint64  // of the client's cursor; see cursor.StreamCursor
+	next    []int64 // where the client stands; kept only where several parts share a cursor, it is autosaved, or gaps wait
 	status  fanout.Status
 	stalled bool
 	failed  int           // reads of the log in a row
-	gaps    []broker.Gap  // of the consumer, not yet told
+	gaps    []broker.Gap  // of the beginning, not yet told
 	unwatch chan struct{} // ends what onLost started; nil where nothing did
 }
 
@@ -109,19 +113,9 @@ func (f *feed) write(o *output, p *part, entries []*fanout.Entry) {
 		if stalled {
 			name = "stalled"
 		}
-		f.codec.control(o, name, Health{Stream: p.stream}, nil)
+		defer func() { f.codec.control(o, name, Health{Stream: p.stream}, f.cursor()) }() // behind the entries, as its cursor is
 	}
-	gaps := p.reader.Gaps()
-	if len(p.gaps) > 0 {
-		gaps, p.gaps = append(p.gaps, gaps...), nil
-	}
-	for _, g := range gaps {
-		f.stand(p, nil)
-		if g.Reason == broker.GapRecreated && p.held != nil {
-			p.held.Recreated(p.reader.Epoch(), len(p.reader.Hub().Latest()))
-		}
-		f.codec.control(o, "gap", Gap{Stream: p.stream, Partition: g.Partition, From: g.From, To: g.To, Reason: string(g.Reason)}, nil)
-	}
+	f.tell(o, p, p.reader.Gaps(), len(entries) == 0)
 	solo := f.solo()
 	for _, e := range entries {
 		vec, shared := p.reader.After(e)
@@ -135,6 +129,82 @@ func (f *feed) write(o *output, p *part, entries []*fanout.Entry) {
 		}
 		f.codec.event(o, e, text, shared && solo)
 	}
+}
+
+// tell writes what a part's reader lost under way. Their cursors are as begin's; where entries are to follow, the cursor
+// after the gaps comes with the first of them.
+func (f *feed) tell(o *output, p *part, gaps []broker.Gap, alone bool) {
+	if len(gaps) == 0 {
+		return
+	}
+	var before, after []byte
+	if alone {
+		vec, _ := p.reader.Position()
+		was := slices.Clone(vec)
+		for _, g := range slices.Backward(gaps) {
+			for len(was) <= int(g.Partition) {
+				was = append(was, 0)
+			}
+			was[g.Partition] = g.From
+		}
+		before = slices.Clone(f.at(p, was))
+	}
+	f.heed(p, gaps)
+	f.stand(p, nil)
+	if alone {
+		vec, _ := p.reader.Position()
+		after = f.at(p, vec)
+	}
+	f.writeGaps(o, p, gaps, before, after)
+}
+
+// heed has the part's cursor and its consumer follow its reader over gaps.
+func (f *feed) heed(p *part, gaps []broker.Gap) {
+	p.epoch = p.reader.Epoch()
+	if p.held == nil {
+		return
+	}
+	for _, g := range gaps {
+		switch g.Reason {
+		case broker.GapRecreated:
+			p.held.Recreated(p.reader.Epoch(), len(p.reader.Hub().Latest()))
+		case broker.GapTruncated:
+			p.held.Truncated(g)
+		}
+	}
+	p.cut = p.held.Cut()
+}
+
+func (f *feed) writeGaps(o *output, p *part, gaps []broker.Gap, before, after []byte) {
+	for i, g := range gaps {
+		text := before
+		if i == len(gaps)-1 {
+			text = after
+		}
+		f.codec.control(o, "gap", Gap{Stream: p.stream, Partition: g.Partition, From: g.From, To: g.To, Reason: string(g.Reason)}, text)
+	}
+}
+
+// begin writes what a session begins with: what was lost of where its client stood, and then its cursor. A gap carries
+// the place from before, until all of a stream are told: a client that is cut in between comes back with it, and hears
+// of the others again.
+func (f *feed) begin(o *output) {
+	for i := range f.parts {
+		p := &f.parts[i]
+		if len(p.gaps) == 0 {
+			continue
+		}
+		before := slices.Clone(f.at(p, p.next))
+		p.epoch = p.reader.Epoch()
+		if p.held != nil {
+			p.cut = p.held.Cut()
+		}
+		vec, _ := p.reader.Position()
+		p.next = append(p.next[:0], vec...)
+		f.writeGaps(o, p, p.gaps, before, f.at(p, vec))
+		p.gaps = nil
+	}
+	f.codec.cursor(o, f.cursor())
 }
 
 // stand notes where the part stands, vec or else the reader's position.
@@ -151,13 +221,13 @@ func (f *feed) stand(p *part, vec []int64) {
 func (f *feed) at(p *part, vec []int64) []byte {
 	f.stand(p, vec)
 	if len(f.parts) == 1 {
-		f.text = cursor.AppendOne(f.text[:0], cursor.StreamCursor{Tag: p.tag, Epoch: p.reader.Epoch(), Next: vec, Lease: p.lease})
+		f.text = cursor.AppendOne(f.text[:0], cursor.StreamCursor{Tag: p.tag, Epoch: p.epoch, Next: vec, Lease: p.lease, Cut: p.cut})
 		return f.text
 	}
 	c := cursor.Cursor{Streams: make([]cursor.StreamCursor, len(f.parts))}
 	for i := range f.parts {
 		q := &f.parts[i]
-		c.Streams[i] = cursor.StreamCursor{Tag: q.tag, Epoch: q.reader.Epoch(), Next: q.next, Lease: q.lease}
+		c.Streams[i] = cursor.StreamCursor{Tag: q.tag, Epoch: q.epoch, Next: q.next, Lease: q.lease, Cut: q.cut}
 	}
 	f.text = cursor.Append(f.text[:0], c)
 	return f.text
@@ -189,7 +259,7 @@ func (f *feed) written() {
 		p := &f.parts[i]
 		f.stand(p, nil)
 		if p.held != nil {
-			p.held.Confirm(p.next)
+			p.held.Confirm(cursor.StreamCursor{Epoch: p.epoch, Next: p.next, Cut: p.cut}, len(p.next))
 		}
 	}
 }
@@ -205,12 +275,10 @@ func (f *feed) confirm(c cursor.Cursor) error {
 		if !ok {
 			return errOtherStream
 		}
-		if at.Lease != p.lease {
+		if at.Lease != p.lease || at.Cut > p.cut {
 			return errOtherLease
 		}
-		if at.Epoch == p.reader.Epoch() {
-			p.held.Confirm(at.Next)
-		}
+		p.held.Confirm(at, len(p.reader.Hub().Latest())) // partitions may have been added
 	}
 	return nil
 }
@@ -249,7 +317,7 @@ func (f *feed) onLost(stop func(name string, payload any, reason string)) {
 		go func(h *cursor.Held, done chan struct{}) {
 			select {
 			case <-h.Lost():
-				if errors.Is(h.Reason(), cursor.ErrInDoubt) {
+				if errors.Is(h.Reason(), cursor.ErrInDoubt) || errors.Is(h.Reason(), cursor.ErrTruncated) {
 					stop("drain", Drain{RetryAfter: jitter(time.Second).Seconds()}, endLease)
 				} else {
 					stop("problem", problemSuperseded, endLease)
@@ -262,12 +330,22 @@ func (f *feed) onLost(stop func(name string, payload any, reason string)) {
 
 // ended tells why a reader ended.
 func (f *feed) ended() Problem {
-	for i := range f.parts {
-		if err := f.parts[i].reader.Hub().Err(); errors.Is(err, fanout.ErrGone) || errors.Is(err, broker.ErrNoTopic) {
-			return problemGone
-		}
+	if err := f.err(); errors.Is(err, fanout.ErrGone) || errors.Is(err, broker.ErrNoTopic) {
+		return problemGone
 	}
 	return problemInternal
+}
+
+// err is why a reader ended: that a stream is gone before anything else.
+func (f *feed) err() (first error) {
+	for i := range f.parts {
+		err := f.parts[i].reader.Hub().Err()
+		if errors.Is(err, fanout.ErrGone) || errors.Is(err, broker.ErrNoTopic) {
+			return err
+		}
+		first = cmp.Or(first, err)
+	}
+	return first
 }
 
 // close leaves the hubs and saves the consumers.

@@ -90,6 +90,7 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 	f.codec = c
 	var o output
 	var entries []*fanout.Entry
+	f.begin(&o)
 	enough := time.Now().Add(max(q.Wait, s.scan))
 	until := time.NewTimer(max(0, q.Wait))
 	defer until.Stop()
@@ -107,7 +108,7 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 			}
 		}
 		if status == fanout.Ended {
-			return Page{}, fmt.Errorf("read a page: %w", f.parts[0].reader.Hub().Err())
+			return Page{}, fmt.Errorf("read a page: %w", f.err())
 		}
 		if c.full || len(c.page.Events) >= c.limit || c.bytes >= pageBytes {
 			break

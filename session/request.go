@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/eventissuer/eventissuer/internal/cursor"
@@ -42,6 +43,9 @@ type From struct {
 // ErrOtherStream tells that an explicit cursor is of none of the streams asked for.
 var ErrOtherStream = errors.New("the cursor is of another stream")
 
+// ErrBehind tells that this replica does not notice in time that a stream was deleted and made again.
+var ErrBehind = errors.New("this replica has yet to notice that the stream was deleted and made again")
+
 // prepare opens the hubs and finds where reading begins. The feed is to be closed.
 func (s *Server) prepare(ctx context.Context, q Request, shard int, owner any, notify func()) (_ feed, err error) {
 	f := feed{filter: q.Filter, autosave: q.Autosave && q.Consumer != "", parts: make([]part, 0, len(q.Streams))}
@@ -65,44 +69,139 @@ func (s *Server) prepare(ctx context.Context, q Request, shard int, owner any, n
 		if err != nil {
 			return feed{}, fmt.Errorf("open stream %s: %w", st.Name, err)
 		}
-		o := fanout.Options{Filter: q.Filter, Epoch: cursor.EpochOf(hub.Epoch()), Shard: shard, Owner: owner, Notify: notify}
-		p := part{stream: st.Name, tag: cursor.TagOf(st.Name)}
-		var at *cursor.StreamCursor
-		if q.After != nil {
-			if c, ok := q.After.For(st.Name); ok {
-				at = &c
-				o.Next, o.Epoch = c.Next, c.Epoch
-				if o.Next == nil {
-					o.Next = []int64{}
-				}
-			}
+		p, err := s.enter(ctx, q, hub, fanout.Options{Filter: q.Filter, Shard: shard, Owner: owner, Notify: notify})
+		if err != nil {
+			return feed{}, err
 		}
-		if q.Consumer != "" {
-			if err := s.hold(ctx, q, hub, at, &p, &o); err != nil {
-				return feed{}, err
-			}
-		} else if at == nil {
-			if o.Next, err = s.resolve(ctx, q.From, hub); err != nil {
-				return feed{}, err
-			}
-		}
-		p.reader = hub.Reader(o)
 		f.parts = append(f.parts, p)
 	}
 	for i := range f.parts {
-		f.stand(&f.parts[i], nil)
+		if p := &f.parts[i]; len(p.gaps) == 0 {
+			f.stand(p, nil)
+		}
 	}
 	return f, nil
 }
 
-// hold takes the named consumer of one stream over.
+// enter finds where reading begins in one stream, and begins.
+func (s *Server) enter(ctx context.Context, q Request, hub *fanout.Hub, o fanout.Options) (p part, err error) {
+	name := hub.Stream().Name
+	p = part{stream: name, tag: cursor.TagOf(name)}
+	o.Epoch = cursor.EpochOf(hub.Epoch())
+	var at *cursor.StreamCursor
+	if q.After != nil {
+		if c, ok := q.After.For(name); ok {
+			at = &c
+		} else if q.From == (From{}) {
+			q.From.Oldest = true // it was not there when the cursor was given: all in it is still to come
+		}
+	}
+	if at != nil && at.Epoch != o.Epoch { // of the life before, or of one that another replica knows already
+		if err := s.follow(ctx, hub); err != nil {
+			return p, err
+		}
+		o.Epoch = cursor.EpochOf(hub.Epoch())
+	}
+	switch {
+	case q.Consumer != "":
+		if err := s.hold(ctx, q, hub, at, &p, &o); err != nil {
+			return p, err
+		}
+	case at != nil:
+		o.Next, o.Epoch = at.Next, at.Epoch
+		if o.Next == nil {
+			o.Next = []int64{}
+		}
+	default:
+		if o.Next, err = s.resolve(ctx, q.From, hub); err != nil {
+			return p, err
+		}
+	}
+	p.reader = hub.Reader(o)
+	lost := p.reader.Gaps()
+	if len(p.gaps) == 0 {
+		p.epoch, p.next = o.Epoch, o.Next // where the client stands until it is told
+	}
+	if len(lost) == 0 && len(p.gaps) == 0 {
+		p.epoch, p.next = p.reader.Epoch(), nil
+		return p, nil
+	}
+	p.next = slices.Clone(p.next)
+	if p.held != nil && len(lost) > 0 { // the stream was made anew a moment ago
+		p.held.Recreated(p.reader.Epoch(), len(hub.Latest()))
+	}
+	p.gaps = append(p.gaps, lost...)
+	return p, nil
+}
+
+// follow waits until the hub knows the stream's present life, as the log tells it.
+func (s *Server) follow(ctx context.Context, hub *fanout.Hub) error {
+	present, err := s.present(ctx, hub)
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, followTime)
+	defer cancel()
+	for cursor.EpochOf(hub.Epoch()) != present {
+		if err := hub.Err(); err != nil {
+			return err
+		}
+		if wait.Err() != nil {
+			return ErrBehind
+		}
+		sleep(wait, followStep)
+	}
+	return nil
+}
+
+// present asks the log for the epoch of a hub's stream.
+func (s *Server) present(ctx context.Context, hub *fanout.Hub) (uint64, error) {
+	info, err := s.deps.Log.Describe(ctx, hub.Stream().Topic)
+	if err != nil {
+		return 0, fmt.Errorf("ask which life of %s is the present one: %w", hub.Stream().Topic, err)
+	}
+	return cursor.EpochOf(info.Epoch), nil
+}
+
+// A hub asks for its topic's epoch every second.
+const (
+	followTime = 5 * time.Second
+	followStep = 20 * time.Millisecond
+)
+
+// hold takes the named consumer of one stream over. Where the consumer has met a life of the stream that this replica has
+// not noticed yet, it waits for the hub.
 func (s *Server) hold(ctx context.Context, q Request, hub *fanout.Hub, at *cursor.StreamCursor, p *part, o *fanout.Options) error {
-	epoch := cursor.EpochOf(hub.Epoch())
-	held, err := s.deps.Consumers.Open(ctx, cursor.OpenRequest{
+	held, err := s.open(ctx, q, hub, at, o.Epoch)
+	if errors.Is(err, cursor.ErrEpoch) {
+		if err := s.follow(ctx, hub); err != nil {
+			return err
+		}
+		o.Epoch = cursor.EpochOf(hub.Epoch())
+		held, err = s.open(ctx, q, hub, at, o.Epoch)
+	}
+	if err != nil {
+		return fmt.Errorf("open consumer %s: %w", q.Consumer, err)
+	}
+	p.held, p.lease, p.cut, p.gaps = held, held.Lease(), held.Cut(), held.Gap()
+	if len(p.gaps) > 0 {
+		came := held.Came()
+		p.epoch, p.cut, p.next = came.Epoch, came.Cut, came.Next
+	}
+	o.Next = held.Start()
+	return nil
+}
+
+func (s *Server) open(ctx context.Context, q Request, hub *fanout.Hub, at *cursor.StreamCursor, epoch uint64) (*cursor.Held, error) {
+	latest := hub.Latest()
+	return s.deps.Consumers.Open(ctx, cursor.OpenRequest{
 		Name:       cursor.Name{Owner: q.Owner, Stream: hub.Stream().Name, Consumer: q.Consumer},
 		Epoch:      epoch,
-		Partitions: len(hub.Latest()),
+		Partitions: len(latest),
 		Presented:  at,
+		Present:    func(ctx context.Context) (uint64, error) { return s.present(ctx, hub) },
+		Latest:     latest,
+		Ends:       func(ctx context.Context) ([]int64, error) { return s.ends(ctx, hub.Stream().Topic) },
 		Poll:       q.Limit > 0,
 		From: func(ctx context.Context) ([]int64, error) {
 			next, err := s.resolve(ctx, q.From, hub)
@@ -112,12 +211,19 @@ func (s *Server) hold(ctx context.Context, q Request, hub *fanout.Hub, at *curso
 			return next, err
 		},
 	})
+}
+
+// ends asks the log where a topic ends.
+func (s *Server) ends(ctx context.Context, topic string) ([]int64, error) {
+	bounds, err := s.deps.Log.Bounds(ctx, topic)
 	if err != nil {
-		return fmt.Errorf("open consumer %s: %w", q.Consumer, err)
+		return nil, fmt.Errorf("find the ends of %s: %w", topic, err)
 	}
-	p.held, p.lease, p.gaps = held, held.Lease(), held.Gap()
-	o.Next, o.Epoch = held.Start(), epoch
-	return nil
+	next := make([]int64, len(bounds))
+	for p, b := range bounds {
+		next[p] = b.Next
+	}
+	return next, nil
 }
 
 // resolve turns from= into offsets; nil means latest.

@@ -38,8 +38,14 @@ type Config struct {
 // Deps are what sessions read from.
 type Deps struct {
 	Hubs      *fanout.Hubs
-	Log       broker.Offsets
+	Log       Log
 	Consumers *cursor.Consumers
+}
+
+// Log tells where streams begin and end, and which life of a topic is the present one.
+type Log interface {
+	broker.Offsets
+	Describe(ctx context.Context, topic string) (broker.TopicInfo, error)
 }
 
 // Server holds the sessions of a replica.

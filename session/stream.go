@@ -43,7 +43,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, trans
 	}
 	f.codec = c
 	l.feed = f
-	l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, c, &l.feed))
+	l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, &l.feed))
 	return nil
 }
 
@@ -55,15 +55,16 @@ func names(q Request) []string {
 	return n
 }
 
-// firstBlock is the resolved starting cursor alone, so that a client that is cut before its first event loses nothing.
-func firstBlock(transport string, c codec, f *feed) func(*output) {
+// firstBlock is the resolved starting cursor, after the gaps there are, so that a client that is cut before its first
+// event loses nothing.
+func firstBlock(transport string, f *feed) func(*output) {
 	return func(o *output) {
 		if transport == "sse" {
 			o.buf = append(o.buf, "retry: "...)
 			o.buf = strconv.AppendInt(o.buf, jitter(2*time.Second).Milliseconds(), 10)
 			o.buf = append(o.buf, '\n')
 		}
-		c.cursor(o, f.cursor())
+		f.begin(o)
 	}
 }
 
@@ -105,7 +106,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	if !plain {
 		l.feed = f
 		l.cutBy(func() { _ = nc.Close() })
-		first := firstBlock(info.Transport, c, &l.feed)
+		first := firstBlock(info.Transport, &l.feed)
 		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 		s.loops.Go(func() { // ends with the connection
 			defer cancel()
@@ -129,7 +130,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	}
 	k.feed, k.net, k.raw = f, nc, raw
 	_ = raw.Control(func(fd uintptr) { k.fd = int(fd) })
-	first := firstBlock(info.Transport, c, &k.feed)
+	first := firstBlock(info.Transport, &k.feed)
 	first(&o)
 	k.feed.onLost(k.stop)
 	k.begin(o.buf)

@@ -95,7 +95,7 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 	})
 	s.loops.Go(func() {
 		defer cancel()
-		l.run(ctx, k, func(out *output) { l.feed.codec.cursor(out, l.feed.cursor()) })
+		l.run(ctx, k, l.feed.begin)
 		k.close()
 	})
 	return nil
@@ -314,6 +314,7 @@ func (k *socket) requery(body json.RawMessage) error {
 			next := p.reader.Hub().Reader(fanout.Options{Filter: f, Next: append([]int64{}, vec...), Epoch: p.reader.Epoch(), Notify: k.loop.notify, Owner: k.loop})
 			p.reader.Close()
 			p.reader = next
+			feed.tell(o, p, next.Gaps(), true)
 		}
 		feed.filter = f
 		feed.codec.control(o, "queried", struct{}{}, feed.cursor())

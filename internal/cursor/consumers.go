@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,11 @@ var (
 	ErrNotFound = errors.New("no such consumer")
 	// ErrReset is the reason of a lease lost to a reset.
 	ErrReset = errors.New("the consumer was reset")
+	// ErrTruncated is the reason of a lease lost because the log lost its end and another session of the same lease sank
+	// the position: the client comes back with its cursor.
+	ErrTruncated = errors.New("the log lost its end under the consumer")
+	// ErrEpoch says that this replica has not yet noticed that the stream was deleted and made again: retry (503).
+	ErrEpoch = errors.New("the stream was made again, which this replica has yet to notice")
 	// ErrDeleted is the reason of a lease lost to a deletion.
 	ErrDeleted = errors.New("the consumer was deleted")
 	// ErrLost says that a session no longer holds its lease; Held.Reason wraps what took it.
@@ -103,6 +109,12 @@ type OpenRequest struct {
 	Epoch      uint64        // of the stream at present
 	Partitions int           // of the stream at present
 	Presented  *StreamCursor // the client's explicit cursor of this stream; nil: none
+	// Present asks the log for the stream's epoch, where the table's is another than Epoch. Nil: Epoch is right.
+	Present func(ctx context.Context) (uint64, error)
+	// Latest is up to where the log is known to go, and Ends asks the log itself, where a position lies beyond Latest: a
+	// position beyond the log's end points at what was lost. Nil Ends: nobody asks.
+	Latest []int64
+	Ends   func(ctx context.Context) ([]int64, error)
 	// From resolves `from` to offsets, for a consumer that is not there yet and for which no cursor was presented.
 	From func(ctx context.Context) ([]int64, error)
 	// Poll says that a client which presents the current lease goes on under it, instead of taking over.
@@ -110,7 +122,8 @@ type OpenRequest struct {
 }
 
 // Open begins a session: it creates the consumer, takes it over or, for a poll, goes on under its lease. It blocks until
-// that is in the log. Errors: ErrSuperseded, ErrBusy, ErrInDoubt, ErrName, what From returned, and the table's.
+// that is in the log. Errors: ErrSuperseded, ErrBusy, ErrInDoubt, ErrName, ErrEpoch, what From, Present and Ends returned,
+// and the table's.
 func (c *Consumers) Open(ctx context.Context, r OpenRequest) (*Held, error) {
 	id, err := r.Name.id()
 	if err != nil {
@@ -155,10 +168,44 @@ func (c *Consumers) open(ctx context.Context, id string, r *OpenRequest) (*Held,
 		return c.create(ctx, id, r)
 	case number != 0 && number < cur.Lease && number != cur.Parent:
 		return nil, ErrSuperseded // rule 5
-	case number == cur.Lease && r.Poll:
-		return c.goOn(id, r, cur), nil // rule 5
+	}
+	if err := agree(ctx, uint64(cur.Pos.Epoch), r.Epoch, r.Present); err != nil {
+		return nil, err
+	}
+	if number == cur.Lease && r.Poll {
+		return c.goOn(ctx, id, r, cur) // rule 5
 	}
 	return c.takeOver(ctx, id, r, cur, number)
+}
+
+// agree makes sure that a consumer is moved to another epoch only where that is the stream's present one (rule 3).
+func agree(ctx context.Context, table, given uint64, present func(context.Context) (uint64, error)) error {
+	if table == given || present == nil {
+		return nil
+	}
+	now, err := present(ctx)
+	if err == nil && now != given {
+		return ErrEpoch
+	}
+	return err
+}
+
+// ends asks the log where it ends, for positions that lie beyond what is known of it; nil where none does. It is asked
+// after the positions are known: what was confirmed meanwhile would seem to lie beyond an older end.
+func (r *OpenRequest) ends(ctx context.Context, positions ...[]int64) ([]int64, error) {
+	if r.Ends == nil || !slices.ContainsFunc(positions, func(p []int64) bool { return beyond(p, r.Latest) }) {
+		return nil, nil
+	}
+	ends, err := r.Ends(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("finding the log's end for consumer %s: %w", r.Name.Consumer, err)
+	}
+	for _, p := range positions {
+		if len(p) > len(ends) { // partitions only grow: these are not known everywhere yet
+			ends = append(ends, p[len(ends):]...)
+		}
+	}
+	return ends, nil
 }
 
 // current reads a consumer's version from the table, nil where there is none, and the presented cursor's number of the
@@ -188,6 +235,7 @@ func (c *Consumers) create(ctx context.Context, id string, r *OpenRequest) (*Hel
 	switch {
 	case r.Presented != nil:
 		h.begin(r, r.Presented.Epoch, r.Presented.Next)
+		h.came = StreamCursor{Epoch: r.Presented.Epoch, Next: r.Presented.Next}
 	case r.From == nil:
 		h.begin(r, r.Epoch, nil)
 	default:
@@ -208,14 +256,29 @@ func (c *Consumers) create(ctx context.Context, id string, r *OpenRequest) (*Hel
 // takeOver is rule 4.
 func (c *Consumers) takeOver(ctx context.Context, id string, r *OpenRequest, cur *version, number uint64) (*Held, error) {
 	// The hint is read after the version: a later lease's hint then counts as none.
-	pos := cur.Pos.in(r.Epoch)
+	at := cur.in(r.Epoch)
 	if hint, ok := c.hints.read(ctx, id); ok && hint.of(cur) && hint.epoch == r.Epoch {
-		pos = Max(pos, hint.next)
+		at = join(at, hint.place)
 	}
 	if number == cur.Lease && r.Presented.Epoch == r.Epoch {
-		pos = Max(pos, trim(r.Presented.Next, r.Partitions))
+		at = join(at, place{r.Presented.Cut, trim(r.Presented.Next, r.Partitions)})
 	}
-	v := &version{Incarnation: cur.Incarnation, Lease: cur.Lease + 1, Parent: number, Pos: position{epoch(r.Epoch), pos}, Reason: reasonTaken}
+	var presented []int64
+	if r.Presented != nil && r.Presented.Epoch == r.Epoch {
+		presented = r.Presented.Next
+	}
+	ends, err := r.ends(ctx, at.next, presented)
+	if err != nil {
+		return nil, err
+	}
+	to := at
+	if ends != nil && beyond(at.next, ends) {
+		to = at.sunk(ends, r.Presented != nil, presented)
+	}
+	v := &version{
+		Incarnation: cur.Incarnation, Lease: cur.Lease + 1, Parent: number,
+		Cut: to.cut, Pos: position{epoch(r.Epoch), to.next}, Reason: reasonTaken,
+	}
 	if err := c.put(ctx, id, cur, v); err != nil {
 		return nil, err
 	}
@@ -223,27 +286,80 @@ func (c *Consumers) takeOver(ctx context.Context, id string, r *OpenRequest, cur
 	switch {
 	case r.Presented != nil: // decides where reading begins, whatever its number; pos is not lowered (rule 5)
 		h.begin(r, r.Presented.Epoch, r.Presented.Next)
-	case cur.Pos.Epoch != epoch(r.Epoch):
+		h.came = *r.Presented
+		if number == 0 {
+			h.came.Cut = at.cut
+		}
+		h.lower(presented, number != 0 && r.Presented.Cut < at.cut, to.next, ends)
+	case cur.Pos.Epoch != epoch(r.Epoch) && at.next == nil: // no hint of the new epoch either
 		h.begin(r, uint64(cur.Pos.Epoch), cur.Pos.Next) // rule 3
+		h.came = StreamCursor{Epoch: uint64(cur.Pos.Epoch), Next: cur.Pos.Next, Cut: cur.Cut}
 	default:
-		h.begin(r, r.Epoch, pos)
+		h.begin(r, r.Epoch, at.next)
+		h.came = StreamCursor{Epoch: r.Epoch, Next: at.next, Cut: at.cut}
+		h.sink(to.next)
 	}
-	h.seat = c.sit(id, v, pos, r.Partitions)
+	h.cut.Store(to.cut)
+	h.seat = c.sit(id, v, to.next, r.Partitions)
 	return h, nil
 }
 
+// lower has reading that begins where a cursor says begin lower: at the consumer's position where the cursor is of
+// before the log lost its end, and else not beyond the log's end.
+func (h *Held) lower(presented []int64, stale bool, pos, ends []int64) {
+	switch {
+	case presented == nil:
+	case stale:
+		h.sink(pos)
+	case ends != nil:
+		h.sink(ends)
+	}
+}
+
+// sunk is a place after the log lost its end: at the ends where it lay beyond them, or lower where a client says that it
+// reads from lower. What has been appended since is then read by it, and not confirmed unread.
+func (a place) sunk(ends []int64, said bool, presented []int64) place {
+	to := place{a.cut + 1, Max(a.next, nil)}
+	for p, end := range ends {
+		if p >= len(to.next) || to.next[p] <= end {
+			continue
+		}
+		to.next[p] = end
+		if said && p < len(presented) {
+			to.next[p] = min(end, presented[p])
+		} else if said {
+			to.next[p] = 0
+		}
+	}
+	return to
+}
+
 // goOn serves a poll under the lease that it presents. What it presents is the client's word.
-func (c *Consumers) goOn(id string, r *OpenRequest, cur *version) *Held {
-	h := &Held{poll: true}
+func (c *Consumers) goOn(ctx context.Context, id string, r *OpenRequest, cur *version) (*Held, error) {
+	h := &Held{poll: true, came: *r.Presented}
 	h.begin(r, r.Presented.Epoch, r.Presented.Next)
 	h.seat = c.sit(id, cur, nil, r.Partitions)
 	if uint64(cur.Pos.Epoch) != r.Epoch {
 		h.seat.recreated(r.Epoch, r.Partitions)
 	}
-	if r.Presented.Epoch == r.Epoch {
-		h.seat.confirm(r.Presented.Next)
+	h.cut.Store(h.seat.raise(r.Presented))
+	if r.Presented.Epoch != r.Epoch {
+		return h, nil
 	}
-	return h
+	h.seat.confirm(*r.Presented, r.Partitions)
+	at := h.seat.place()
+	ends, err := r.ends(ctx, at.next, r.Presented.Next)
+	if err != nil {
+		h.seat.leave()
+		return nil, err
+	}
+	stale, to := r.Presented.Cut < at.cut, at
+	if ends != nil && beyond(at.next, ends) {
+		to = at.sunk(ends, true, r.Presented.Next)
+		h.cut.Store(h.seat.sinkFrom(at.next, to.next))
+	}
+	h.lower(r.Presented.Next, stale, to.next, ends)
+	return h, nil
 }
 
 // Get returns where a consumer stands, or ErrNotFound. It asks the log only for a consumer that this replica does not
@@ -275,13 +391,16 @@ type PutRequest struct {
 	Partitions int          // of the stream at present
 	Cursor     StreamCursor // to save, or to reset to; one of another epoch says nothing but 0
 	Reset      bool         // move to Cursor whatever was confirmed, back too; ends the running session
+	// Present and Ends ask the log, as in OpenRequest.
+	Present func(ctx context.Context) (uint64, error)
+	Ends    func(ctx context.Context) ([]int64, error)
 }
 
 // Put saves a position, or resets the consumer, and creates it where it is not there; when it returns, that is durable.
 // A cursor that carries the current lease is saved under it. One without a number of this consumer (read without
 // `consumer=`, or of an earlier incarnation) takes over and saves in one step, since only the holder of a lease moves a
 // position; the running session may come back. Errors: ErrSuperseded for the number of an earlier lease, ErrBusy,
-// ErrInDoubt, ErrName, and the table's.
+// ErrInDoubt, ErrName, ErrEpoch, what Present and Ends returned, and the table's.
 func (c *Consumers) Put(ctx context.Context, r PutRequest) (State, error) {
 	id, err := r.Name.id()
 	if err != nil {
@@ -307,7 +426,11 @@ func (c *Consumers) replace(ctx context.Context, id string, r *PutRequest, next 
 		v := &version{Incarnation: newIncarnation(), Lease: 1, Pos: position{epoch(r.Epoch), next}, Reason: reasonCreated}
 		return v, c.put(ctx, id, nil, v)
 	}
-	v := &version{Incarnation: cur.Incarnation, Pos: position{Epoch: epoch(r.Epoch)}}
+	if err := agree(ctx, uint64(cur.Pos.Epoch), r.Epoch, r.Present); err != nil {
+		return nil, err
+	}
+	v := &version{Incarnation: cur.Incarnation, Cut: cur.Cut, Pos: position{Epoch: epoch(r.Epoch)}}
+	at := cur.in(r.Epoch)
 	switch {
 	case r.Reset: // rule 11: without the hint
 		v.Lease, v.Pos.Next, v.Reason = cur.Lease+1, next, reasonReset
@@ -315,23 +438,35 @@ func (c *Consumers) replace(ctx context.Context, id string, r *PutRequest, next 
 		return nil, ErrSuperseded
 	case number == cur.Lease:
 		if s := c.seatOf(id, cur); s != nil { // so that one save is on its way at a time (rule 6)
-			return c.saveSeat(ctx, s, r.Epoch, r.Partitions, next)
+			return c.saveSeat(ctx, s, r)
+		}
+		if r.Cursor.Epoch == r.Epoch {
+			at = join(at, place{r.Cursor.Cut, next})
 		}
 		v.Lease, v.Parent, v.Reason = cur.Lease, cur.Parent, reasonSaved
-		v.Pos.Next = Max(cur.Pos.in(r.Epoch), next)
+		v.Cut, v.Pos.Next = at.cut, at.next
 	default:
-		v.Lease, v.Parent, v.Reason = cur.Lease+1, cur.Lease, reasonTaken
-		v.Pos.Next = Max(cur.Pos.in(r.Epoch), next)
 		if hint, ok := c.hints.read(ctx, id); ok && hint.of(cur) && hint.epoch == r.Epoch {
-			v.Pos.Next = Max(v.Pos.Next, hint.next)
+			at = join(at, hint.place)
 		}
+		asks := OpenRequest{Name: r.Name, Ends: r.Ends}
+		ends, err := asks.ends(ctx, at.next)
+		if err != nil {
+			return nil, err
+		}
+		if ends != nil && beyond(at.next, ends) {
+			at = at.sunk(ends, true, next)
+		}
+		v.Lease, v.Parent, v.Reason = cur.Lease+1, cur.Lease, reasonTaken
+		v.Cut, v.Pos.Next = at.cut, Max(at.next, next)
 	}
 	return v, c.put(ctx, id, cur, v)
 }
 
-func (c *Consumers) saveSeat(ctx context.Context, s *seat, epoch uint64, partitions int, next []int64) (*version, error) {
-	s.recreated(epoch, partitions)
-	s.confirm(next)
+func (c *Consumers) saveSeat(ctx context.Context, s *seat, r *PutRequest) (*version, error) {
+	s.recreated(r.Epoch, r.Partitions)
+	s.raise(&r.Cursor)
+	s.confirm(r.Cursor, r.Partitions)
 	if err := s.save(ctx); err != nil {
 		return nil, err
 	}

@@ -50,6 +50,11 @@ func presents(h *Held, next ...int64) func(*OpenRequest) {
 	return func(r *OpenRequest) { r.Presented = &StreamCursor{Epoch: streamEpoch, Next: next, Lease: h.Lease()} }
 }
 
+// confirm is a word of the session's own client.
+func confirm(h *Held, next ...int64) {
+	h.Confirm(StreamCursor{Epoch: streamEpoch, Next: next, Cut: h.Cut()}, partitions)
+}
+
 func open(t *testing.T, p *process, change ...func(*OpenRequest)) *Held {
 	t.Helper()
 	h, err := p.Open(t.Context(), request(change...))
@@ -113,7 +118,7 @@ func TestATakeOverEndsTheEarlierSessionEverywhere(t *testing.T) {
 		if !isClosed(first) || !errors.Is(first.Reason(), ErrSuperseded) || !errors.Is(first.Reason(), ErrLost) {
 			t.Fatalf("the first session goes on (%v)", first.Reason())
 		}
-		first.Confirm([]int64{50, 50})
+		confirm(first, 50, 50)
 		if err := first.Save(t.Context()); !errors.Is(err, ErrLost) {
 			t.Fatalf("a late save gave %v", err)
 		}
@@ -140,13 +145,13 @@ func TestATakeOverBeginsAtTheNewestOfPositionHintAndCursor(t *testing.T) {
 			fleet(t, 2, func(t *testing.T, r []*process, _ *miniredis.Miniredis) {
 				h := open(t, r[0])
 				if tc.save != nil {
-					h.Confirm(tc.save)
+					confirm(h, tc.save...)
 					if err := h.Save(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 				}
 				if tc.hint != nil {
-					h.Confirm(tc.hint)
+					confirm(h, tc.hint...)
 					time.Sleep(500 * time.Millisecond) // hinted, and not yet saved
 				}
 				var change []func(*OpenRequest)
@@ -174,7 +179,7 @@ func TestAnotherLeasesHintCountsAsNone(t *testing.T) {
 			if lease.Incarnation != h.Lease().Incarnation {
 				inc[0]++
 			}
-			r[0].hints.write(t.Context(), []hinted{{id, hint{inc.String(), lease.Number, streamEpoch, []int64{500, 500}}}})
+			r[0].hints.write(t.Context(), []hinted{{id, hint{inc.String(), lease.Number, streamEpoch, place{next: []int64{500, 500}}}}})
 			if !m.Exists("eventissuer:consumer:" + id) {
 				t.Fatal("no hint: this tests nothing")
 			}
@@ -254,12 +259,12 @@ func TestFlushSavesWhatPollsLeft(t *testing.T) {
 func TestConfirmedIsSavedInTimeAndAtAClose(t *testing.T) {
 	fleet(t, 1, func(t *testing.T, r []*process, _ *miniredis.Miniredis) {
 		h := open(t, r[0])
-		h.Confirm([]int64{11, 21})
+		confirm(h, 11, 21)
 		synctest.Wait()
 		stands(t, r[0], 1, 10, 20) // not at once
 		time.Sleep(4 * time.Second)
 		stands(t, r[0], 1, 11, 21)
-		h.Confirm([]int64{12, 5, 9999}) // lower, and beyond the stream's partitions: only what is higher counts
+		confirm(h, 12, 5, 9999) // lower, and beyond the stream's partitions: only what is higher counts
 		if err := h.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -275,7 +280,7 @@ func TestNothingFailsWhileRedisIsAway(t *testing.T) {
 			defer p.stop()
 			p.loaded(t)
 			h := open(t, p)
-			h.Confirm([]int64{30, 30})
+			confirm(h, 30, 30)
 			if err := h.Save(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -315,7 +320,7 @@ func silent(t *testing.T) string {
 func TestAResetMovesAnywhereAndEndsTheSession(t *testing.T) {
 	fleet(t, 2, func(t *testing.T, r []*process, _ *miniredis.Miniredis) {
 		h := open(t, r[0])
-		h.Confirm([]int64{90, 90})
+		confirm(h, 90, 90)
 		time.Sleep(time.Second) // hinted: a reset does not care
 		s, err := r[1].Put(t.Context(), PutRequest{
 			Name: reader, Epoch: streamEpoch, Partitions: partitions, Reset: true, Cursor: StreamCursor{Epoch: streamEpoch, Next: []int64{3, 4}},
@@ -349,7 +354,7 @@ func TestAPutSavesUnderTheLeaseOfItsCursor(t *testing.T) {
 		if isClosed(h) {
 			t.Fatalf("the session was closed by its own client's word: %v", h.Reason())
 		}
-		h.Confirm([]int64{32, 22})
+		confirm(h, 32, 22)
 		if err := h.Save(ctx); err != nil { // over the other replica's version
 			t.Fatal(err)
 		}
@@ -368,7 +373,7 @@ func TestAPutSavesUnderTheLeaseOfItsCursor(t *testing.T) {
 func TestADeletedConsumerIsGoneForItsSession(t *testing.T) {
 	fleet(t, 2, func(t *testing.T, r []*process, m *miniredis.Miniredis) {
 		h := open(t, r[0])
-		h.Confirm([]int64{90, 90})
+		confirm(h, 90, 90)
 		time.Sleep(time.Second)
 		if err := r[1].Delete(t.Context(), reader); err != nil {
 			t.Fatal(err)
@@ -398,7 +403,7 @@ func TestADeletedConsumerIsGoneForItsSession(t *testing.T) {
 func TestARemadeStreamIsToldAsAGap(t *testing.T) {
 	fleet(t, 1, func(t *testing.T, r []*process, _ *miniredis.Miniredis) {
 		h := open(t, r[0])
-		h.Confirm([]int64{30, 30})
+		confirm(h, 30, 30)
 		remade := func(q *OpenRequest) { q.Epoch = streamEpoch + 1 }
 		want := []broker.Gap{{Partition: 0, From: 30, Reason: broker.GapRecreated}, {Partition: 1, From: 30, Reason: broker.GapRecreated}}
 		if err := h.Save(t.Context()); err != nil {
@@ -410,9 +415,9 @@ func TestARemadeStreamIsToldAsAGap(t *testing.T) {
 		}
 		stands(t, r[0], 2)
 		// And under a running session.
-		next.Confirm([]int64{5, 6})
+		next.Confirm(StreamCursor{Epoch: streamEpoch + 1, Next: []int64{5, 6}}, partitions)
 		next.Recreated(streamEpoch+2, partitions)
-		next.Confirm([]int64{1, 2})
+		next.Confirm(StreamCursor{Epoch: streamEpoch + 2, Next: []int64{1, 2}}, partitions)
 		if err := next.Save(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -427,7 +432,7 @@ func TestASaveInDoubtEndsTheSession(t *testing.T) {
 	fleet(t, 1, func(t *testing.T, r []*process, _ *miniredis.Miniredis) {
 		h := open(t, r[0])
 		r[0].log.Set(tabletest.Faults{Lose: 1})
-		h.Confirm([]int64{30, 30})
+		confirm(h, 30, 30)
 		if err := h.Save(t.Context()); !errors.Is(err, ErrInDoubt) {
 			t.Fatalf("answered %v", err)
 		}

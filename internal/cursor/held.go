@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -17,17 +18,21 @@ type Held struct {
 	seat  *seat
 	start []int64
 	gap   []broker.Gap
+	came  StreamCursor // the place that gap leads away from
 	poll  bool
 	once  sync.Once
+	cut   atomic.Uint64 // what the session's cursors carry: how often its log is known to have lost its end
 }
 
 // begin notes where reading begins: at next, or at 0 of the present epoch where next is of another one.
 func (h *Held) begin(r *OpenRequest, epoch uint64, next []int64) {
-	h.start = make([]int64, r.Partitions)
 	if epoch == r.Epoch {
+		// A stream's partitions only grow: what names more than this replica knows of has seen them.
+		h.start = make([]int64, max(r.Partitions, len(next)))
 		copy(h.start, next)
 		return
 	}
+	h.start = make([]int64, r.Partitions)
 	for p := range h.start {
 		var from int64
 		if p < len(next) {
@@ -37,19 +42,48 @@ func (h *Held) begin(r *OpenRequest, epoch uint64, next []int64) {
 	}
 }
 
+// sink has reading begin no further than at, and notes what was lost.
+func (h *Held) sink(at []int64) {
+	for p, from := range h.start {
+		var to int64
+		if p < len(at) {
+			to = at[p]
+		}
+		if from > to {
+			h.gap = append(h.gap, broker.Gap{Partition: int32(p), From: from, To: to, Reason: broker.GapTruncated})
+			h.start[p] = to
+		}
+	}
+}
+
 // Lease returns what the session's cursors carry.
 func (h *Held) Lease() Lease { return h.seat.lease }
+
+// Cut returns what the session's cursors carry beside the lease.
+func (h *Held) Cut() uint64 { return h.cut.Load() }
 
 // Start returns where reading begins, per partition. It is the caller's own.
 func (h *Held) Start() []int64 { return slices.Clone(h.start) }
 
 // Gap returns what to tell the client before its first event: not empty where the place it came from was of an earlier
-// epoch of the stream.
+// epoch of the stream, or beyond the log's end.
 func (h *Held) Gap() []broker.Gap { return h.gap }
 
-// Confirm takes the client's word that it needs nothing below next. It does not block: the position is hinted within
-// about a second and saved within about ten. What is lower than before changes nothing.
-func (h *Held) Confirm(next []int64) { h.seat.confirm(next) }
+// Came returns the place that Gap leads away from. A client that comes back to it is told again.
+func (h *Held) Came() StreamCursor {
+	came := h.came
+	came.Lease = h.Lease()
+	return came
+}
+
+// Confirm takes the client's word that it needs nothing below at, of a stream of so many partitions now. It does not
+// block: the position is hinted within about a second and saved within about ten. What is lower than before, of another
+// epoch than the consumer's, or of an earlier cut, changes nothing.
+func (h *Held) Confirm(at StreamCursor, partitions int) { h.seat.confirm(at, partitions) }
+
+// Truncated says that the log lost its end and that the session's reader goes on at gap.To: the position sinks to there
+// if it lies beyond, and what is still confirmed with cursors from before means nothing.
+func (h *Held) Truncated(gap broker.Gap) { h.cut.Store(h.seat.truncated(gap)) }
 
 // Recreated says that the stream's topic was deleted and made again under the session: from now on positions are of the
 // new epoch, from 0.
@@ -57,16 +91,23 @@ func (h *Held) Recreated(epoch uint64, partitions int) { h.seat.recreated(epoch,
 
 // Save makes durable what was confirmed, and blocks until it is. Errors: ErrLost, ErrInDoubt (the session is to be
 // closed and the client to retry; Lost is closed too); after any other nothing was saved, and it may be tried again.
-func (h *Held) Save(ctx context.Context) error { return h.seat.save(ctx) }
+func (h *Held) Save(ctx context.Context) error {
+	err := h.seat.save(ctx)
+	if err == nil && h.Cut() < h.seat.place().cut { // its words were not heard
+		return fmt.Errorf("%w: %w", ErrLost, ErrTruncated)
+	}
+	return err
+}
 
 // Saved returns the position that is durable.
 func (h *Held) Saved() State { return h.seat.version().state() }
 
-// Lost is closed when the lease is lost: to a later session, a reset, a deletion, or a save whose fate is not known.
+// Lost is closed when the lease is lost: to a later session, a reset, a deletion, a save whose fate is not known, or a
+// position that was sunk elsewhere.
 func (h *Held) Lost() <-chan struct{} { return h.seat.lost }
 
-// Reason says why the lease is lost: it wraps ErrSuperseded, ErrReset, ErrDeleted or ErrInDoubt. It is nil while the
-// lease is held.
+// Reason says why the lease is lost: it wraps ErrSuperseded, ErrReset, ErrDeleted, ErrInDoubt or ErrTruncated. It is
+// nil while the lease is held.
 func (h *Held) Reason() error {
 	h.seat.mu.Lock()
 	defer h.seat.mu.Unlock()
@@ -99,7 +140,9 @@ type seat struct {
 	mu         sync.Mutex
 	applied    *version  // guarded by mu: the last version of this lease that this replica has applied
 	epoch      uint64    // guarded by mu: of next
-	next       []int64   // guarded by mu: confirmed, and never below applied
+	past       []uint64  // guarded by mu: epochs of the stream that are over
+	cut        uint64    // guarded by mu: of next
+	next       []int64   // guarded by mu: confirmed; within epoch and cut never below applied
 	partitions int       // guarded by mu: bound of what a client may confirm
 	unhinted   bool      // guarded by mu
 	due        time.Time // guarded by mu: of the next save; zero: nothing to save
@@ -114,7 +157,7 @@ func (c *Consumers) sit(id string, v *version, next []int64, partitions int) *se
 	if s == nil || s.lease != v.lease() || s.isLost() {
 		s = &seat{
 			c: c, id: id, lease: v.lease(), lost: make(chan struct{}), saving: make(chan struct{}, 1),
-			applied: v, epoch: uint64(v.Pos.Epoch), next: Max(v.Pos.Next, next),
+			applied: v, epoch: uint64(v.Pos.Epoch), cut: v.Cut, next: Max(v.Pos.Next, next),
 		}
 		// Between v's application and now this replica may have applied a later one: its watcher found no seat. From
 		// here on it finds this one, since it waits for c.mu.
@@ -179,14 +222,36 @@ func (s *seat) observe(v *version) {
 	case v.Lease != s.lease.Number:
 		s.lose(ErrSuperseded)
 	default:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.applied = v
-		if uint64(v.Pos.Epoch) == s.epoch {
-			s.next = Max(s.next, v.Pos.Next)
+		if s.apply(v) {
+			s.lose(ErrTruncated)
 		}
 	}
 }
+
+// apply takes over what was saved under the lease. It reports whether the position was sunk elsewhere: the cursors that
+// the session gives out are then of no use to it.
+func (s *seat) apply(v *version) (sunk bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.applied = v
+	if e := uint64(v.Pos.Epoch); e != s.epoch && !slices.Contains(s.past, e) {
+		s.leaveEpoch(e, v.Pos.Next) // another replica knows of it already
+	} else if e == s.epoch && v.Cut == s.cut {
+		s.next = Max(s.next, v.Pos.Next)
+	}
+	return v.Cut > s.cut
+}
+
+// leaveEpoch goes on at next in another epoch. s.mu is held.
+func (s *seat) leaveEpoch(to uint64, next []int64) {
+	if s.past = append(s.past, s.epoch); len(s.past) > maxPast {
+		s.past = s.past[1:]
+	}
+	s.epoch, s.next = to, Max(next, nil)
+}
+
+// maxPast bounds the epochs that a seat remembers: a topic is rarely made anew under a lease even once.
+const maxPast = 16
 
 func (s *seat) lose(reason error) {
 	s.mu.Lock()
@@ -213,11 +278,22 @@ func (s *seat) version() *version {
 	return s.applied
 }
 
-func (s *seat) confirm(next []int64) {
+// place returns where the seat stands.
+func (s *seat) place() place {
 	s.mu.Lock()
-	next = trim(next, s.partitions)
+	defer s.mu.Unlock()
+	return place{s.cut, Max(s.next, nil)}
+}
+
+func (s *seat) confirm(at StreamCursor, partitions int) {
+	s.mu.Lock()
+	s.partitions = max(s.partitions, partitions)
+	if at.Epoch != s.epoch || at.Cut != s.cut {
+		s.mu.Unlock()
+		return
+	}
 	moved := false
-	for p, o := range next {
+	for p, o := range trim(at.Next, s.partitions) {
 		if p >= len(s.next) {
 			s.next = append(s.next, 0)
 		}
@@ -231,12 +307,59 @@ func (s *seat) confirm(next []int64) {
 // recreated moves the seat to another epoch of the stream, at 0 (rule 3).
 func (s *seat) recreated(epoch uint64, partitions int) {
 	s.mu.Lock()
-	other := s.epoch != epoch
+	other := s.epoch != epoch && !slices.Contains(s.past, epoch)
 	if other {
-		s.epoch, s.next = epoch, make([]int64, partitions)
+		s.leaveEpoch(epoch, make([]int64, partitions))
 	}
 	s.partitions = max(s.partitions, partitions)
 	s.touch(other)
+}
+
+// raise takes over a place that the session's client was given under a higher cut than the seat's: by another replica,
+// which did not come to save it. It returns the seat's cut.
+func (s *seat) raise(at *StreamCursor) uint64 {
+	s.mu.Lock()
+	if at.Epoch != s.epoch || at.Cut <= s.cut {
+		defer s.mu.Unlock()
+		return s.cut
+	}
+	s.cut, s.next = at.Cut, Max(trim(at.Next, s.partitions), nil)
+	s.hurry()
+	return at.Cut
+}
+
+// truncated sinks the position to where the log was cut, and returns the new cut. It is saved with the next tick.
+func (s *seat) truncated(g broker.Gap) uint64 {
+	s.mu.Lock()
+	s.cut++
+	if p := int(g.Partition); p < len(s.next) {
+		s.next[p] = min(s.next[p], g.To)
+	}
+	cut := s.cut
+	s.hurry()
+	return cut
+}
+
+// sinkFrom sinks what still stands at was to at, for a session that begins, and returns the seat's cut.
+func (s *seat) sinkFrom(was, at []int64) uint64 {
+	s.mu.Lock()
+	for p := range s.next {
+		if p < len(was) && p < len(at) && s.next[p] == was[p] {
+			s.next[p] = min(s.next[p], at[p])
+		}
+	}
+	s.cut++
+	cut := s.cut
+	s.hurry()
+	return cut
+}
+
+// hurry is touch for what is to be saved at once. It unlocks s.mu.
+func (s *seat) hurry() {
+	if s.reason == nil {
+		s.due = time.Now()
+	}
+	s.touch(true)
 }
 
 // touch has a moved position hinted and saved in time. It unlocks s.mu, which is taken after c.mu elsewhere.
@@ -317,7 +440,7 @@ func (s *seat) clean() {
 	s.c.mu.Lock()
 	defer s.c.mu.Unlock()
 	s.mu.Lock()
-	done := s.reason != nil || uint64(s.applied.Pos.Epoch) == s.epoch && !beyond(s.next, s.applied.Pos.Next)
+	done := s.reason != nil || uint64(s.applied.Pos.Epoch) == s.epoch && !(place{s.cut, s.next}).passes(s.applied.in(s.epoch))
 	if done {
 		s.due, s.unhinted = time.Time{}, false // what is saved needs no hint
 	}
@@ -335,14 +458,18 @@ func (s *seat) unsaved() (cur, v *version, err error) {
 	if s.reason != nil {
 		return nil, nil, s.reason
 	}
-	pos := position{epoch(s.epoch), Max(s.applied.Pos.in(s.epoch), s.next)}
-	if s.applied.Pos.Epoch == pos.Epoch && !beyond(pos.Next, s.applied.Pos.Next) {
+	was := s.applied.in(s.epoch)
+	at := join(was, place{s.cut, s.next})
+	if uint64(s.applied.Pos.Epoch) == s.epoch && !at.passes(was) {
 		return nil, nil, nil
 	}
 	// Should this save fail, the next is due after the usual time.
 	s.due = time.Now().Add(s.c.pace.every())
 	cur = s.applied
-	return cur, &version{Incarnation: cur.Incarnation, Lease: cur.Lease, Parent: cur.Parent, Pos: pos, Reason: reasonSaved}, nil
+	return cur, &version{
+		Incarnation: cur.Incarnation, Lease: cur.Lease, Parent: cur.Parent,
+		Cut: at.cut, Pos: position{epoch(s.epoch), at.next}, Reason: reasonSaved,
+	}, nil
 }
 
 // beyond reports whether a is above b anywhere.

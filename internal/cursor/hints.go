@@ -11,15 +11,21 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// hintLua keeps {incarnation, lease, epoch, next}: it refuses a lower lease and takes the maximum under an equal one
-// (rule 8). Offsets stay the strings they are, so that none passes through a floating-point number's text.
+// hintLua keeps {incarnation, lease, epoch, next}: it refuses a lower lease, and under an equal one a lower cut, and takes
+// the maximum under an equal cut (rule 8). A cut stands behind the epoch, "4d:2", so that a replica of a version without
+// cuts takes such a hint for none. Offsets stay the strings they are, so that none passes through a floating-point
+// number's text.
 const hintLua = `
 local h = redis.call('HMGET', KEYS[1], 'i', 'l', 'e', 'n')
 local next = ARGV[4]
 if h[1] == ARGV[1] and h[2] and h[3] and h[4] then
   local held, mine = tonumber(h[2]), tonumber(ARGV[2])
   if held > mine then return 0 end
-  if held == mine and h[3] == ARGV[3] then
+  local heldEpoch, heldCut = string.match(h[3], '^(%x+):?(%d*)$')
+  local epoch, cut = string.match(ARGV[3], '^(%x+):?(%d*)$')
+  heldCut, cut = tonumber(heldCut) or 0, tonumber(cut) or 0
+  if held == mine and heldEpoch == epoch and heldCut > cut then return 0 end
+  if held == mine and heldEpoch == epoch and heldCut == cut then
     local old, new = {}, {}
     for v in string.gmatch(h[4], '%d+') do old[#old + 1] = v end
     for v in string.gmatch(next, '%d+') do
@@ -50,7 +56,16 @@ type hint struct {
 	incarnation string
 	lease       uint64
 	epoch       uint64
-	next        []int64
+	place
+}
+
+// epochText is the epoch, with the cut if there is one.
+func (h *hint) epochText() string {
+	text := strconv.FormatUint(h.epoch, 16)
+	if h.cut > 0 {
+		text += ":" + strconv.FormatUint(h.cut, 10)
+	}
+	return text
 }
 
 // of reports whether the hint was given under v's lease; another's counts as none.
@@ -114,9 +129,13 @@ func (h *hints) read(ctx context.Context, id string) (found hint, ok bool) {
 	found.incarnation = text[0]
 	var errLease, errEpoch error
 	found.lease, errLease = strconv.ParseUint(text[1], 10, 64)
-	found.epoch, errEpoch = strconv.ParseUint(text[2], 16, 64)
+	epoch, cut, hasCut := strings.Cut(text[2], ":")
+	found.epoch, errEpoch = strconv.ParseUint(epoch, 16, 64)
+	if hasCut && errEpoch == nil {
+		found.cut, errEpoch = strconv.ParseUint(cut, 10, 64)
+	}
 	found.next, ok = parseOffsets(text[3])
-	return found, ok && errLease == nil && errEpoch == nil
+	return found, ok && errLease == nil && errEpoch == nil && found.cut <= MaxCut
 }
 
 type hinted struct {
@@ -153,7 +172,7 @@ func (h *hints) run(ctx context.Context, batch []hinted, run eval) (unknown []hi
 	cmds := make([]*redis.Cmd, len(batch))
 	for i, b := range batch {
 		cmds[i] = run(ctx, pipe, []string{h.prefix + b.id},
-			b.incarnation, strconv.FormatUint(b.lease, 10), strconv.FormatUint(b.epoch, 16), formatOffsets(b.next), int(hintTTL.Seconds()))
+			b.incarnation, strconv.FormatUint(b.lease, 10), b.epochText(), formatOffsets(b.next), int(hintTTL.Seconds()))
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	for i, c := range cmds {

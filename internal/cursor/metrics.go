@@ -24,7 +24,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"outcome"}),
 		lost: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_consumer_leases_lost_total",
-			Help: "Leases lost by this replica's sessions, by what took them: superseded, reset, deleted, in_doubt.",
+			Help: "Leases lost by this replica's sessions, by what took them: superseded, reset, deleted, in_doubt, truncated.",
 		}, []string{"by"}),
 		saves: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_consumer_saves_total",
@@ -64,6 +64,8 @@ func lostBy(reason error) string {
 		return "deleted"
 	case errors.Is(reason, ErrInDoubt):
 		return "in_doubt"
+	case errors.Is(reason, ErrTruncated):
+		return "truncated"
 	}
 	return "superseded"
 }

@@ -107,7 +107,7 @@ func (c *Consumers) unhinted() []hinted {
 		if s.unhinted && s.reason == nil {
 			s.unhinted = false
 			all = append(all, hinted{s.id, hint{
-				incarnation: s.applied.Incarnation.String(), lease: s.lease.Number, epoch: s.epoch, next: Max(s.next, nil),
+				incarnation: s.applied.Incarnation.String(), lease: s.lease.Number, epoch: s.epoch, place: place{s.cut, Max(s.next, nil)},
 			}})
 		}
 		s.mu.Unlock()

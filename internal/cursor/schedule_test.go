@@ -126,19 +126,51 @@ type world struct {
 
 	mu        sync.Mutex
 	rnd       *rand.Rand
-	end       [partitions]int64 // of the stream
-	confirmed map[Lease][]word  // the client's words by lease
-	puts      []put             // the words of PUTs
+	stream    stream
+	confirmed map[Lease][]word // the client's words by lease
+	puts      []put            // the words of PUTs
 	saved     []answer
 	owners    map[Lease]int
 	begun     []beginning
+	noticed   []notice
 	opened    int
+}
+
+// stream is what the consumer reads: a topic that grows, gains partitions, loses its ends and is made anew.
+type stream struct {
+	epoch uint64
+	end   []int64
+	cuts  [][]cut            // by partition, of this epoch
+	was   map[uint64][][]cut // of earlier epochs
+}
+
+// cut is a loss of the log's end.
+type cut struct {
+	when time.Time
+	to   int64
+}
+
+// where is a place in the stream beside what is true of it: how many cuts of each partition there had been when it was
+// read there.
+type where struct {
+	StreamCursor
+	seen []int
 }
 
 // word is what a client said it needs no more, and when.
 type word struct {
-	at   time.Time
-	next []int64
+	at time.Time
+	where
+}
+
+// notice is that a session was told of a cut: from then on its lease's versions of that number know of it.
+type notice struct {
+	lease     Lease
+	number    uint64
+	epoch     uint64
+	partition int
+	cut       int // which one of the partition
+	to        int64
 }
 
 // put is a word from outside a session. Under no lease of this incarnation it takes over.
@@ -151,7 +183,7 @@ type put struct {
 type answer struct {
 	lease Lease
 	to    time.Time
-	next  []int64
+	at    StreamCursor
 }
 
 // beginning is where a session without a cursor began.
@@ -163,6 +195,7 @@ type beginning struct {
 func newWorld(seed uint64, r *miniredis.Miniredis) *world {
 	return &world{
 		log: tabletest.New(), redis: r, rnd: rand.New(rand.NewPCG(seed, 5)),
+		stream:    stream{epoch: streamEpoch, end: make([]int64, partitions), cuts: make([][]cut, partitions), was: map[uint64][][]cut{}},
 		confirmed: map[Lease][]word{}, owners: map[Lease]int{},
 	}
 }
@@ -178,7 +211,64 @@ func (w *world) sleep(most time.Duration) { time.Sleep(time.Duration(w.int(int(m
 func (w *world) latest(context.Context) ([]int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Clone(w.end[:]), nil
+	return slices.Clone(w.stream.end), nil
+}
+
+func (w *world) present(context.Context) (uint64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stream.epoch, nil
+}
+
+// change is what happens to the stream. The caller holds mu.
+func (w *world) change() {
+	s := &w.stream
+	p := w.rnd.IntN(len(s.end))
+	switch x := w.rnd.IntN(100); {
+	case x < 10 && s.end[p] > 0:
+		s.end[p] = max(0, s.end[p]-1-int64(w.rnd.IntN(6)))
+		s.cuts[p] = append(s.cuts[p], cut{time.Now(), s.end[p]})
+	case x < 12:
+		s.was[s.epoch] = s.cuts
+		s.epoch++
+		s.end, s.cuts = make([]int64, len(s.end)), make([][]cut, len(s.end))
+	case x < 15 && len(s.end) < 2*partitions:
+		s.end, s.cuts = append(s.end, 0), append(s.cuts, nil)
+	default:
+		s.end[p] += int64(w.rnd.IntN(4))
+	}
+}
+
+// here is a place in the stream as it is now.
+func (w *world) here(next []int64) where {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	at := where{StreamCursor: StreamCursor{Epoch: w.stream.epoch, Next: slices.Clone(next)}}
+	for _, cuts := range w.stream.cuts {
+		at.seen = append(at.seen, len(cuts))
+	}
+	return at
+}
+
+func (at *where) clone() where {
+	c := *at
+	c.Next, c.seen = slices.Clone(at.Next), slices.Clone(at.seen)
+	return c
+}
+
+// holds reports whether a place is of the stream as it is: no cut since lies below it. The caller holds mu.
+func (w *world) holds(at *where) bool {
+	if at.Epoch != w.stream.epoch {
+		return false
+	}
+	for p, next := range at.Next {
+		for i, c := range w.stream.cuts[p] {
+			if i >= at.seen[p] && c.to < next {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (w *world) run(t *testing.T) {
@@ -208,7 +298,7 @@ func (w *world) run(t *testing.T) {
 	for ctx.Err() == nil {
 		w.sleep(400 * time.Millisecond)
 		w.mu.Lock()
-		w.end[w.rnd.IntN(partitions)] += int64(w.rnd.IntN(4))
+		w.change()
 		w.mu.Unlock()
 		switch x := w.int(100); {
 		case x < 10: // paused or awake
@@ -251,7 +341,7 @@ func (w *world) run(t *testing.T) {
 
 func expected(err error) bool {
 	for _, e := range []error{
-		ErrSuperseded, ErrBusy, ErrInDoubt, ErrNotFound, ErrLost, table.ErrNotReady, broker.ErrUnavailable,
+		ErrSuperseded, ErrBusy, ErrInDoubt, ErrNotFound, ErrLost, ErrEpoch, table.ErrNotReady, broker.ErrUnavailable,
 		context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, e) {
@@ -262,21 +352,28 @@ func expected(err error) bool {
 }
 
 // say notes the client's word under a lease.
-func (w *world) say(l Lease, next []int64) {
+func (w *world) say(at where) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.confirmed[l] = append(w.confirmed[l], word{time.Now(), slices.Clone(next)})
+	w.confirmed[at.Lease] = append(w.confirmed[at.Lease], word{time.Now(), at.clone()})
 }
 
 // client opens sessions one after the other, at any replica, with or without its cursor.
 func (w *world) client(ctx context.Context, t *testing.T, n int, pick func() *process) {
-	var have *StreamCursor
+	var have *where
 	for ctx.Err() == nil {
 		w.sleep(300 * time.Millisecond)
-		r := OpenRequest{Name: reader, Epoch: streamEpoch, Partitions: partitions, From: w.latest, Poll: w.int(3) == 0}
+		r := OpenRequest{Name: reader, From: w.latest, Poll: w.int(3) == 0, Present: w.present, Ends: w.latest}
+		begins := w.here(nil)
+		r.Epoch, r.Partitions = begins.Epoch, len(begins.seen)
+		if w.int(5) == 0 { // a replica that has not noticed yet
+			r.Epoch--
+		}
+		r.Partitions = max(partitions, r.Partitions-w.int(2))
+		r.Latest = make([]int64, r.Partitions)
 		if have != nil && w.int(3) > 0 {
-			r.Presented = have
-			w.say(have.Lease, have.Next)
+			r.Presented = &have.StreamCursor
+			w.say(*have)
 		}
 		h, err := pick().Open(ctx, r)
 		if errors.Is(err, ErrSuperseded) {
@@ -300,14 +397,18 @@ func (w *world) client(ctx context.Context, t *testing.T, n int, pick func() *pr
 		}
 		w.owners[h.Lease()] = n
 		w.mu.Unlock()
-		have = w.session(ctx, t, h)
+		begins.Epoch, begins.Next, begins.Lease, begins.Cut = r.Epoch, h.Start(), h.Lease(), h.Cut()
+		for len(begins.seen) < len(begins.Next) {
+			begins.seen = append(begins.seen, 0)
+		}
+		have = w.session(ctx, t, h, begins)
 	}
 }
 
-// session reads and confirms for a while, and returns the last cursor it got.
-func (w *world) session(ctx context.Context, t *testing.T, h *Held) *StreamCursor {
-	next := h.Start()
-	var said []int64
+// session reads and confirms for a while, and returns the last cursor it got, if that is worth anything.
+func (w *world) session(ctx context.Context, t *testing.T, h *Held, at where) *where {
+	old := []where{at.clone()}
+	var said StreamCursor
 	for range w.int(12) {
 		w.sleep(700 * time.Millisecond)
 		select {
@@ -317,32 +418,77 @@ func (w *world) session(ctx context.Context, t *testing.T, h *Held) *StreamCurso
 			}
 		default:
 		}
+		if w.int(2) == 0 && !w.look(h, &at) {
+			_ = h.Close(ctx)
+			return nil
+		}
 		switch x := w.int(10); {
 		case x < 6: // something was read, and confirmed
-			end, _ := w.latest(ctx)
-			p := w.int(partitions)
-			next[p] = min(next[p]+int64(w.int(3)), max(end[p], next[p]))
-			w.say(h.Lease(), next)
-			h.Confirm(next)
-			said = slices.Clone(next)
+			w.read(&at)
+			old = append(old, at.clone())
+			word := at.clone()
+			if w.int(5) == 0 { // late on its way
+				word = old[w.int(len(old))]
+			}
+			w.say(word)
+			h.Confirm(word.StreamCursor, len(at.Next))
+			said = word.StreamCursor
 		case x < 9:
 			w.answer(t, h.Lease(), said, h.Save(ctx))
 		case x == 9 && w.int(4) == 0: // the client is gone, and the session with it
-			return &StreamCursor{Epoch: streamEpoch, Next: next, Lease: h.Lease()}
+			return &at
 		}
 	}
 	if err := h.Close(ctx); err != nil && !expected(err) {
 		t.Errorf("closing: %v", err)
 	}
-	return &StreamCursor{Epoch: streamEpoch, Next: next, Lease: h.Lease()}
+	return &at
 }
 
-func (w *world) answer(t *testing.T, l Lease, next []int64, err error) {
+// read moves on in some partition, where the session's epoch is still the stream's.
+func (w *world) read(at *where) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if at.Epoch != w.stream.epoch {
+		return
+	}
+	for len(at.Next) < len(w.stream.end) { // partitions were added
+		at.Next, at.seen = append(at.Next, 0), append(at.seen, 0)
+	}
+	if !w.holds(at) {
+		return // nothing can be read there
+	}
+	p := w.rnd.IntN(len(at.Next))
+	at.Next[p] = max(at.Next[p], min(at.Next[p]+int64(w.rnd.IntN(3)), w.stream.end[p]))
+	at.seen[p] = len(w.stream.cuts[p])
+}
+
+// look has the session notice what became of the stream. It returns false where the log lost its end and has grown past
+// the session since: then nobody can know.
+func (w *world) look(h *Held, at *where) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if at.Epoch != w.stream.epoch {
+		at.Epoch, at.Next, at.seen = w.stream.epoch, make([]int64, len(w.stream.end)), make([]int, len(w.stream.end))
+		h.Recreated(at.Epoch, len(at.Next))
+		return true // the cuts of a new topic are seen from its beginning
+	}
+	for p, next := range at.Next {
+		if end := w.stream.end[p]; next > end {
+			h.Truncated(broker.Gap{Partition: int32(p), From: next, To: end, Reason: broker.GapTruncated})
+			at.Next[p], at.seen[p], at.Cut = end, len(w.stream.cuts[p]), h.Cut()
+			w.noticed = append(w.noticed, notice{h.Lease(), at.Cut, at.Epoch, p, len(w.stream.cuts[p]) - 1, end})
+		}
+	}
+	return w.holds(at)
+}
+
+func (w *world) answer(t *testing.T, l Lease, at StreamCursor, err error) {
 	switch {
 	case err == nil:
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.saved = append(w.saved, answer{l, time.Now(), slices.Clone(next)})
+		w.saved = append(w.saved, answer{l, time.Now(), at})
 	case !expected(err):
 		t.Errorf("saving: %v", err)
 	}
@@ -350,22 +496,26 @@ func (w *world) answer(t *testing.T, l Lease, next []int64, err error) {
 
 // putCursor saves or resets from outside a session.
 func (w *world) putCursor(ctx context.Context, t *testing.T, r *process, reset bool) {
+	at := w.here(nil)
 	end, _ := w.latest(ctx)
-	q := PutRequest{Name: reader, Epoch: streamEpoch, Partitions: partitions, Reset: reset, Cursor: StreamCursor{Epoch: streamEpoch}}
-	for p := range end {
-		q.Cursor.Next = append(q.Cursor.Next, int64(w.int(int(end[p]+1))))
+	for p := range at.seen {
+		at.Next = append(at.Next, int64(w.int(int(end[p]+1))))
 	}
 	if cur, err := r.Get(ctx, reader); err == nil && !reset && w.int(4) > 0 {
-		q.Cursor.Lease = cur.Lease
+		at.Lease, at.Cut = cur.Lease, cur.Cut
 	}
 	if !reset {
-		w.say(q.Cursor.Lease, q.Cursor.Next)
+		w.say(at)
 		w.mu.Lock()
-		w.puts = append(w.puts, put{q.Cursor.Lease, word{time.Now(), q.Cursor.Next}})
+		w.puts = append(w.puts, put{at.Lease, word{time.Now(), at}})
 		w.mu.Unlock()
 	}
-	s, err := r.Put(ctx, q)
-	w.answer(t, s.Lease, q.Cursor.Next, err)
+	s, err := r.Put(ctx, PutRequest{
+		Name: reader, Epoch: at.Epoch, Partitions: len(at.seen), Reset: reset, Cursor: at.StreamCursor, Present: w.present, Ends: w.latest,
+	})
+	if at.Lease == s.Lease { // else it says nothing of that lease's words
+		w.answer(t, s.Lease, at.StreamCursor, err)
+	}
 }
 
 func (w *world) dump() map[string]string {
@@ -428,6 +578,7 @@ func (w *world) check(t *testing.T) {
 	}
 	w.checkSaved(t, history)
 	w.checkBegun(t, history)
+	w.checkCuts(t, history)
 }
 
 type accepted struct {
@@ -456,11 +607,15 @@ func (w *world) step(t *testing.T, c, v *version, at time.Time) {
 		}
 		return
 	}
-	allowed := slices.Clone(c.Pos.Next)
+	same := v.Pos.Epoch == c.Pos.Epoch
+	var allowed []int64
+	if same {
+		allowed = slices.Clone(c.Pos.Next)
+	}
 	for _, words := range [][]word{w.confirmed[c.lease()], w.freeFor(v)} {
 		for _, word := range words {
-			if !word.at.After(at) {
-				allowed = Max(allowed, word.next)
+			if !word.at.After(at) && word.Epoch == uint64(v.Pos.Epoch) {
+				allowed = Max(allowed, word.Next)
 			}
 		}
 	}
@@ -473,7 +628,11 @@ func (w *world) step(t *testing.T, c, v *version, at time.Time) {
 		t.Errorf("lease %d saved over lease %d", v.Lease, c.Lease)
 	case v.Reason != reasonSaved && v.Lease != c.Lease+1:
 		t.Errorf("%s: lease %d after %d", v.Reason, v.Lease, c.Lease)
-	case v.Reason != reasonReset && !below(c.Pos.Next, v.Pos.Next):
+	case v.Pos.Epoch < c.Pos.Epoch:
+		t.Errorf("%s went back from epoch %v to %v", v.Reason, c.Pos.Epoch, v.Pos.Epoch)
+	case v.Cut < c.Cut:
+		t.Errorf("%s undid a cut: from number %d to %d", v.Reason, c.Cut, v.Cut)
+	case v.Reason != reasonReset && same && v.Cut == c.Cut && !below(c.Pos.Next, v.Pos.Next):
 		t.Errorf("%s went back from %v to %v", v.Reason, c.Pos.Next, v.Pos.Next)
 	case v.Reason != reasonReset && !below(v.Pos.Next, allowed):
 		t.Errorf("%s passed what was confirmed: %v, at most %v", v.Reason, v.Pos.Next, allowed)
@@ -496,10 +655,12 @@ func (w *world) freeFor(v *version) []word {
 func (w *world) checkSaved(t *testing.T, history []accepted) {
 	for _, a := range w.saved {
 		durable := slices.ContainsFunc(history, func(h accepted) bool {
-			return h.v.Lease > 0 && h.v.lease() == a.lease && !h.at.After(a.to) && below(a.next, h.v.Pos.Next)
+			e := uint64(h.v.Pos.Epoch)
+			return h.v.Lease > 0 && h.v.lease() == a.lease && !h.at.After(a.to) &&
+				(e > a.at.Epoch || e == a.at.Epoch && (h.v.Cut > a.at.Cut || below(a.at.Next, h.v.Pos.Next)))
 		})
 		if !durable {
-			t.Errorf("answered %v as saved under %v, the log has no such version", a.next, a.lease)
+			t.Errorf("answered %+v as saved under %v, the log has no such version", a.at, a.lease)
 		}
 	}
 }
@@ -509,10 +670,60 @@ func (w *world) checkBegun(t *testing.T, history []accepted) {
 	for _, b := range w.begun {
 		for _, h := range history {
 			if h.v.Lease > 0 && h.v.lease() == b.lease && h.v.Reason != reasonSaved {
-				if !slices.Equal(b.start, Max(h.v.Pos.Next, make([]int64, partitions))) {
+				if beyond(b.start, h.v.Pos.Next) || beyond(h.v.Pos.Next, b.start) {
 					t.Errorf("lease %v took over at %v and began at %v", b.lease, h.v.Pos.Next, b.start)
 				}
 			}
 		}
 	}
+}
+
+// checkCuts: once a version knows that the log lost its end, later ones pass only what was confirmed of the log as it is
+// since: what has been appended at the lost offsets would else be skipped.
+func (w *world) checkCuts(t *testing.T, history []accepted) {
+	for _, n := range w.noticed {
+		knows := false
+		for _, h := range history {
+			switch {
+			case h.v.Lease > 0 && h.v.lease() == n.lease && h.v.Cut >= n.number && uint64(h.v.Pos.Epoch) == n.epoch:
+				knows = true
+			case !knows:
+				continue
+			}
+			if h.v.Lease == 0 || h.v.Reason == reasonReset || uint64(h.v.Pos.Epoch) != n.epoch || w.cutAgain(n, h.at) {
+				break
+			}
+			if p := n.partition; p < len(h.v.Pos.Next) && h.v.Pos.Next[p] > w.upTo(n, h.at) {
+				t.Errorf("%s at %v under lease %d, cut %d: partition %d lost its end at %d, and only up to %d was confirmed since",
+					h.v.Reason, h.v.Pos.Next, h.v.Lease, h.v.Cut, p, n.to, w.upTo(n, h.at))
+			}
+		}
+	}
+}
+
+// cutAgain reports whether the partition lost its end again before a time.
+func (w *world) cutAgain(n notice, before time.Time) bool {
+	cuts := w.cutsOf(n)
+	return n.cut+1 < len(cuts) && !cuts[n.cut+1].when.After(before)
+}
+
+// upTo is how far clients had confirmed the partition by a time, of what it holds since the cut.
+func (w *world) upTo(n notice, by time.Time) int64 {
+	most := n.to
+	for _, words := range w.confirmed {
+		for _, word := range words {
+			if p := n.partition; word.Epoch == n.epoch && !word.at.After(by) && p < len(word.Next) &&
+				(word.seen[p] > n.cut || word.Next[p] <= w.cutsOf(n)[n.cut].to) {
+				most = max(most, word.Next[p])
+			}
+		}
+	}
+	return most
+}
+
+func (w *world) cutsOf(n notice) []cut {
+	if n.epoch == w.stream.epoch {
+		return w.stream.cuts[n.partition]
+	}
+	return w.stream.was[n.epoch][n.partition]
 }

@@ -24,6 +24,7 @@ const (
 	MaxStreams    = 64
 	MaxPartitions = 4096    // of one stream
 	MaxToken      = 1 << 16 // length of the text in bytes
+	MaxCut        = 1 << 32
 )
 
 // Tag stands for a stream in a token: four bytes of a hash of its name, so that a token is short and tells nothing.
@@ -52,6 +53,9 @@ type StreamCursor struct {
 	Epoch uint64  // see EpochOf
 	Next  []int64 // per partition the offset to read next; partitions beyond it count as 0
 	Lease Lease
+	// Cut is how often the log lost its end under the consumer; 0 without one. A cursor of a lower number than the
+	// consumer's points at what may be lost.
+	Cut uint64
 }
 
 // Cursor is a place in each of a number of streams.
@@ -92,13 +96,16 @@ func Max(a, b []int64) []int64 {
 //	  tag [4], epoch [8]
 //	  uvarint partitions<<1 | (1 if there is a lease)
 //	  uvarint next offset, per partition
-//	  with a lease: incarnation [8], uvarint number
+//	  with a lease: incarnation [8], uvarint number; in format 2 also uvarint cut
 //	CRC-32C of all that precedes [4], big endian
+//
+// Format 2 is used where a stream's cut is not 0, and only there, so that a cursor has one text.
 //
 // Every later version keeps the first byte and the checksum, so that a token of a later version is told apart from a
 // damaged one.
 const (
 	format    = 1
+	formatCut = 2
 	crcLen    = 4
 	minStream = 4 + 8 + 1
 )
@@ -108,9 +115,15 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // Append appends the text of c to dst. Offsets must not be negative.
 func Append(dst []byte, c Cursor) []byte {
 	n := len(dst)
-	dst = append(dst, format)
+	version := byte(format)
 	for i := range c.Streams {
-		dst = appendStream(dst, &c.Streams[i])
+		if c.Streams[i].cut() > 0 {
+			version = formatCut
+		}
+	}
+	dst = append(dst, version)
+	for i := range c.Streams {
+		dst = appendStream(dst, &c.Streams[i], version)
 	}
 	return seal(dst, n)
 }
@@ -119,12 +132,24 @@ func Append(dst []byte, c Cursor) []byte {
 // token's length.
 func AppendOne(dst []byte, s StreamCursor) []byte {
 	n := len(dst)
-	dst = append(dst, format)
-	dst = appendStream(dst, &s)
+	version := byte(format)
+	if s.cut() > 0 {
+		version = formatCut
+	}
+	dst = append(dst, version)
+	dst = appendStream(dst, &s, version)
 	return seal(dst, n)
 }
 
-func appendStream(dst []byte, s *StreamCursor) []byte {
+// cut is the number that a token carries: it means nothing without a lease.
+func (s *StreamCursor) cut() uint64 {
+	if s.Lease.IsZero() {
+		return 0
+	}
+	return s.Cut
+}
+
+func appendStream(dst []byte, s *StreamCursor, version byte) []byte {
 	dst = append(dst, s.Tag[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, s.Epoch)
 	head := uint64(len(s.Next)) << 1
@@ -138,6 +163,9 @@ func appendStream(dst []byte, s *StreamCursor) []byte {
 	if head&1 != 0 {
 		dst = binary.BigEndian.AppendUint64(dst, s.Lease.Incarnation)
 		dst = binary.AppendUvarint(dst, s.Lease.Number)
+		if version == formatCut {
+			dst = binary.AppendUvarint(dst, s.Cut)
+		}
 	}
 	return dst
 }
@@ -165,24 +193,30 @@ func Parse(token string) (Cursor, error) {
 	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(sum) {
 		return Cursor{}, ErrMalformed
 	}
-	if body[0] > format {
+	version := body[0]
+	if version > formatCut {
 		return Cursor{}, ErrVersion
 	}
-	if body[0] < format || len(body) == 1 {
+	if version < format || len(body) == 1 {
 		return Cursor{}, ErrMalformed
 	}
 	var c Cursor
+	cut := false
 	for body = body[1:]; len(body) > 0; {
-		s, rest, ok := parseStream(body)
+		s, rest, ok := parseStream(body, version)
 		if !ok || len(c.Streams) == MaxStreams {
 			return Cursor{}, ErrMalformed
 		}
 		c.Streams, body = append(c.Streams, s), rest
+		cut = cut || s.Cut > 0
+	}
+	if cut != (version == formatCut) {
+		return Cursor{}, ErrMalformed
 	}
 	return c, nil
 }
 
-func parseStream(b []byte) (s StreamCursor, rest []byte, ok bool) {
+func parseStream(b []byte, version byte) (s StreamCursor, rest []byte, ok bool) {
 	if len(b) < minStream {
 		return s, nil, false
 	}
@@ -209,7 +243,10 @@ func parseStream(b []byte) (s StreamCursor, rest []byte, ok bool) {
 	}
 	s.Lease.Incarnation = binary.BigEndian.Uint64(b)
 	s.Lease.Number, b, ok = uvarint(b[8:])
-	return s, b, ok && !s.Lease.IsZero()
+	if ok && version == formatCut {
+		s.Cut, b, ok = uvarint(b)
+	}
+	return s, b, ok && !s.Lease.IsZero() && s.Cut <= MaxCut
 }
 
 // uvarint reads one canonical varint: the shortest form only, so that a cursor has one text.

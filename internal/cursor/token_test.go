@@ -26,10 +26,14 @@ func sample(partitions int) StreamCursor {
 func TestTokenComesBackAsItWent(t *testing.T) {
 	leased := sample(3)
 	leased.Lease = Lease{Incarnation: math.MaxUint64, Number: 300}
+	cut := leased
+	cut.Cut = MaxCut
 	wide := sample(MaxPartitions)
 	for name, c := range map[string]Cursor{
 		"one stream":        {Streams: []StreamCursor{sample(12)}},
 		"lease":             {Streams: []StreamCursor{leased}},
+		"cut":               {Streams: []StreamCursor{cut}},
+		"one of them cut":   {Streams: []StreamCursor{leased, cut, sample(1)}},
 		"several streams":   {Streams: []StreamCursor{sample(1), leased, {Tag: TagOf("x"), Next: []int64{math.MaxInt64}}}},
 		"no partitions":     {Streams: []StreamCursor{{Tag: TagOf("x"), Epoch: 1}}},
 		"widest":            {Streams: []StreamCursor{wide}},
@@ -67,6 +71,11 @@ func TestTokenTextIsFixed(t *testing.T) {
 	const want = "AR9qgywAAAAAAAAAAQcAf4ABAAAAAAAAAAIDGtIMsA"
 	if got := string(AppendOne(nil, s)); got != want {
 		t.Fatalf("got %s, want %s", got, want)
+	}
+	s.Cut = 4
+	const wantCut = "Ah9qgywAAAAAAAAAAQcAf4ABAAAAAAAAAAIDBMQ6jyY"
+	if got := string(AppendOne(nil, s)); got != wantCut {
+		t.Fatalf("got %s, want %s", got, wantCut)
 	}
 }
 
@@ -111,7 +120,10 @@ func TestBrokenAndNewerTokensAreToldApart(t *testing.T) {
 		"checksum alone":           {forge(), ErrMalformed},
 		"no stream":                {forge(1), ErrMalformed},
 		"version 0":                {forge(append([]byte{0}, stream...)...), ErrMalformed},
-		"next version":             {forge(2, 1, 2, 3), ErrVersion},
+		"next version":             {forge(3, 1, 2, 3), ErrVersion},
+		"no cut in format 2":       {forge(append(append([]byte{2}, stream[1:]...), 0)...), ErrMalformed},
+		"a cut of 0 in format 2":   {forge(append(append([]byte{2}, stream[1:]...), 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0)...), ErrMalformed},
+		"too many cuts":            {forge(append(append([]byte{2}, stream[1:]...), append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 1, 1}, binary.AppendUvarint(nil, MaxCut+1)...)...)...), ErrMalformed},
 		"far version, empty":       {forge(255), ErrVersion},
 		"stream cut short":         {forge(stream...), ErrMalformed},
 		"fewer offsets than told":  {forge(append(stream, 4, 1)...), ErrMalformed},

@@ -17,6 +17,12 @@ import (
 // Name identifies a consumer.
 type Name struct{ Owner, Stream, Consumer string }
 
+// Check returns ErrName where the name is not one that a consumer may have.
+func (n Name) Check() error {
+	_, err := n.id()
+	return err
+}
+
 // ErrName says that a consumer's name is not one.
 var ErrName = errors.New("a consumer's name has 1 to 128 letters, digits and any of . _ ~ : @ -, and begins with a letter or digit")
 
@@ -35,6 +41,7 @@ type State struct {
 	Lease  Lease
 	Epoch  uint64  // of the stream that Next is of
 	Next   []int64 // saved: what survives everything
+	Cut    uint64  // how often the log lost its end under the consumer
 	Reason string  // what made this version: created, taken over, saved, reset
 }
 
@@ -52,6 +59,7 @@ type version struct {
 	Incarnation uuid.UUID `json:"incarnation"`
 	Lease       uint64    `json:"lease"`
 	Parent      uint64    `json:"parent,omitempty"` // the number that this lease's taker presented
+	Cut         uint64    `json:"cut,omitempty"`    // rises whenever Pos sinks because the log lost its end
 	Pos         position  `json:"pos"`
 	Reason      string    `json:"reason"`
 }
@@ -61,12 +69,35 @@ type position struct {
 	Next  []int64 `json:"next"`
 }
 
-// in returns the position's offsets in the stream's present epoch: those of another one are replaced by 0 (rule 3).
-func (p position) in(present uint64) []int64 {
-	if uint64(p.Epoch) != present {
-		return nil
+// in returns the version's place in the stream's present epoch: offsets of another one are replaced by 0 (rule 3).
+func (v *version) in(present uint64) place {
+	if uint64(v.Pos.Epoch) != present {
+		return place{cut: v.Cut}
 	}
-	return p.Next
+	return place{v.Cut, v.Pos.Next}
+}
+
+// place is a position in one epoch of a stream. Offsets of different cuts cannot be compared: what lay beyond the log's
+// end when it was cut may since have been given to other events.
+type place struct {
+	cut  uint64
+	next []int64
+}
+
+// join returns where somebody stands of whom both are known: the higher cut counts alone (rule 3).
+func join(a, b place) place {
+	switch {
+	case a.cut > b.cut:
+		return place{a.cut, Max(a.next, nil)}
+	case a.cut < b.cut:
+		return place{b.cut, Max(b.next, nil)}
+	}
+	return place{a.cut, Max(a.next, b.next)}
+}
+
+// passes reports whether a says more than b.
+func (a place) passes(b place) bool {
+	return a.cut > b.cut || a.cut == b.cut && beyond(a.next, b.next)
 }
 
 // epoch is written in hexadecimal: many readers of JSON lose the last bits of such a number.
@@ -90,7 +121,7 @@ func (v *version) incarnation() uint64 { return binary.BigEndian.Uint64(v.Incarn
 func (v *version) lease() Lease { return Lease{Incarnation: v.incarnation(), Number: v.Lease} }
 
 func (v *version) state() State {
-	return State{Lease: v.lease(), Epoch: uint64(v.Pos.Epoch), Next: slices.Clone(v.Pos.Next), Reason: v.Reason}
+	return State{Lease: v.lease(), Epoch: uint64(v.Pos.Epoch), Next: slices.Clone(v.Pos.Next), Cut: v.Cut, Reason: v.Reason}
 }
 
 func decodeVersion(u uuid.UUID, body []byte) (*version, error) {
