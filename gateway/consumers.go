@@ -93,6 +93,11 @@ func (g *Gateway) putConsumer(w http.ResponseWriter, r *http.Request) {
 	}
 	state, err := g.deps.Consumers.Put(r.Context(), cursor.PutRequest{
 		Name: name, Epoch: epoch, Partitions: int(info.Partitions), Cursor: at, Reset: in.Reset,
+		Present: func(ctx context.Context) (uint64, error) {
+			info, err := g.deps.Log.Describe(ctx, stream.Topic)
+			return cursor.EpochOf(info.Epoch), err
+		},
+		Ends: func(ctx context.Context) ([]int64, error) { return g.resolveFrom(ctx, stream.Topic, "latest") },
 	})
 	if err != nil {
 		writeProblem(w, r, consumerProblem(err, name))
@@ -161,7 +166,7 @@ func (g *Gateway) writeConsumer(w http.ResponseWriter, r *http.Request, name cur
 		Name:   name.Consumer,
 		Stream: name.Stream,
 		Cursor: string(cursor.AppendOne(nil, cursor.StreamCursor{
-			Tag: cursor.TagOf(name.Stream), Epoch: state.Epoch, Next: state.Next, Lease: state.Lease,
+			Tag: cursor.TagOf(name.Stream), Epoch: state.Epoch, Next: state.Next, Lease: state.Lease, Cut: state.Cut,
 		})),
 		Partitions: make([]consumerPartition, len(bounds)),
 	}
@@ -186,6 +191,8 @@ func consumerProblem(err error, name cursor.Name) error {
 		return newProblem(kindInvalidParameter, "%q: %s", name.Consumer, err)
 	case errors.Is(err, cursor.ErrSuperseded), errors.Is(err, cursor.ErrLost):
 		return newProblem(kindConflict, "a later session reads as consumer %q: this cursor is no longer its word", name.Consumer).because(err)
+	case errors.Is(err, cursor.ErrEpoch):
+		return newProblem(kindNotReady, "stream %q was deleted and made again a moment ago: try again", name.Stream).retry(retrySoon).because(err)
 	case errors.Is(err, cursor.ErrBusy):
 		return newProblem(kindConsumerBusy, "several readers want consumer %q at once: try again", name.Consumer).retry(retrySoon).because(err)
 	case errors.Is(err, cursor.ErrInDoubt):

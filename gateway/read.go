@@ -1,10 +1,11 @@
 package gateway
 
 import (
-	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"sort"
@@ -59,11 +60,11 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	req, err := g.readRequest(r, &q)
-	if err == nil && media == mediaBatch {
-		err = q.page(&req)
+	if err == nil {
+		err = q.page(&req, media == mediaBatch)
 	}
 	if err != nil {
-		writeProblem(w, r, err)
+		writeProblem(w, r, g.readProblem(err))
 		return
 	}
 	switch media {
@@ -80,6 +81,9 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 			Query: func(body json.RawMessage) (*filter.Filter, error) {
 				var q readQuery
 				if err := decodeDocument(body, &q); err != nil {
+					return nil, err
+				}
+				if err := q.inFlight(); err != nil {
 					return nil, err
 				}
 				return q.compile()
@@ -200,8 +204,10 @@ func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, e
 	if q.Event != "" && q.Event != "type" {
 		return req, newProblem(kindInvalidParameter, "event=%s: only event=type is known: the SSE event field is then the event's type", q.Event)
 	}
-	if q.Consumer != "" && !consumerName(q.Consumer) {
-		return req, newProblem(kindInvalidParameter, "consumer: a name has 1 to 128 letters, digits, and - _ . ~")
+	if q.Consumer != "" {
+		if err := (cursor.Name{Consumer: q.Consumer}).Check(); err != nil {
+			return req, err
+		}
 	}
 	if q.Autosave && q.Consumer == "" {
 		return req, newProblem(kindInvalidParameter, "autosave needs consumer=<name>: it is the consumer that is saved")
@@ -280,43 +286,27 @@ func typesMeet(registered, asked string) bool {
 	return reg == ask
 }
 
-func consumerName(s string) bool {
-	if len(s) > 128 {
-		return false
-	}
-	for _, c := range []byte(s) {
-		switch {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_', c == '.', c == '~':
-		default:
-			return false
-		}
-	}
-	return s != ""
-}
-
 // headerReason bounds why a record was skipped in a header, of which proxies take little: its whole is in the poison view.
 const headerReason = 160
 
 // readPage answers one page.
 func (g *Gateway) readPage(w http.ResponseWriter, r *http.Request, req session.Request) {
-	page, err := g.deps.Sessions.Page(r.Context(), req)
+	err := g.deps.Sessions.Page(r.Context(), req, func(ctx context.Context, page session.Page) { g.writePage(ctx, w, r, page) })
 	if err != nil {
 		g.refuseRead(w, r, err)
-		return
 	}
-	var body bytes.Buffer
-	body.WriteByte('[')
-	for i, e := range page.Events {
-		if i > 0 {
-			body.WriteByte(',')
-		}
-		body.Write(e)
+}
+
+// writePage writes a page until ctx ends. The events are written as they are held: a copy of them would be as large.
+func (g *Gateway) writePage(ctx context.Context, w http.ResponseWriter, r *http.Request, page session.Page) {
+	size := len("[]\n") + max(0, len(page.Events)-1)
+	for _, e := range page.Events {
+		size += len(e)
 	}
-	body.WriteString("]\n")
 	h := w.Header()
 	h.Set("Content-Type", mediaBatch)
 	h.Set("Cache-Control", "no-cache")
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	h.Set("Content-Length", strconv.Itoa(size))
 	h.Set("Cursor", page.Cursor)
 	h.Set("Link", "<"+g.nextPage(r, page.Cursor)+`>; rel="next"`)
 	for _, gap := range page.Gaps {
@@ -328,10 +318,41 @@ func (g *Gateway) readPage(w http.ResponseWriter, r *http.Request, req session.R
 		}
 		h.Add("Skipped", headerJSON(s))
 	}
+	for _, s := range page.Stalled {
+		h.Add("Stalled", headerJSON(s))
+	}
+	if page.Drain != nil {
+		h.Set("Drain", headerJSON(page.Drain))
+	}
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(answerTime)) // a client that does not read holds nothing for ever
-	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
-	_, _ = w.Write(body.Bytes()) // a client that has gone needs no answer
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = rc.SetWriteDeadline(time.Unix(1, 0))
+		close(stopped)
+	})
+	defer func() {
+		if !stop() {
+			<-stopped // or it would fall on the connection's next answer
+		}
+		_ = rc.SetWriteDeadline(time.Time{})
+	}()
+	before := "["
+	for _, e := range page.Events {
+		if _, err := io.WriteString(w, before); err != nil {
+			return // a client that has gone needs no answer
+		}
+		if _, err := w.Write(e); err != nil {
+			return
+		}
+		before = ","
+	}
+	if len(page.Events) == 0 {
+		before = "[]\n"
+	} else {
+		before = "]\n"
+	}
+	_, _ = io.WriteString(w, before)
 }
 
 // headerJSON encodes v for a header's value, in ASCII.
@@ -421,6 +442,12 @@ func (g *Gateway) readProblem(err error) *problem {
 		return newProblem(kindTooManySessions, "there are %d connections from this address already: close some", limit.Limit).retry(limit.After)
 	case errors.As(err, &limit):
 		return newProblem(kindOverloaded, "this replica has %d sessions, as many as it takes: come back later, or to another replica", limit.Limit).retry(limit.After)
+	case errors.Is(err, session.ErrPages):
+		return newProblem(kindOverloaded, "%s: come back later, or to another replica", err).retry(retrySoon)
+	case errors.Is(err, session.ErrBehind), errors.Is(err, cursor.ErrEpoch):
+		return newProblem(kindNotReady, "the stream was deleted and made again a moment ago: try again").retry(retrySoon).because(err)
+	case errors.Is(err, cursor.ErrName):
+		return newProblem(kindInvalidParameter, "consumer: %s", cursor.ErrName)
 	case errors.Is(err, session.ErrDraining), errors.Is(err, fanout.ErrClosed):
 		return newProblem(kindNotReady, "this replica is going away: come back, and reach another").retry(retrySoon)
 	case errors.Is(err, session.ErrOtherStream):

@@ -120,17 +120,33 @@ func (q *readQuery) from() (session.From, error) {
 	return session.From{Time: t}, nil
 }
 
-// page checks and sets what only a page has.
-func (q *readQuery) page(req *session.Request) error {
-	req.Limit = defaultPage
+// page checks what only a page has, on every transport, and sets it where a page is asked for.
+func (q *readQuery) page(req *session.Request, asked bool) error {
+	limit := defaultPage
 	if q.Limit != nil {
-		if req.Limit = *q.Limit; req.Limit < 1 || req.Limit > maxPage {
-			return newProblem(kindInvalidParameter, "limit=%d: give a number from 1 to %d", req.Limit, maxPage)
+		if limit = *q.Limit; limit < 1 || limit > maxPage {
+			return newProblem(kindInvalidParameter, "limit=%d: give a number from 1 to %d", limit, maxPage)
 		}
 	}
-	var err error
-	req.Wait, err = duration("wait", q.Wait, 0, time.Minute)
+	wait, err := duration("wait", q.Wait, 0, time.Minute)
+	if err == nil && asked {
+		req.Limit, req.Wait = limit, wait
+	}
 	return err
+}
+
+// inFlight refuses what cannot be changed while a session runs: it would be ignored silently.
+func (q *readQuery) inFlight() error {
+	for name, given := range map[string]bool{
+		"streams": q.Streams != nil, "after": q.After != "", "from": q.From != "", "consumer": q.Consumer != "", "autosave": q.Autosave,
+		"limit": q.Limit != nil, "wait": q.Wait != "", "heartbeat": q.Heartbeat != "", "flush": q.Flush != "", "event": q.Event != "",
+	} {
+		if given {
+			return newProblem(kindInvalidBody, "%s cannot be changed in flight, only types, sources, subjects, resources, filter and filters: open another session", name).
+				at(fieldError{Pointer: "/query/" + name, Message: "cannot be changed in flight"})
+		}
+	}
+	return nil
 }
 
 // duration reads a parameter such as 15s; "" is 0.

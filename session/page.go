@@ -2,38 +2,65 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
-// pageBytes bounds a page beside its limit of events. An event that is larger goes alone.
-const pageBytes = 8 << 20
+// pageBytes bounds a page beside its limit of events. An event that is larger goes alone. Where the memory of all pages is
+// short a page is cut smaller, down to leastPage.
+const (
+	pageBytes = 8 << 20
+	leastPage = 256 << 10
+)
+
+// pageWait is how long a page waits for memory.
+const pageWait = 5 * time.Second
+
+// ErrPages tells that the pages which are being written hold all the memory that pages may have.
+var ErrPages = errors.New("the pages of others hold all the memory there is for pages")
 
 // Page is what a poll gives.
 type Page struct {
-	Events [][]byte // their JSON; to be written before anything else is asked of the server
+	Events [][]byte // their JSON
 	Cursor string   // where the next page begins
 	Gaps   []Gap
 	// Skipped are records on the way that are no events.
 	Skipped []Skipped
+	Stalled []Health // streams that cannot be read at the moment
+	Drain   *Drain   // this replica goes away; nil: it does not
 }
 
 // pageCodec collects a page.
 type pageCodec struct {
 	page  Page
 	limit int
+	most  func(need int) int // bytes that the page may have, at least need; 0: there is no memory
+	room  int                // what most gave, once there is an event
 	bytes int
 	full  bool
+	short bool // there was no memory
 	at    []byte
 }
 
 func (c *pageCodec) event(_ *output, e *fanout.Entry, cursor []byte, _ bool) {
+	if c.full {
+		return
+	}
 	json := e.Event.JSON()
-	if c.full || len(c.page.Events) >= c.limit || (len(c.page.Events) > 0 && c.bytes+len(json) > pageBytes) {
+	if len(c.page.Events) == 0 {
+		c.room = c.most(len(json))
+		c.short = c.room == 0
+	}
+	if len(c.page.Events) >= c.limit || c.bytes+len(json) > c.room {
 		c.full = true // what is over comes with the next page
 		return
 	}
@@ -44,7 +71,7 @@ func (c *pageCodec) event(_ *output, e *fanout.Entry, cursor []byte, _ bool) {
 
 func (c *pageCodec) cursor(*output, []byte) {}
 
-func (c *pageCodec) control(_ *output, _ string, payload any, cursor []byte) {
+func (c *pageCodec) control(_ *output, name string, payload any, cursor []byte) {
 	if c.full {
 		return
 	}
@@ -58,14 +85,23 @@ func (c *pageCodec) control(_ *output, _ string, payload any, cursor []byte) {
 		}
 		c.page.Skipped = append(c.page.Skipped, p)
 		c.at = append(c.at[:0], cursor...)
+	case Health:
+		c.page.Stalled = slices.DeleteFunc(c.page.Stalled, func(h Health) bool { return h == p })
+		if name == "stalled" {
+			c.page.Stalled = append(c.page.Stalled, p)
+		}
 	}
 }
 
 func (c *pageCodec) flush(*output) {}
 
-// Page reads one page of at most q.Limit events. Where there is none it waits for q.Wait at most. Where the filter passes
-// over much it ends after a while, with fewer events or none and a cursor behind what it passed.
-func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
+// Page reads one page of at most q.Limit events and has it written. Where there is none it waits for q.Wait at most. Where
+// the filter passes over much it ends after a while, with fewer events or none and a cursor behind what it passed.
+//
+// Until write returns, the page counts against the limits of sessions and the memory of pages. Its context ends a moment
+// after the session was asked to end: what a client has not taken by then is not waited for. An error is returned only
+// where write was not called; ErrPages is one of them.
+func (s *Server) Page(ctx context.Context, q Request, write func(context.Context, Page)) error {
 	e := &entry{info: Info{Transport: "poll", Address: q.Address, Consumer: q.Consumer, Filter: q.Filter != nil, Streams: names(q)}}
 	wake := make(chan struct{}, 1)
 	notify := func() {
@@ -76,17 +112,82 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 	}
 	stopped := make(chan struct{})
 	var once sync.Once
-	e.stop = func(string, any, string) { once.Do(func() { close(stopped) }) }
+	var drain *Drain // set before stopped is closed
+	e.stop = func(_ string, payload any, _ string) {
+		once.Do(func() {
+			if d, ok := payload.(Drain); ok {
+				drain = &d
+			}
+			close(stopped)
+		})
+	}
 	if err := s.admit(e); err != nil {
-		return Page{}, err
+		return err
 	}
 	defer s.leave(e, endClient)
+	page, release, err := s.read(ctx, q, notify, wake, stopped)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if closed(stopped) {
+		page.Drain = drain
+	}
+	writing, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		select {
+		case <-stopped:
+			sleep(writing, endPatience)
+			cancel()
+		case <-writing.Done():
+		}
+	})
+	defer func() { cancel(); watching.Wait() }()
+	write(writing, page)
+	return nil
+}
+
+// pageMemory is the memory of all pages that are being written.
+type pageMemory struct {
+	all  int64               // static
+	free *semaphore.Weighted // of all
+	used atomic.Int64
+}
+
+// take gives a page its room, a part of what is free so that some is left for others, and waits where there is none.
+func (m *pageMemory) take(ctx context.Context, need int) int {
+	least := max(need, leastPage)
+	n := max(least, int(min(pageBytes, (m.all-m.used.Load())/8)))
+	if !m.free.TryAcquire(int64(n)) {
+		ctx, cancel := context.WithTimeout(ctx, pageWait)
+		defer cancel()
+		if n = least; m.free.Acquire(ctx, int64(n)) != nil {
+			return 0
+		}
+	}
+	m.used.Add(int64(n))
+	return n
+}
+
+func (m *pageMemory) release(n int) {
+	m.used.Add(-int64(n))
+	m.free.Release(int64(n))
+}
+
+// read gathers a page. What it holds of the memory of pages is to be released.
+func (s *Server) read(ctx context.Context, q Request, notify func(), wake, stopped <-chan struct{}) (_ Page, release func(), err error) {
 	f, err := s.prepare(ctx, q, 0, nil, notify)
 	if err != nil {
-		return Page{}, err
+		return Page{}, nil, err
 	}
 	defer f.close()
-	c := &pageCodec{limit: q.Limit}
+	c := &pageCodec{limit: q.Limit, most: func(need int) int { return s.pages.take(ctx, need) }}
+	defer func() {
+		if err != nil {
+			s.pages.release(c.room)
+		}
+	}()
 	f.codec = c
 	var o output
 	var entries []*fanout.Entry
@@ -101,16 +202,19 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 				if len(c.page.Events) > 0 {
 					break // what there is is worth having
 				}
-				return Page{}, fmt.Errorf("read a page: %w", err)
+				return Page{}, nil, fmt.Errorf("read a page: %w", err)
 			}
 			if status != fanout.Ended {
 				status = fanout.More
 			}
 		}
 		if status == fanout.Ended {
-			return Page{}, fmt.Errorf("read a page: %w", f.err())
+			return Page{}, nil, fmt.Errorf("read a page: %w", f.err())
 		}
-		if c.full || len(c.page.Events) >= c.limit || c.bytes >= pageBytes {
+		if c.short {
+			return Page{}, nil, ErrPages
+		}
+		if c.full || len(c.page.Events) >= c.limit || len(c.page.Events) > 0 && c.bytes >= c.room {
 			break
 		}
 		if status == fanout.More {
@@ -133,7 +237,7 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 		case <-stopped:
 			waiting = false
 		case <-ctx.Done():
-			return Page{}, ctx.Err()
+			return Page{}, nil, ctx.Err()
 		}
 		f.unpark()
 		if !waiting {
@@ -150,7 +254,8 @@ func (s *Server) Page(ctx context.Context, q Request) (Page, error) {
 			_ = f.confirm(at) // it is the session's own
 		}
 	}
-	return c.page, nil
+	s.pages.release(c.room - c.bytes)
+	return c.page, func() { s.pages.release(c.bytes) }, nil
 }
 
 func closed(c <-chan struct{}) bool {

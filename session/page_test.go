@@ -2,7 +2,11 @@ package session
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -49,7 +53,7 @@ func TestAPageThatFindsNothingEndsWithWhatItHasPassed(t *testing.T) {
 	}
 	r := s.replica(Config{}, false)
 	r.scan = 200 * time.Millisecond
-	check(r.Page(t.Context(), q))
+	check(r.page(t.Context(), q))
 
 	r = s.replica(Config{}, false) // which has no block of the log
 	go func() {
@@ -59,5 +63,105 @@ func TestAPageThatFindsNothingEndsWithWhatItHasPassed(t *testing.T) {
 		time.Sleep(200 * time.Millisecond) // it has passed something
 		_ = r.Drain(t.Context())
 	}()
-	check(r.Page(t.Context(), q))
+	check(r.page(t.Context(), q))
+}
+
+// page reads a page and takes it.
+func (r *replica) page(ctx context.Context, q Request) (page Page, err error) {
+	err = r.Page(ctx, q, func(_ context.Context, p Page) { page = p })
+	return page, err
+}
+
+func TestAPageCountsUntilItIsWritten(t *testing.T) {
+	s := newSite(t, "a")
+	s.publish("a", 0, 4)
+	r := s.replica(Config{MaxPerAddress: 2}, false)
+	q := Request{Streams: []fanout.Stream{{Name: "a", Topic: "a"}}, From: From{Oldest: true}, Limit: 3, Address: "x"}
+	written, ended := make(chan struct{}), make(chan error, 2)
+	writing := make(chan struct{}, 2)
+	for range 2 {
+		go func() {
+			ended <- r.Page(context.Background(), q, func(context.Context, Page) { writing <- struct{}{}; <-written })
+		}()
+	}
+	<-writing
+	<-writing
+	var limit *LimitError
+	if _, err := r.page(t.Context(), q); !errors.As(err, &limit) {
+		t.Errorf("a third page beside two that are being written: %v", err)
+	}
+	close(written)
+	if err := errors.Join(<-ended, <-ended); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.page(t.Context(), q); err != nil {
+		t.Errorf("after they were written: %v", err)
+	}
+}
+
+func TestPagesAreCutSmallerWhereTheirMemoryIsShort(t *testing.T) {
+	s := newSite(t, "a")
+	const size = 100 << 10
+	pad := strings.Repeat("x", size)
+	var messages []broker.Message
+	for i := range 60 {
+		messages = append(messages, broker.Message{Value: fmt.Appendf(nil, `{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":%q}`, i, pad)})
+	}
+	for _, a := range s.log.Append(t.Context(), "a", messages) {
+		if a.Err != nil {
+			t.Fatal(a.Err)
+		}
+	}
+	r := s.replica(Config{PageBytes: leastMemory}, false)
+	q := Request{Streams: []fanout.Stream{{Name: "a", Topic: "a"}}, From: From{Oldest: true}, Limit: 1000}
+	written := make(chan struct{})
+	var pages sync.WaitGroup
+	held := make(chan int, 100)
+	for range 10 {
+		pages.Go(func() {
+			err := r.Page(context.Background(), q, func(_ context.Context, p Page) {
+				n := 0
+				for _, e := range p.Events {
+					n += len(e)
+				}
+				held <- n
+				<-written
+			})
+			if err != nil {
+				t.Error(err)
+				held <- 0
+			}
+		})
+	}
+	total, least := 0, pageBytes
+	for range 10 {
+		n := <-held
+		total, least = total+n, min(least, n)
+	}
+	if total > leastMemory || least == 0 || least > leastPage {
+		t.Errorf("ten pages hold %d bytes, the smallest %d", total, least)
+	}
+	close(written)
+	pages.Wait()
+	if page, err := r.page(t.Context(), q); err != nil || len(page.Events) <= leastPage/size {
+		t.Errorf("a page alone has %d events: %v", len(page.Events), err)
+	}
+}
+
+func TestADrainDoesNotWaitForAPageThatNobodyTakes(t *testing.T) {
+	s := newSite(t, "a")
+	r := s.replica(Config{}, false)
+	writing, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		ended <- r.Page(context.Background(), Request{Streams: []fanout.Stream{{Name: "a", Topic: "a"}}, Limit: 3}, func(ctx context.Context, _ Page) {
+			close(writing)
+			<-ctx.Done()
+		})
+	}()
+	<-writing
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if err := errors.Join(r.Drain(ctx), <-ended); err != nil {
+		t.Error(err)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
@@ -30,6 +31,7 @@ type Config struct {
 	Heartbeat     time.Duration // default 15 s; a request may ask for 1 s to 5 min
 	Flush         time.Duration // a busy session is written to at most this often; default 10 ms; a request may ask for 0 to 10 s
 	Stall         time.Duration // a peer that accepts no byte for so long is closed; default 60 s
+	PageBytes     int64         // memory of all pages that are being written; default 64 MiB, at least 4 MiB
 	Source        string        // of control messages that are CloudEvents; default "/eventissuer"
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
@@ -57,6 +59,7 @@ type Server struct {
 	watcher *watcher
 	logger  *slog.Logger
 	m       *metrics
+	pages   pageMemory
 	scan    time.Duration // for how long a page may read the log
 
 	mu       sync.Mutex
@@ -142,12 +145,17 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if c.PageBytes <= 0 {
+		c.PageBytes = 64 << 20
+	}
+	c.PageBytes = max(c.PageBytes, leastMemory)
 	w, err := newWatcher()
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{
 		cfg: c, watcher: w, logger: c.Logger, m: newMetrics(c.Registerer), scan: scanOfPage,
+		pages:   pageMemory{all: c.PageBytes, free: semaphore.NewWeighted(c.PageBytes)},
 		entries: map[*entry]struct{}{}, byAddr: map[string]int{},
 	}
 	for range c.Shards {
@@ -164,6 +172,9 @@ func (s *Server) Shards() []fanout.Shard {
 	}
 	return all
 }
+
+// leastMemory of pages holds the largest event there is.
+const leastMemory = 4 << 20
 
 // Use names what sessions read from. It is called once, before Run.
 func (s *Server) Use(d Deps) { s.deps = d }

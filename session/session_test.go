@@ -178,14 +178,13 @@ func serveTest(t *testing.T, srv *Server, w http.ResponseWriter, r *http.Request
 		if v.Has("wait") {
 			q.Wait = 20 * time.Second
 		}
-		var page Page
-		if page, err = srv.Page(r.Context(), q); err == nil {
+		err = srv.Page(r.Context(), q, func(_ context.Context, page Page) {
 			w.Header().Set("Cursor", page.Cursor)
 			_ = json.NewEncoder(w).Encode(struct {
 				Events []string
 				Gaps   []Gap
 			}{texts(page.Events), page.Gaps})
-		}
+		})
 	default:
 		err = srv.SSE(w, r, q)
 	}
@@ -469,7 +468,8 @@ func TestAFilterChangesInFlightWithoutGap(t *testing.T) {
 func TestABadClientMessageEndsTheSessionWithWhatWasExpected(t *testing.T) {
 	s := newSite(t, "a")
 	r := s.replica(Config{}, false)
-	for _, message := range []string{`{`, `{"hello":1}`, `{"ack":"no cursor"}`, `{"query":{"subjects":7}}`} {
+	for _, message := range []string{`{`, `{"hello":1}`, `{"ack":"no cursor"}`, `{"query":{"subjects":7}}`,
+		`{"query":{"subjects":["a"]},"acks":1}`, `{"auth":"x","query":{"subjects":["a"]}}`, `{"auth":"x","final":true}`} {
 		c := r.connect(t, "websocket:"+SubprotocolBatch, "stream=a")
 		c.must()
 		if err := c.ws.Write(t.Context(), websocket.MessageText, []byte(message)); err != nil {

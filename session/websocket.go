@@ -2,6 +2,7 @@ package session
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -176,6 +177,31 @@ type clientMessage struct {
 	Query json.RawMessage `json:"query"`
 }
 
+// decode reads a message strictly: what the server does not know, or would not come to, must not be lost silently.
+func (m *clientMessage) decode(b []byte) error {
+	if err := json.Unmarshal(b, m); err != nil {
+		return err
+	}
+	strict := json.NewDecoder(bytes.NewReader(b))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&clientMessage{}); err != nil {
+		return err
+	}
+	said := 0
+	for _, is := range []bool{m.Ack != "", len(m.Query) > 0, m.Auth != ""} {
+		if is {
+			said++
+		}
+	}
+	switch {
+	case said > 1:
+		return errors.New("a message says one of them: send several, in the order in which they are to hold")
+	case m.Final && m.Ack == "":
+		return errors.New("final belongs to an ack")
+	}
+	return nil
+}
+
 // read takes the client's messages until the connection ends.
 func (k *socket) read() {
 	for {
@@ -184,7 +210,7 @@ func (k *socket) read() {
 			return
 		}
 		var m clientMessage
-		if err := json.Unmarshal(b, &m); err != nil {
+		if err := m.decode(b); err != nil {
 			var syntax *json.SyntaxError
 			p := k.problem(&MessageError{"expected " + expected + ": " + strings.TrimPrefix(err.Error(), "json: ")})
 			p.unreadable = errors.As(err, &syntax)

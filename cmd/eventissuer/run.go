@@ -154,6 +154,7 @@ func (s *server) startSessions(context.Context) error {
 	s.sessions, err = session.New(session.Config{
 		MaxSessions:   s.config.MaxSessions,
 		MaxPerAddress: s.config.MaxSessionsPerAddress,
+		PageBytes:     int64(s.config.MemoryBytes) / 8,
 		Logger:        s.log,
 		Registerer:    s.registry,
 	})
