@@ -114,6 +114,7 @@ func (l *Log) Describe(ctx context.Context, topic string) (broker.TopicInfo, err
 		return broker.TopicInfo{}, err
 	}
 	defer end()
+	l.metrics.describes.Inc()
 	view, err := l.fresh(ctx, topic)
 	if err != nil {
 		return broker.TopicInfo{}, err

@@ -23,6 +23,7 @@ type metrics struct {
 	appendBytes   prometheus.Counter
 	appendSeconds prometheus.Histogram
 	gaps          *prometheus.CounterVec // by reason
+	describes     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -48,6 +49,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		gaps: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_kafka_gaps_total", Help: "Gaps that tails ran into, by reason.",
 		}, []string{"reason"}),
+		describes: f.NewCounter(prometheus.CounterOpts{
+			Name: "eventissuer_kafka_describes_total", Help: "Topics looked up: which life of it is the present one, and its configuration.",
+		}),
 	}
 }
 

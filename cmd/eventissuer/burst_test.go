@@ -44,7 +44,13 @@ const (
 )
 
 func TestTenThousandSessionsReconnectAtOnceAndShareTheReads(t *testing.T) {
-	v := startServer(t, embedded(t))
+	for name, on := range map[string]func(*testing.T) storage{"embedded": embedded, "Kafka and Redis": replicated} {
+		t.Run(name, func(t *testing.T) { reconnectAtOnce(t, on(t)) })
+	}
+}
+
+func reconnectAtOnce(t *testing.T, on storage) {
+	v := startServer(t, on)
 	define(t, 3, v)
 	plan := burstPlan{Address: strings.TrimPrefix(v.base, "http://"), Path: "/v1/streams/" + theStream + "/events", Log: make([][]int, 3), Last: burstEvents}
 	places := make([]place, 0, burstEvents)
@@ -93,14 +99,22 @@ func TestTenThousandSessionsReconnectAtOnceAndShareTheReads(t *testing.T) {
 	// offset and may be cut short; 16 KiB on average is asked of it, and two more a partition for both ends.
 	const eventBytes = burstPad + 130
 	bound := float64(burstBack*eventBytes/(16<<10) + 2*len(plan.Log))
-	t.Logf("%d sessions, %d events caught up on; %v reads of the log, %v fetches", burstSessions, missed, reads, fetches)
+	describes := v.metric(t, "eventissuer_kafka_describes_total")
+	t.Logf("%d sessions, %d events caught up on; %v reads of the log, %v fetches, %v descriptions of the topic", burstSessions, missed, reads, fetches, describes)
 	if reads > bound || fetches > 2*bound {
 		t.Errorf("%v reads of the log and %v fetches from Kafka, want at most %v and %v: sessions do not share them", reads, fetches, bound, 2*bound)
+	}
+	// A description follows every read of a block; the start of the server and of the stream takes some more.
+	if most := bound + startDescribes; describes > most {
+		t.Errorf("%v descriptions of topics were asked for, want at most %v", describes, most)
 	}
 	if got := v.metric(t, "eventissuer_session_panics_total") + v.metric(t, "eventissuer_http_panics_total"); got != 0 {
 		t.Errorf("%v panics", got)
 	}
 }
+
+// startDescribes is how often a server asks about topics beside reading: its own four, and each hub's twice.
+const startDescribes = 40
 
 // burstEvent has its number at a fixed place.
 func burstEvent(n int) []byte {

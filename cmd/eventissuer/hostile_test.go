@@ -130,6 +130,30 @@ func TestReadersThatStallChangeNothingForOthersNorTheServersMemory(t *testing.T)
 	v.sigterm(t, 15*time.Second) // those who do not read are waited for as long as a drain may last, and no longer
 }
 
+func TestClientsThatPollAndDoNotReadHoldNoMoreThanPagesMay(t *testing.T) {
+	v := startServer(t, embedded(t), fmt.Sprint("--ring-bytes=", ringLimit), fmt.Sprint("--memory-bytes=", memoryLimit), "--drain-timeout=10s")
+	define(t, 3, v)
+	p := publish(t, 2, 12, 0, strings.Repeat("x", 8<<10), v)
+	p.more(t, 1000)
+	p.finish()
+	before := v.metric(t, "process_resident_memory_bytes")
+	const clients = 150
+	for range clients {
+		rawSession(t, v, "HTTP/1.1", "application/json", "from=oldest&limit=1000")
+	}
+	answers := func() float64 {
+		return v.metric(t, "eventissuer_http_requests_total", `/v1/streams/{stream}/events"`)
+	}
+	// Each has a page that nobody takes, or waits for the memory to have one, or was told to come back.
+	eventually(t, "the clients are served as far as they go", func() bool {
+		return answers()+v.metric(t, "eventissuer_session_open", `transport="poll"`) >= clients
+	})
+	if grown := v.metric(t, "process_resident_memory_bytes") - before; grown > 200<<20 {
+		t.Errorf("%d clients that do not read hold %v bytes", clients, grown)
+	}
+	v.sigterm(t, 15*time.Second)
+}
+
 // slowReader reads a stream of large events in small pieces, far behind the others: it must be kept, and get all.
 type slowReader struct {
 	err chan error
