@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"github.com/coder/websocket"
 )
 
 func TestBadInputToReadsIsEachItsOwnProblem(t *testing.T) {
@@ -224,5 +226,58 @@ func TestConnectionsBeyondTheLimitAreToldByTheirTransport(t *testing.T) {
 	h.must(h.send("GET", "/v1/admin/sessions", ""), http.StatusOK).decode(t, &sessions)
 	if sessions.Total != 2 {
 		t.Errorf("%d sessions are listed", sessions.Total)
+	}
+}
+
+func TestAConsumersNameIsOneEverywhere(t *testing.T) {
+	h := newHarness(t).withTrains()
+	for _, name := range []string{"a:b", "a@b", "1.x_y~z-"} {
+		h.must(h.sendJSON("PUT", "/v1/streams/trains/consumers/"+name, `{"from":"oldest","reset":true}`), http.StatusOK)
+		h.must(h.send("GET", "/v1/streams/trains/events?consumer="+name, ""), http.StatusOK)
+	}
+	for _, name := range []string{"-x", ".x", "a%20b", strings.Repeat("a", 129)} {
+		put := h.must(h.sendJSON("PUT", "/v1/streams/trains/consumers/"+name, `{"from":"oldest","reset":true}`), http.StatusBadRequest)
+		got := h.must(h.send("GET", "/v1/streams/trains/events?consumer="+name, "", "Accept: text/event-stream"), http.StatusBadRequest)
+		if put.problem(t).Type != "/problems/invalid-parameter" || got.problem(t).Type != "/problems/invalid-parameter" {
+			t.Errorf("%s: %s, %s", name, put.body, got.body)
+		}
+	}
+}
+
+func TestAQueryInFlightIsRefusedForWhatItCannotChange(t *testing.T) {
+	h := newHarness(t).withTrains()
+	for query, accepted := range map[string]bool{
+		`{"types":["t"],"sources":["/s"],"subjects":["a"],"resources":["r"],"filter":"TRUE","filters":[{"exact":{"id":"1"}}]}`: true,
+		`{}`:                     true,
+		`{"streams":["trains"]}`: false, `{"after":"x"}`: false, `{"from":"oldest"}`: false, `{"consumer":"zz"}`: false, `{"autosave":true}`: false,
+		`{"limit":1}`: false, `{"wait":"1s"}`: false, `{"heartbeat":"1s"}`: false, `{"flush":"1s"}`: false, `{"event":"type"}`: false,
+	} {
+		ws, _, err := websocket.Dial(t.Context(), h.server.URL+"/v1/streams/trains/events", &websocket.DialOptions{Subprotocols: []string{"eventissuer.v1"}}) //nolint:bodyclose // taken over
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := ws.Write(t.Context(), websocket.MessageText, []byte(`{"query":`+query+`}`)); err != nil {
+			t.Fatal(err)
+		}
+		var told []byte
+		for range 2 { // after the first cursor
+			if _, told, err = ws.Read(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if strings.HasPrefix(string(told), `{"queried"`) != accepted || !accepted && !strings.Contains(string(told), "in flight") {
+			t.Errorf("%s was answered %s", query, told)
+		}
+		_ = ws.CloseNow()
+	}
+}
+
+func TestPagesOfOtherOriginsMayReadAllThatAPageTells(t *testing.T) {
+	h := newHarness(t, func(c *Config, _ *Deps) { c.Origins = []string{"https://app.example"} }).withTrains()
+	a := h.must(h.send("GET", "/v1/streams/trains/events", "", "Origin: https://app.example"), http.StatusOK)
+	for _, name := range []string{"Cursor", "Gap", "Skipped", "Stalled", "Drain", "Link"} {
+		if !hasToken(a.header.Values("Access-Control-Expose-Headers"), name) {
+			t.Errorf("%s is not exposed: %v", name, a.header.Values("Access-Control-Expose-Headers"))
+		}
 	}
 }

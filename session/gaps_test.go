@@ -263,6 +263,17 @@ func TestAStreamThatACursorSaysNothingOfBeginsAtItsOldestEvent(t *testing.T) {
 			t.Errorf("%s of a consumer: %v", as, got)
 		}
 		c.close()
+		c = r.connect(t, as, "stream=a&stream=c&consumer=m"+name[len("consumer=n"):])
+		c.must()
+		c.close()
+		s.publish("b", 8, 12)
+		c = r.connect(t, as, "stream=a&stream=b&stream=c&consumer=m"+name[len("consumer=n"):]) // by name alone
+		if got, _ := c.ids(8); len(got[0])+len(got[1]) != 8 {
+			t.Errorf("%s of a consumer by name: %v", as, got)
+		}
+		c.close()
+		s.truncate("b")
+		s.publish("b", 4, 8)
 	}
 }
 

@@ -64,6 +64,9 @@ func (s *Server) prepare(ctx context.Context, q Request, shard int, owner any, n
 			return feed{}, ErrOtherStream
 		}
 	}
+	if q.From, err = s.fromOfNew(ctx, q); err != nil {
+		return feed{}, err
+	}
 	for _, st := range q.Streams {
 		hub, err := s.deps.Hubs.Open(ctx, st)
 		if err != nil {
@@ -81,6 +84,24 @@ func (s *Server) prepare(ctx context.Context, q Request, shard int, owner any, n
 		}
 	}
 	return f, nil
+}
+
+// fromOfNew is where a consumer of several streams begins in those that it has not read yet: at their oldest events, where
+// it has read others. They were not there when it began, and all in them is still to come.
+func (s *Server) fromOfNew(ctx context.Context, q Request) (From, error) {
+	if q.Consumer == "" || len(q.Streams) < 2 || q.From != (From{}) {
+		return q.From, nil
+	}
+	for _, st := range q.Streams {
+		_, err := s.deps.Consumers.Get(ctx, cursor.Name{Owner: q.Owner, Stream: st.Name, Consumer: q.Consumer})
+		if err == nil {
+			return From{Oldest: true}, nil
+		}
+		if !errors.Is(err, cursor.ErrNotFound) {
+			return q.From, fmt.Errorf("find consumer %s: %w", q.Consumer, err)
+		}
+	}
+	return q.From, nil
 }
 
 // enter finds where reading begins in one stream, and begins.

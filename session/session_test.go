@@ -468,8 +468,10 @@ func TestAFilterChangesInFlightWithoutGap(t *testing.T) {
 func TestABadClientMessageEndsTheSessionWithWhatWasExpected(t *testing.T) {
 	s := newSite(t, "a")
 	r := s.replica(Config{}, false)
-	for _, message := range []string{`{`, `{"hello":1}`, `{"ack":"no cursor"}`, `{"query":{"subjects":7}}`,
-		`{"query":{"subjects":["a"]},"acks":1}`, `{"auth":"x","query":{"subjects":["a"]}}`, `{"auth":"x","final":true}`} {
+	for _, message := range []string{
+		`{`, `{"hello":1}`, `{"ack":"no cursor"}`, `{"query":{"subjects":7}}`,
+		`{"query":{"subjects":["a"]},"acks":1}`, `{"auth":"x","query":{"subjects":["a"]}}`, `{"auth":"x","final":true}`,
+	} {
 		c := r.connect(t, "websocket:"+SubprotocolBatch, "stream=a")
 		c.must()
 		if err := c.ws.Write(t.Context(), websocket.MessageText, []byte(message)); err != nil {
