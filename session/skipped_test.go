@@ -80,7 +80,7 @@ func TestPagesTellAFewSkippedRecordsEachAndPassAll(t *testing.T) {
 	q := Request{Streams: []fanout.Stream{{Name: "a", Topic: "a"}}, Filter: f, From: From{Oldest: true}, Limit: 100}
 	told := int64(0)
 	for range 4 {
-		page, err := r.Page(t.Context(), q)
+		page, err := r.page(t.Context(), q)
 		if err != nil {
 			t.Fatal(err)
 		}
