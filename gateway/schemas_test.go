@@ -159,8 +159,16 @@ func TestEventIsHeldToTheSchemaAndCarriesItsAddress(t *testing.T) {
 	}
 	got := h.must(h.send("POST", "/v1/events", "["+strings.Join(batch, ",")+"]", batched), http.StatusMultiStatus).results(t)
 	want := [][]string{
-		nil, {"/data/lat maximum", "/data/x additionalProperties"}, {"/data/speed additionalProperties"}, nil, nil,
-		{"/dataschema dataschema"}, {"/dataschema dataschema"}, {"/datacontenttype datacontenttype"}, {"/data required"}, nil, {"/data"},
+		nil,
+		{"/data/lat maximum", "/data/x additionalProperties"},
+		{"/data/speed additionalProperties"},
+		nil, nil,
+		{"/dataschema dataschema"},
+		{"/dataschema dataschema"},
+		{"/datacontenttype datacontenttype"},
+		{"/data required"},
+		nil,
+		{"/data"},
 	}
 	for i, r := range got {
 		m := mistakes(r)
