@@ -2,7 +2,9 @@ package gateway
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/eventissuer/eventissuer/internal/catalog"
@@ -57,6 +59,9 @@ func (a *admission) admit(e event.Event) (ok admitted, mistakes []fieldError, er
 		}
 		mistakes = append(mistakes, bad...)
 	}
+	if problem := checkKey(&ok); problem != nil {
+		mistakes = append(mistakes, *problem)
+	}
 	if len(t.Attributes) > 0 && len(mistakes) == 0 { // of an event that is wrong already it is not known what it will have
 		if bad, err = a.checkAttributes(&ok); err != nil {
 			return ok, nil, err
@@ -67,6 +72,17 @@ func (a *admission) admit(e event.Event) (ok admitted, mistakes []fieldError, er
 		mistakes = mistakes[:maxItemErrors]
 	}
 	return ok, mistakes, nil
+}
+
+// checkKey refuses what a compacted topic would not take, with all that is sent beside it.
+func checkKey(ok *admitted) *fieldError {
+	if !ok.stream.Compaction || len(eventKey(&ok.event, ok.eventType.KeyAttribute)) > 0 {
+		return nil
+	}
+	return &fieldError{
+		Pointer: "/" + ok.eventType.KeyAttribute, Keyword: "key", Message: "the stream keeps the latest event of each key, and the event has no key",
+		Expected: "the attribute " + ok.eventType.KeyAttribute + ", or partitionkey",
+	}
 }
 
 func checkSource(source string, allowed []string) *fieldError {
@@ -130,7 +146,7 @@ func (a *admission) named(t catalog.EventType, dataschema string, latest *schema
 		}
 	}
 	typ, version, isPath := catalog.ParseSchemaPath(path)
-	if !isPath || typ != t.Type {
+	if !isPath || typ != t.Type || version != 0 && !t.Has(version) {
 		return nil, 0, nil
 	}
 	if version == 0 || version == latestVersion {
@@ -186,8 +202,15 @@ func (a *admission) promote(ok *admitted) ([]fieldError, error) {
 	if err != nil {
 		return nil, err
 	}
+	data := ok.event.Data()
+	if _, encoded := ok.event.DataBase64(); encoded && event.IsJSON(ok.event.DataContentType()) {
+		data, _ = jsonData(&ok.event) // what is no JSON has no values to take
+		if !json.Valid(data) {
+			data = nil
+		}
+	}
 	var problems []event.Problem
-	ok.event, problems = promotion.Apply(ok.event)
+	ok.event, problems = promotion.ApplyFrom(ok.event, data)
 	var bad []fieldError
 	for _, p := range problems {
 		bad = append(bad, fieldError{Pointer: p.Pointer, Keyword: "promote", Message: p.Message, Expected: p.Expected})
@@ -200,16 +223,47 @@ func (a *admission) checkAttributes(ok *admitted) ([]fieldError, error) {
 	if err != nil {
 		return nil, err
 	}
+	required, kinds := ok.eventType.AttributeHints()
 	attributes := map[string]any{}
 	for name, value := range ok.event.Attributes() {
-		switch value.Kind() {
-		case event.Integer:
+		switch kind := value.Kind(); {
+		case kind == event.Integer:
 			attributes[name] = int(value.Int())
-		case event.Boolean:
+		case kind == event.Boolean:
 			attributes[name] = value.Bool()
 		default:
-			attributes[name] = value.String()
+			attributes[name] = meant(value.String(), kinds[name])
 		}
 	}
-	return fieldErrors("", s.ValidateValue(attributes, detail(ok.eventType))), nil
+	var bad []fieldError
+	for _, name := range required {
+		if attributes[name] == nil {
+			bad = append(bad, fieldError{Pointer: "/" + name, Keyword: "required", Message: "the event type requires the attribute"})
+		}
+	}
+	for _, v := range s.ValidateValue(attributes, detail(ok.eventType)) {
+		if v.Keyword != "required" || v.Pointer != "" { // which are told already, each at its place
+			bad = append(bad, fieldError{Pointer: v.Pointer, Keyword: v.Keyword, Message: v.Message})
+		}
+	}
+	return bad, nil
+}
+
+// meant gives a text the type that the schema asks of it. In the binary mode all values come as texts, in the canonical
+// form of what they are (CloudEvents HTTP binding, 3.1.3.2).
+func meant(text, kind string) any {
+	switch kind {
+	case "integer", "number":
+		if n, err := strconv.ParseInt(text, 10, 32); err == nil && strconv.FormatInt(n, 10) == text {
+			return int(n)
+		}
+	case "boolean":
+		switch text {
+		case "true":
+			return true
+		case "false":
+			return false
+		}
+	}
+	return text
 }

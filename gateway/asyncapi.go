@@ -161,8 +161,11 @@ func dataSchema(v catalog.SchemaVersion, at, address string) any {
 		return elsewhere
 	}
 	object, ok := root.(document)
-	if !ok {
-		return root // true or false
+	if !ok { // AsyncAPI has no schemas that are true or false
+		if root == false {
+			return document{"not": document{}}
+		}
+		return document{}
 	}
 	delete(object, "$schema") // AsyncAPI has a dialect of its own, which takes both drafts
 	object["externalDocs"] = document{"url": address}
@@ -193,9 +196,9 @@ func moveReferences(value any, at string) bool {
 			case "const", "enum", "default", "examples":
 				continue // values, not schemas
 			case "properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies":
-				named, _ := inner.(document) // names of the publisher's own, whatever they are
-				for _, s := range named {
-					if !moveReferences(s, at) {
+				named, _ := inner.(document) // names of the publisher's own
+				for name, s := range named {
+					if name == "$ref" || !moveReferences(s, at) { // which readers of AsyncAPI take for a reference
 						return false
 					}
 				}

@@ -128,7 +128,7 @@ func (g *Gateway) deleteStream(w http.ResponseWriter, r *http.Request) {
 
 // editor changes definitions in the name of who asks.
 func (g *Gateway) editor(r *http.Request) catalog.Editor {
-	return g.deps.Catalog.As(catalog.Actor{Name: localOwner, RequestID: requestID(r.Context())})
+	return g.deps.Catalog.As(catalog.Actor{Name: localOwner, RequestID: requestID(r.Context()), Base: g.baseURL(r)})
 }
 
 // writeVersion answers a definition with its entity tag.

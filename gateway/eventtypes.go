@@ -120,6 +120,9 @@ func (g *Gateway) putEventType(w http.ResponseWriter, r *http.Request) {
 			g.writeCreatedType(w, r, changed)
 			return
 		}
+		if errors.Is(err, catalog.ErrExists) { // somebody else was first
+			changed, err = g.editor(r).UpdateEventType(r.Context(), t, text, "")
+		}
 	}
 	switch {
 	case errors.Is(err, catalog.ErrNotFound):
@@ -149,8 +152,8 @@ func (g *Gateway) deleteEventType(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, unknownEventType(name))
 		return
 	}
-	if stream, ok := g.deps.Catalog.Stream(t.Stream); ok && !force {
-		if err := g.refuseRetained(r.Context(), t, stream); err != nil {
+	if !force {
+		if err := g.refuseRetained(r.Context(), t); err != nil {
 			writeProblem(w, r, err)
 			return
 		}

@@ -39,9 +39,7 @@ func TestSameEventAgainIsADuplicateAtTheFirstsPosition(t *testing.T) {
 	if got[1].Status != statusPersisted || got[2].Status != statusDuplicate || *got[2].Position != *got[1].Position {
 		t.Errorf("twice in one batch: %+v", got[1:])
 	}
-	if n := len(h.stored("trains")); n != 2 {
-		t.Errorf("%d events are stored", n)
-	}
+	h.stored("trains", 2)
 	// The window is the type's.
 	h.must(h.sendJSON("PUT", "/v1/event-types/train.position", `{"stream":"trains","dedupe":"0s"}`), http.StatusOK)
 	if got := h.must(h.send("POST", "/v1/events", trainEvent("1", ""), structured), http.StatusOK).results(t)[0]; got.Status != statusPersisted {
@@ -62,9 +60,7 @@ func TestWithoutRedisEventsAreWrittenAndTheAnswerSaysSo(t *testing.T) {
 	if r := a.results(t)[0]; r.Status != statusFailed || !r.Retryable || a.header.Get("Retry-After") == "" {
 		t.Errorf("%v %s", a.header, a.body)
 	}
-	if n := len(h.stored("trains")); n != 1 {
-		t.Errorf("%d events are stored", n)
-	}
+	h.stored("trains", 1)
 }
 
 func TestQuotaIsToldAndKeptTo(t *testing.T) {
@@ -92,16 +88,14 @@ func TestQuotaIsToldAndKeptTo(t *testing.T) {
 	if got[0].Status != statusPersisted || got[1].Status != statusFailed || !got[1].Retryable || got[2].Status != statusFailed {
 		t.Errorf("%+v", got)
 	}
-	got = h.must(h.send("POST", "/v1/events?all=true", batch(9, 2, trainEvent("free2", "")), batched), http.StatusMultiStatus).results(t)
-	if got[0].Status != statusWithheld {
-		t.Errorf("%+v", got)
+	a = h.must(h.send("POST", "/v1/events?all=true", batch(9, 2, trainEvent("free2", "")), batched), http.StatusTooManyRequests)
+	if p := a.problem(t); p.Type != "/problems/over-quota" {
+		t.Errorf("%s", a.body)
 	}
 	// What can never fit is not to be sent again as it is.
 	a = h.must(h.send("POST", "/v1/events", batch(20, 50), batched), http.StatusTooManyRequests)
 	if a.header.Get("Retry-After") != "" {
 		t.Errorf("%v", a.header)
 	}
-	if n := len(h.stored("trains")); n != 4 {
-		t.Errorf("%d events are stored", n)
-	}
+	h.stored("trains", 4)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/internal/schema"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/session"
 )
@@ -291,10 +292,17 @@ func asProblem(err error) *problem {
 	case errors.As(err, &incompatible):
 		answer := comparison(incompatible.Comparison)
 		p = newProblem(kindIncompatibleSchema, "%s", incompatible.Error())
+		if incompatible.Verdict.Outcome == schema.Undecided {
+			p.detail += ": with force=true it is registered all the same"
+		}
 		p.comparison = &answer
 		return p
 	case errors.Is(err, catalog.ErrExists):
 		return newProblem(kindConflict, "%s: change what is there, or choose another name", err)
+	case errors.Is(err, catalog.ErrOldSchema):
+		return newProblem(kindConflict, "%s: to go back to it, register it with a difference, such as another title", err)
+	case errors.Is(err, catalog.ErrBusy):
+		return newProblem(kindOverloaded, "others change the same definition again and again: try again").retry(retrySoon).because(err)
 	case errors.Is(err, catalog.ErrInUse):
 		return newProblem(kindConflict, "%s: delete them first, or all at once with force=true", err)
 	case errors.Is(err, catalog.ErrKeyOrder):

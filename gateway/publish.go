@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -80,17 +81,19 @@ func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	results := g.appendEvents(w, r, items, all)
-	degraded, overQuota := false, len(results) > 0
+	degraded, written := false, false
+	var overQuota *problem
 	for i := range results {
 		g.metrics.events.WithLabelValues(results[i].Status).Inc()
 		degraded = degraded || results[i].degraded
-		overQuota = overQuota && results[i].quota != nil
+		written = written || results[i].quota == nil && results[i].Status != statusWithheld
+		overQuota = cmp.Or(overQuota, results[i].quota)
 	}
 	if degraded {
 		w.Header().Set(headerDeduplicated, "false")
 	}
-	if overQuota {
-		writeProblem(w, r, results[0].quota)
+	if overQuota != nil && !written { // the quota is all there is to say
+		writeProblem(w, r, overQuota)
 		return
 	}
 	if !batch && len(results) == 1 && results[0].tooLarge {
@@ -163,7 +166,7 @@ func publishStatus(results []publishResult) int {
 		return http.StatusOK
 	case count[statusInvalid] + count[statusWithheld]:
 		return http.StatusUnprocessableEntity
-	case count[statusFailed]:
+	case count[statusFailed], count[statusFailed] + count[statusWithheld]:
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusMultiStatus
@@ -180,42 +183,79 @@ type topicBatch struct {
 // appended unless all are valid.
 func (g *Gateway) appendEvents(w http.ResponseWriter, r *http.Request, items []event.Item, all bool) []publishResult {
 	results := make([]publishResult, len(items))
-	batches, whole := g.admitEvents(w, r, items, results)
+	valid, whole := g.admitEvents(r, items, results)
 	if all && !whole {
-		for i := range results {
-			if results[i].Status == "" {
-				results[i].Status = statusWithheld
-			}
-		}
+		withhold(results)
 		return results
 	}
+	if whole = g.spend(w, r, valid, results); all && !whole {
+		withhold(results)
+		return results
+	}
+	batches := batchesOf(r, valid, results)
 	if len(batches) == 0 {
 		return results
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), g.config.AppendTimeout)
 	defer cancel()
 	begin := time.Now()
-	var wg sync.WaitGroup
-	for _, b := range batches[1:] {
-		wg.Go(func() { g.appendBatch(ctx, b, results) })
+	if twins(batches) {
+		for _, b := range batches { // the second is decided after the first's answer
+			g.appendBatch(ctx, b, results)
+		}
+	} else {
+		var wg sync.WaitGroup
+		for _, b := range batches[1:] {
+			wg.Go(func() { g.appendBatch(ctx, b, results) })
+		}
+		g.appendBatch(ctx, batches[0], results)
+		wg.Wait()
 	}
-	g.appendBatch(ctx, batches[0], results)
-	wg.Wait()
 	g.metrics.append.Observe(time.Since(begin).Seconds())
 	return results
 }
 
-// admitEvents gathers what may be written by topic, and notes of the rest why not. whole tells that nothing is left out.
-func (g *Gateway) admitEvents(w http.ResponseWriter, r *http.Request, items []event.Item, results []publishResult) (batches []*topicBatch, whole bool) {
+// withhold marks all that has no result yet.
+func withhold(results []publishResult) {
+	for i := range results {
+		if results[i].Status == "" {
+			results[i].Status = statusWithheld
+		}
+	}
+}
+
+// twins reports whether the same event goes to two topics.
+func twins(batches []*topicBatch) bool {
+	if len(batches) < 2 {
+		return false
+	}
+	type identity struct{ source, id string }
+	in := map[identity]int{}
+	for n, b := range batches {
+		for i := range b.events {
+			who := identity{b.events[i].Source, b.events[i].ID}
+			if other, ok := in[who]; ok && other != n {
+				return true
+			}
+			in[who] = n
+		}
+	}
+	return false
+}
+
+// admitEvents holds each event to its type, and notes of those that may not be written why. whole tells that there is none.
+func (g *Gateway) admitEvents(r *http.Request, items []event.Item, results []publishResult) (valid []admitted, whole bool) {
 	whole = true
-	id := []byte(requestID(r.Context()))
 	check := g.admission(r)
-	valid := make([]admitted, len(items))
+	valid = make([]admitted, len(items))
 	for i := range items {
 		e, res := &items[i].Event, &results[i]
 		res.ID, res.Source = e.ID(), e.Source()
 		if items[i].Err != nil {
-			res.Status, res.Errors = statusInvalid, itemErrors(items[i].Err)
+			res.Status, res.Errors = statusInvalid, g.eventMistakes(e, items[i].Err)
+			if t, ok := g.deps.Catalog.EventType(e.Type()); ok && t.Personal {
+				res.ID, res.Source = "", "" // they may be what is wrong
+			}
 			whole = false
 			continue
 		}
@@ -233,7 +273,28 @@ func (g *Gateway) admitEvents(w http.ResponseWriter, r *http.Request, items []ev
 			valid[i] = ok
 		}
 	}
-	whole = g.spend(w, r, valid, results) && whole
+	return valid, whole
+}
+
+// eventMistakes tells what is wrong with what is no CloudEvent. Of events that hold personal data nothing is quoted, not
+// even a name that no attribute can have.
+func (g *Gateway) eventMistakes(e *event.Event, err error) []fieldError {
+	mistakes := itemErrors(err)
+	if t, ok := g.deps.Catalog.EventType(e.Type()); !ok || !t.Personal {
+		return mistakes
+	}
+	for i := range mistakes {
+		m := &mistakes[i]
+		if m.Message = "it is not as it should be"; !event.IsCoreAttribute(strings.TrimPrefix(m.Pointer, "/")) {
+			m.Pointer, m.Expected = "", ""
+		}
+	}
+	return mistakes
+}
+
+// batchesOf gathers what may be written by topic.
+func batchesOf(r *http.Request, valid []admitted, results []publishResult) (batches []*topicBatch) {
+	id := []byte(requestID(r.Context()))
 	for i := range valid {
 		ok, res := &valid[i], &results[i]
 		if res.Status != "" {
@@ -242,13 +303,13 @@ func (g *Gateway) admitEvents(w http.ResponseWriter, r *http.Request, items []ev
 		res.Stream = ok.stream.Name
 		m := ok.event.Message(eventKey(&ok.event, ok.eventType.KeyAttribute))
 		m.Headers = append(m.Headers, broker.Header{Key: headerRequestID, Value: id})
-		b := batchFor(&batches, ok.stream, len(items)-i) // a request seldom names more than one topic
+		b := batchFor(&batches, ok.stream, len(valid)-i) // a request seldom names more than one topic
 		b.events = append(b.events, dedupe.Event{
 			Source: ok.event.Source(), ID: ok.event.ID(), Window: ok.eventType.DedupeWindow(), Strict: ok.eventType.DedupeRequired, Message: m,
 		})
 		b.items = append(b.items, i)
 	}
-	return batches, whole
+	return batches
 }
 
 func batchFor(batches *[]*topicBatch, stream catalog.Stream, room int) *topicBatch {

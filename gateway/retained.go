@@ -22,8 +22,28 @@ const (
 
 var errFound = errors.New("found")
 
-// refuseRetained is a problem where the stream still holds events that fall under the type, or may do so.
-func (g *Gateway) refuseRetained(ctx context.Context, t catalog.EventType, stream catalog.Stream) error {
+// refuseRetained is a problem where a stream still holds events that fall under the type, or may do so.
+func (g *Gateway) refuseRetained(ctx context.Context, t catalog.EventType) error {
+	for _, name := range append([]string{t.Stream}, t.FormerStreams...) {
+		stream, ok := g.deps.Catalog.Stream(name)
+		if !ok {
+			continue
+		}
+		if err := g.refuseRetainedIn(ctx, t, stream); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (g *Gateway) refuseRetainedIn(ctx context.Context, t catalog.EventType, stream catalog.Stream) error {
+	var wrap *event.Wrap
+	if stream.Format == catalog.FormatJSON {
+		var err error
+		if wrap, err = event.CompileWrap([]byte(stream.Wrap)); err != nil {
+			return err
+		}
+	}
 	bounds, err := g.deps.Log.Bounds(ctx, stream.Topic)
 	if errors.Is(err, broker.ErrNoTopic) {
 		return nil
@@ -35,7 +55,7 @@ func (g *Gateway) refuseRetained(ctx context.Context, t catalog.EventType, strea
 	defer cancel()
 	where := ""
 	search := func(p int, from, to int64) error {
-		at, err := g.searchLog(ctx, stream, int32(p), from, to, func(typ string) bool { return g.fallsUnder(typ, t) })
+		at, err := g.searchLog(ctx, stream, wrap, int32(p), from, to, func(typ string) bool { return g.fallsUnder(typ, t) })
 		if err == nil && at >= 0 {
 			where = fmt.Sprintf("partition %d, offset %d", p, at)
 			return errFound
@@ -75,7 +95,7 @@ func (g *Gateway) fallsUnder(typ string, t catalog.EventType) bool {
 }
 
 // searchLog returns the first offset in [from, to) whose event's type matches, or -1.
-func (g *Gateway) searchLog(ctx context.Context, stream catalog.Stream, partition int32, from, to int64, matches func(typ string) bool) (int64, error) {
+func (g *Gateway) searchLog(ctx context.Context, stream catalog.Stream, wrap *event.Wrap, partition int32, from, to int64, matches func(typ string) bool) (int64, error) {
 	for at := from; at < to; {
 		batch, err := g.deps.Log.Read(ctx, stream.Topic, partition, at, searchBytes)
 		var outside *broker.RangeError
@@ -94,7 +114,7 @@ func (g *Gateway) searchLog(ctx context.Context, stream catalog.Stream, partitio
 			if r.Offset >= to {
 				break
 			}
-			if e, err := event.FromRecord(r); err == nil && matches(e.Type()) {
+			if e, err := event.FromRecordOf(r, wrap); err == nil && matches(e.Type()) {
 				return r.Offset, nil
 			}
 		}

@@ -191,7 +191,7 @@ func (g *Gateway) checkSchema(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer release()
-	c, err := g.deps.Catalog.CheckSchema(name, text)
+	c, err := g.editor(r).CheckSchema(name, text)
 	if errors.Is(err, catalog.ErrNotFound) {
 		err = unknownEventType(name)
 	}

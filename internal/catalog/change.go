@@ -5,13 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
 )
 
-// attempts of a change that names no version, each from the newer state.
-const attempts = 4
+// attempts of a change that names no version, each from the newer state, after a little.
+const (
+	attempts  = 12
+	retryWait = 10 * time.Millisecond // at first, and longer each time
+)
 
 // CreateEventType registers an event type, with its first schema where text is not empty. Errors: *InvalidError,
 // ErrExists, and those of the table.
@@ -43,8 +48,11 @@ func (e Editor) CreateEventType(ctx context.Context, t EventType, text []byte) (
 		}
 		return EventType{}, noStream(t.Stream)
 	}
-	e.audit(ctx, Entry{Action: ActionCreated, Kind: "event-type", Name: t.Type})
 	t, _ = registered(o)
+	e.audit(ctx, Entry{Action: ActionCreated, Kind: "event-type", Name: t.Type, Detail: differences(EventType{}, t)})
+	if t.LatestVersion > 0 {
+		e.audit(ctx, Entry{Action: ActionRegistered, Kind: "schema", Name: t.Type, Version: t.LatestVersion})
+	}
 	return t, nil
 }
 
@@ -63,11 +71,11 @@ func (e Editor) firstBody(ctx context.Context, grave *object[typeBody], t EventT
 		return body, nil
 	}
 	if n := len(body.Versions); n > 0 {
-		_, digest, err := e.c.compile(t.Type, text)
+		fresh, err := e.compile(t.Type, text)
 		if err != nil {
 			return body, err
 		}
-		if body.Versions[n-1].Digest == digest {
+		if body.Versions[n-1].Digest == fresh.digest {
 			body.First = n
 			body.adopt()
 			return body, nil
@@ -87,9 +95,11 @@ func (e Editor) UpdateEventType(ctx context.Context, t EventType, text []byte, i
 		return EventType{}, err
 	}
 	changed, added := false, false
-	o, err := retry(ifMatch, func() (*object[typeBody], error) {
+	var was EventType
+	o, err := retry(ctx, ifMatch, func() (*object[typeBody], error) {
 		cur := c.types.get(t.Type)
-		was, ok := registered(cur)
+		var ok bool
+		was, ok = registered(cur)
 		if !ok {
 			cur = nil
 		}
@@ -97,7 +107,10 @@ func (e Editor) UpdateEventType(ctx context.Context, t EventType, text []byte, i
 			return nil, err
 		}
 		next := t
-		next.Created = was.Created
+		next.Created, next.FormerStreams = was.Created, was.FormerStreams
+		if next.Stream != was.Stream {
+			next.FormerStreams = append(slices.Clone(was.FormerStreams), was.Stream)
+		}
 		body := cur.v
 		body.EventType = next
 		var err error
@@ -121,7 +134,7 @@ func (e Editor) UpdateEventType(ctx context.Context, t EventType, text []byte, i
 	}
 	t, _ = registered(o)
 	if changed {
-		e.audit(ctx, Entry{Action: ActionChanged, Kind: "event-type", Name: t.Type})
+		e.audit(ctx, Entry{Action: ActionChanged, Kind: "event-type", Name: t.Type, Detail: differences(was, t)})
 	}
 	if added {
 		e.audit(ctx, Entry{Action: ActionRegistered, Kind: "schema", Name: t.Type, Version: t.LatestVersion})
@@ -147,7 +160,7 @@ func (c *Catalog) checkLatest(cur *object[typeBody], t EventType, added bool) er
 // DeleteEventType deletes a registration. Its schemas can be looked up still: events may name them. Errors: ErrNotFound,
 // ErrPreconditionFailed, and those of the table.
 func (e Editor) DeleteEventType(ctx context.Context, typ, ifMatch string) error {
-	_, err := retry(ifMatch, func() (*object[typeBody], error) {
+	_, err := retry(ctx, ifMatch, func() (*object[typeBody], error) {
 		cur := e.c.types.get(typ)
 		if _, ok := registered(cur); !ok {
 			cur = nil
@@ -204,16 +217,22 @@ func permit[T any](cur *object[T], what, ifMatch string) error {
 }
 
 // retry makes a change again, from the newer state, while others win the race; whoever names a version is told at once.
-func retry[T any](ifMatch string, change func() (T, error)) (T, error) {
+func retry[T any](ctx context.Context, ifMatch string, change func() (T, error)) (T, error) {
 	for n := 1; ; n++ {
 		v, err := change()
-		if isConflict(err) {
-			if ifMatch == "" && n < attempts {
-				continue
-			}
-			err = fmt.Errorf("%w (%w)", ErrPreconditionFailed, err)
+		switch {
+		case !isConflict(err):
+			return v, err
+		case ifMatch != "":
+			return v, fmt.Errorf("%w (%w)", ErrPreconditionFailed, err)
+		case n == attempts:
+			return v, fmt.Errorf("%w (%w)", ErrBusy, err)
 		}
-		return v, err
+		select {
+		case <-time.After(rand.N(time.Duration(n) * retryWait)):
+		case <-ctx.Done():
+			return v, ctx.Err()
+		}
 	}
 }
 
@@ -235,7 +254,8 @@ func (e Editor) UpdateStream(ctx context.Context, name string, p StreamPatch, if
 	}
 	// The object first: of two racing changes its version decides, and what the topic lacks is made up for from it.
 	changed := false
-	o, err := retry(ifMatch, func() (*object[streamBody], error) {
+	var before Stream
+	o, err := retry(ctx, ifMatch, func() (*object[streamBody], error) {
 		changed = false
 		cur := c.streams.get(name)
 		if _, ok := visible(cur); !ok {
@@ -248,14 +268,14 @@ func (e Editor) UpdateStream(ctx context.Context, name string, p StreamPatch, if
 		if err != nil || next == cur.v {
 			return cur, err
 		}
-		changed = true
+		changed, before = true, cur.v.Stream
 		return c.streams.put(ctx, name, cur, next)
 	})
 	if err != nil {
 		return Stream{}, err
 	}
 	if changed {
-		e.audit(ctx, Entry{Action: ActionChanged, Kind: "stream", Name: name})
+		e.audit(ctx, Entry{Action: ActionChanged, Kind: "stream", Name: name, Detail: differences(before, o.v.Stream)})
 	}
 	s, _ := visible(o)
 	return s, c.fit(ctx, o)

@@ -45,6 +45,18 @@ func (t *EventType) fill(owner string) {
 		t.Dedupe = &window
 	}
 	t.rules = &rules{}
+	for i, e := range t.Examples { // so that white space is no change
+		t.Examples[i] = compacted(e)
+	}
+	t.Attributes = compacted(t.Attributes)
+}
+
+func compacted(raw json.RawMessage) json.RawMessage {
+	var one bytes.Buffer
+	if len(raw) == 0 || json.Compact(&one, raw) != nil {
+		return raw
+	}
+	return one.Bytes()
 }
 
 func (t *EventType) check(v *InvalidError) {
@@ -116,7 +128,7 @@ func (t *EventType) checkRules(v *InvalidError) {
 		return
 	}
 	if _, err := event.CompilePromote(t.Promote); err != nil {
-		var invalid *event.Error
+		var invalid *event.MappingError
 		if !errors.As(err, &invalid) || len(invalid.Problems) == 0 {
 			v.add("/promote", "%v", err)
 			return

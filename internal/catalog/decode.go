@@ -18,6 +18,10 @@ var (
 	ErrExists             = errors.New("already exists")
 	ErrNotFound           = errors.New("not found")
 	ErrPreconditionFailed = errors.New("another version is current than If-Match names")
+	// ErrBusy says that others were faster again and again: nothing was changed.
+	ErrBusy = errors.New("others change it at the same time")
+	// ErrOldSchema says that a schema is registered already, and is not the one in force.
+	ErrOldSchema = errors.New("an earlier version is the same schema")
 	// ErrInUse says that a stream still has event types.
 	ErrInUse = errors.New("the stream still has event types")
 	// ErrKeyOrder says that more partitions would break the order of each key's events.
@@ -148,7 +152,7 @@ func DecodeEventType(raw []byte) (t EventType, text []byte, err error) {
 		"dedupe": &t.Dedupe, "dedupeRequired": &t.DedupeRequired, "personal": &t.Personal, "examples": &t.Examples,
 		"attributes": &t.Attributes, "sources": &t.Sources, "promote": &t.Promote, "quota": &t.Quota, "deprecation": &t.Deprecation,
 		"schema":        &document,
-		"latestVersion": &ignored, "schemaUrl": &ignored, "created": &ignored, "changed": &ignored,
+		"latestVersion": &ignored, "schemaUrl": &ignored, "formerStreams": &ignored, "created": &ignored, "changed": &ignored,
 	}, nil)
 	if bytes.Equal(t.Attributes, []byte("null")) {
 		t.Attributes = nil
@@ -167,6 +171,9 @@ func decode(raw []byte, members map[string]any, refused map[string]string) error
 		return invalid("", "a JSON object; got %.40q", bytes.TrimSpace(raw))
 	}
 	v := &InvalidError{}
+	for _, name := range repeated(raw) {
+		v.add("/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(name), "one member of the name; it comes twice")
+	}
 	for name, value := range object {
 		pointer := "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 		target, ok := members[name]
@@ -183,13 +190,42 @@ func decode(raw []byte, members map[string]any, refused map[string]string) error
 		default:
 			if raw, ok := target.(*json.RawMessage); ok {
 				*raw = value // a null too
-			} else if err := json.Unmarshal(value, target); err != nil {
+			} else if err := strictly(value, target); err != nil {
 				v.add(pointer, "%s; got %.40s", expected(target, err), value)
 			}
 		}
 	}
 	sortProblems(v)
 	return v.orNil()
+}
+
+// strictly reads a member, whose own members must be known too.
+func strictly(value []byte, target any) error {
+	dec := json.NewDecoder(bytes.NewReader(value))
+	dec.DisallowUnknownFields()
+	return dec.Decode(target)
+}
+
+// repeated names the members of an object that come more than once.
+func repeated(raw []byte) (names []string) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := dec.Token(); err != nil {
+		return nil
+	}
+	seen := map[string]bool{}
+	for dec.More() {
+		name, err := dec.Token()
+		var value json.RawMessage
+		if err != nil || dec.Decode(&value) != nil {
+			return names // it has been read as a whole before
+		}
+		if text, _ := name.(string); seen[text] {
+			names = append(names, text)
+		} else {
+			seen[text] = true
+		}
+	}
+	return names
 }
 
 func sortProblems(v *InvalidError) {

@@ -2,6 +2,10 @@ package catalog
 
 import (
 	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -15,6 +19,8 @@ type Editor struct {
 type Actor struct {
 	Name      string // the principal; without access control the owner of everything
 	RequestID string
+	// Base is the server's address as who asks uses it, under which references between schemas may name it.
+	Base string
 }
 
 // As returns an editor for changes that by asks for.
@@ -61,6 +67,41 @@ type Auditor interface {
 
 // AuditTo has changes recorded from now on. It must be called before the first change.
 func (c *Catalog) AuditTo(a Auditor) { c.cfg.Auditor = a }
+
+// maxDetail bounds what is told of one member that was changed.
+const maxDetail = 200
+
+// differences tells which members of a definition were changed, from what to what.
+func differences[T any](was, is T) string {
+	members := func(v T) map[string]json.RawMessage {
+		var object map[string]json.RawMessage
+		if raw, err := json.Marshal(v); err == nil {
+			_ = json.Unmarshal(raw, &object) // it is what was just written
+		}
+		delete(object, "created")
+		delete(object, "changed")
+		return object
+	}
+	brief := func(raw json.RawMessage) string {
+		switch text := []rune(string(raw)); {
+		case len(text) == 0, string(raw) == "null", string(raw) == `""`:
+			return "nothing"
+		case len(text) > maxDetail:
+			return string(text[:maxDetail]) + "…"
+		}
+		return string(raw)
+	}
+	before, after := members(was), members(is)
+	all := maps.Clone(before)
+	maps.Copy(all, after)
+	var told []string
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if from, to := brief(before[name]), brief(after[name]); string(before[name]) != string(after[name]) && from != to {
+			told = append(told, name+": "+from+" -> "+to)
+		}
+	}
+	return strings.Join(told, "; ")
+}
 
 // audit records a change that was made. Who asked for it has no more patience than the change took, so a caller that
 // goes away does not keep it from being recorded.

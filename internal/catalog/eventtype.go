@@ -45,14 +45,20 @@ type EventType struct {
 	Quota       *Quota            `json:"quota,omitempty"`
 	Deprecation *Deprecation      `json:"deprecation,omitempty"`
 
+	// FormerStreams are where events of the type went before, oldest first; they may hold some still.
+	FormerStreams []string `json:"formerStreams,omitempty"`
 	// LatestVersion is the number of the schema that events are held to; 0: there is none.
 	LatestVersion int   `json:"latestVersion,omitempty"`
 	Created       Stamp `json:"created,omitzero"`
 	Changed       Stamp `json:"changed,omitzero"`
 
 	u     uuid.UUID
+	first int // the first version of the schema in this life of the type
 	rules *rules
 }
+
+// Has reports whether a version of the schema is one of this type's, and not of an earlier life of it.
+func (t EventType) Has(version int) bool { return version >= t.first && version <= t.LatestVersion }
 
 // Quota bounds what one principal publishes of a type; 0: no bound.
 type Quota struct {
@@ -100,6 +106,8 @@ const (
 type rules struct {
 	once       sync.Once
 	attributes *schema.Schema
+	required   []string          // attributes that the schema names as required
+	kinds      map[string]string // JSON types that the schema asks of attributes, where it asks for one
 	promotion  *event.Promotion
 	err        error
 
@@ -118,6 +126,16 @@ func (t EventType) AttributeSchema() (*schema.Schema, error) {
 	return r.attributes, r.err
 }
 
+// AttributeHints tells what the schema of the attributes says plainly: which are required, and which one JSON type others
+// are to have. In the binary mode all values are texts, and only this tells what they stand for.
+func (t EventType) AttributeHints() (required []string, kinds map[string]string) {
+	if len(t.Attributes) == 0 {
+		return nil, nil
+	}
+	r := t.ready()
+	return r.required, r.kinds
+}
+
 // Promotion takes extension attributes out of data, nil where none are. Its error is as AttributeSchema's.
 func (t EventType) Promotion() (*event.Promotion, error) {
 	if len(t.Promote) == 0 {
@@ -134,12 +152,31 @@ func (t EventType) ready() *rules {
 			if r.attributes, r.err = schema.Compile(t.Attributes, schema.Options{}); r.err != nil {
 				return
 			}
+			r.hint(t.Attributes)
 		}
 		if len(t.Promote) > 0 {
 			r.promotion, r.err = event.CompilePromote(t.Promote)
 		}
 	})
 	return r
+}
+
+// hint reads what the schema of the attributes says plainly.
+func (r *rules) hint(attributes json.RawMessage) {
+	var plain struct {
+		Required   []string
+		Properties map[string]json.RawMessage
+	}
+	if json.Unmarshal(attributes, &plain) != nil {
+		return // true or false
+	}
+	r.required, r.kinds = plain.Required, map[string]string{}
+	for name, property := range plain.Properties {
+		var of struct{ Type string }
+		if json.Unmarshal(property, &of) == nil && of.Type != "" {
+			r.kinds[name] = of.Type
+		}
+	}
 }
 
 // typeBody is an event type as it is in the table.
@@ -172,7 +209,7 @@ func registered(o *object[typeBody]) (EventType, bool) {
 		return EventType{}, false
 	}
 	t := o.v.EventType
-	t.u = o.u
+	t.u, t.first = o.u, max(o.v.First, 1)
 	return t, true
 }
 

@@ -233,7 +233,7 @@ func (c *Catalog) leave(ctx context.Context, s Stream, made bool, epoch broker.E
 // of those the stream may be gone, and asking again, or Run in time, brings it to an end.
 func (e Editor) DeleteStream(ctx context.Context, name, ifMatch string, force bool) error {
 	c := e.c
-	marked, err := retry(ifMatch, func() (*object[streamBody], error) { return c.condemn(ctx, name, ifMatch, force) })
+	marked, err := retry(ctx, ifMatch, func() (*object[streamBody], error) { return c.condemn(ctx, name, ifMatch, force) })
 	if err != nil {
 		return err
 	}

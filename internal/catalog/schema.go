@@ -29,7 +29,8 @@ type SchemaVersion struct {
 	Forced  bool   // registered although its compatibility could not be decided
 	Text    string // as it was registered
 
-	compiled *compiled
+	compiled   *compiled
+	references map[string]string
 }
 
 // compiled is a schema made ready for its events when the first of them comes.
@@ -42,6 +43,9 @@ type compiled struct {
 // textBody is a schema's text as it is in the table.
 type textBody struct {
 	Text string `json:"text"`
+	// References are the versions, as "type/number", that the absolute addresses in the text meant when it was
+	// registered: under another address of this server, or on another replica, they mean the same.
+	References map[string]string `json:"references,omitempty"`
 
 	compiled *compiled
 }
@@ -54,7 +58,7 @@ func textKey(typ, digest string) string { return typ + "/" + digest }
 // another one has accepted.
 func (c *Catalog) Compiled(v SchemaVersion) (*schema.Schema, error) {
 	v.compiled.once.Do(func() {
-		v.compiled.schema, v.compiled.err = schema.Compile([]byte(v.Text), c.schemaOptions(v.Type))
+		v.compiled.schema, v.compiled.err = schema.Compile([]byte(v.Text), c.schemaOptions(v.Type, v.resolver(c)))
 	})
 	return v.compiled.schema, v.compiled.err
 }
@@ -94,7 +98,7 @@ func (c *Catalog) version(o *object[typeBody], n int) (SchemaVersion, bool) {
 	}
 	return SchemaVersion{
 		Type: o.key, Version: n, Digest: entry.Digest, Created: entry.Created, Forced: entry.Forced,
-		Text: text.v.Text, compiled: text.v.compiled,
+		Text: text.v.Text, compiled: text.v.compiled, references: text.v.References,
 	}, true
 }
 
@@ -129,25 +133,66 @@ func ParseSchemaPath(path string) (typ string, version int, ok bool) {
 // registryBase stands for this server in references between schemas, wherever it is reached.
 const registryBase = "https://registry.invalid"
 
-func (c *Catalog) schemaOptions(typ string) schema.Options {
-	return schema.Options{URI: registryBase + SchemaPath(typ, 1), Resolve: c.resolve}
+func (c *Catalog) schemaOptions(typ string, resolve func(uri string) ([]byte, bool)) schema.Options {
+	return schema.Options{URI: registryBase + SchemaPath(typ, 1), Resolve: resolve}
+}
+
+// resolver finds what a registered version refers to.
+func (v SchemaVersion) resolver(c *Catalog) func(uri string) ([]byte, bool) {
+	return func(uri string) ([]byte, bool) {
+		if typ, number, ok := strings.Cut(v.references[uri], "/"); ok {
+			n, _ := strconv.Atoi(number) // it was written by this program
+			found, ok := c.Schema(typ, n)
+			return []byte(found.Text), ok
+		}
+		found, _, ok := c.resolve(uri, "")
+		return []byte(found.Text), ok
+	}
+}
+
+// linker finds what a schema refers to that is being registered, and notes it.
+type linker struct {
+	c     *Catalog
+	base  string // as Actor.Base
+	found map[string]string
+	fault string // why one leads nowhere
+}
+
+func (l *linker) resolve(uri string) ([]byte, bool) {
+	v, fault, ok := l.c.resolve(uri, l.base)
+	if !ok {
+		l.fault = cmp.Or(l.fault, fault)
+		return nil, false
+	}
+	if !strings.HasPrefix(uri, registryBase) {
+		if l.found == nil {
+			l.found = map[string]string{}
+		}
+		l.found[uri] = v.Type + "/" + strconv.Itoa(v.Version)
+	}
+	return []byte(v.Text), true
 }
 
 // resolve finds the schema that a reference names: a numbered version of a type of ours. "latest" is none, since what
-// refers to it would change without being registered anew.
-func (c *Catalog) resolve(uri string) ([]byte, bool) {
+// refers to it would change without being registered anew. fault says why there is none where that is known.
+func (c *Catalog) resolve(uri, base string) (v SchemaVersion, fault string, ok bool) {
 	path := ""
-	for _, base := range []string{registryBase, c.cfg.PublicURL} {
-		if rest, ok := strings.CutPrefix(uri, base); ok && base != "" && strings.HasPrefix(rest, "/v1/") {
+	for _, known := range []string{registryBase, c.cfg.PublicURL, strings.TrimSuffix(base, "/")} {
+		if rest, ok := strings.CutPrefix(uri, known); ok && known != "" && strings.HasPrefix(rest, "/v1/") {
 			path = rest
 		}
 	}
-	typ, version, ok := ParseSchemaPath(path)
-	if !ok || version == 0 {
-		return nil, false
+	typ, version, isPath := ParseSchemaPath(path)
+	switch {
+	case !isPath:
+		return v, "", false
+	case version == 0:
+		return v, "name a numbered version of event type " + typ + ": what latest means changes", false
 	}
-	v, ok := c.Schema(typ, version)
-	return []byte(v.Text), ok
+	if v, ok = c.Schema(typ, version); !ok {
+		return v, fmt.Sprintf("event type %s has no schema %d", typ, version), false
+	}
+	return v, "", true
 }
 
 // Comparison is what became of comparing a schema with those before it.
@@ -167,32 +212,33 @@ func (e *IncompatibleError) Error() string {
 }
 
 // CheckSchema compares a schema with those that a type has, and writes nothing. Errors: *InvalidError, ErrNotFound.
-func (c *Catalog) CheckSchema(typ string, text []byte) (Comparison, error) {
-	o := c.types.get(typ)
+func (e Editor) CheckSchema(typ string, text []byte) (Comparison, error) {
+	o := e.c.types.get(typ)
 	t, ok := registered(o)
 	if !ok {
 		return Comparison{}, fmt.Errorf("event type %s: %w", typ, ErrNotFound)
 	}
-	_, cmp, err := c.compare(o, t, text)
-	return cmp, err
+	_, comparison, err := e.compare(o, t, text)
+	return comparison, err
 }
 
 // compare compiles a schema and compares it with the history of the type.
-func (c *Catalog) compare(o *object[typeBody], t EventType, text []byte) (*schema.Schema, Comparison, error) {
+func (e Editor) compare(o *object[typeBody], t EventType, text []byte) (*candidate, Comparison, error) {
+	c := e.c
 	result := Comparison{Mode: t.Compatibility, Verdict: schema.Verdict{Outcome: schema.Compatible}}
 	if t.IsPattern() {
 		return nil, result, invalid("/type", "a pattern stands for many types and has no schema: register the type itself")
 	}
-	compiled, digest, err := c.compile(t.Type, text)
+	fresh, err := e.compile(t.Type, text)
 	if err != nil {
 		return nil, result, err
 	}
 	if o == nil {
-		return compiled, result, nil
+		return fresh, result, nil
 	}
 	var history []*schema.Schema
 	for _, v := range c.history(o) {
-		if v.Digest == digest {
+		if v.Digest == fresh.digest {
 			result.EqualTo = v.Version
 		}
 		old, err := c.Compiled(v)
@@ -204,30 +250,40 @@ func (c *Catalog) compare(o *object[typeBody], t EventType, text []byte) (*schem
 	}
 	if len(history) == 0 || t.Compatibility == schema.None {
 		result.With = nil
-		return compiled, result, nil
+		return fresh, result, nil
 	}
-	result.Verdict = schema.Check(history, compiled, t.Compatibility, schema.CompareOptions{AllowOpenProperties: t.AllowOpenProperties})
+	result.Verdict = schema.Check(history, fresh.schema, t.Compatibility, schema.CompareOptions{AllowOpenProperties: t.AllowOpenProperties})
 	for i := range result.Verdict.Breaks {
 		result.Verdict.Breaks[i].Version = result.With[result.Verdict.Breaks[i].Version]
 	}
 	if !t.Compatibility.Transitive() {
 		result.With = result.With[len(result.With)-1:]
 	}
-	return compiled, result, nil
+	return fresh, result, nil
 }
 
-func (c *Catalog) compile(typ string, text []byte) (*schema.Schema, string, error) {
-	s, err := schema.Compile(text, c.schemaOptions(typ))
-	var digest string
-	if err == nil {
-		digest, err = schema.Digest(text)
-	}
+// candidate is a schema that may become a version.
+type candidate struct {
+	schema     *schema.Schema
+	digest     string
+	references map[string]string
+}
+
+func (e Editor) compile(typ string, text []byte) (*candidate, error) {
+	links := &linker{c: e.c, base: e.by.Base}
+	s, err := schema.Compile(text, e.c.schemaOptions(typ, links.resolve))
 	if err != nil {
 		v := &InvalidError{ofSchema: true}
 		addSchemaProblems(v, "", err)
-		return nil, "", v
+		for i := range v.Problems {
+			v.Problems[i].Message = strings.ReplaceAll(v.Problems[i].Message, registryBase, "")
+			if links.fault != "" {
+				v.Problems[i].Message += ": " + links.fault
+			}
+		}
+		return nil, v
 	}
-	return s, digest, nil
+	return &candidate{s, s.Digest(), links.found}, nil
 }
 
 // inType puts the pointers of mistakes in a schema where the schema stands in an event type's object.
@@ -248,7 +304,7 @@ func inType(err error) error {
 // cannot be decided. Errors: *InvalidError, *IncompatibleError, ErrNotFound, ErrPreconditionFailed, and those of the table.
 func (e Editor) RegisterSchema(ctx context.Context, typ string, text []byte, ifMatch string, force bool) (v SchemaVersion, made bool, err error) {
 	c := e.c
-	o, err := retry(ifMatch, func() (*object[typeBody], error) {
+	o, err := retry(ctx, ifMatch, func() (*object[typeBody], error) {
 		cur := c.types.get(typ)
 		t, ok := registered(cur)
 		if !ok {
@@ -268,18 +324,22 @@ func (e Editor) RegisterSchema(ctx context.Context, typ string, text []byte, ifM
 	if err != nil {
 		return SchemaVersion{}, false, err
 	}
-	_, digest, err := c.compile(typ, text)
+	fresh, err := e.compile(typ, text)
 	if err != nil {
 		return SchemaVersion{}, false, err
 	}
 	for n := len(o.v.Versions); n >= max(1, o.v.First); n-- {
-		if o.v.Versions[n-1].Digest == digest {
+		if o.v.Versions[n-1].Digest == fresh.digest {
 			v, _ = c.version(o, n)
 			break
 		}
 	}
 	if made {
-		e.audit(ctx, Entry{Action: ActionRegistered, Kind: "schema", Name: typ, Version: v.Version})
+		detail := ""
+		if v.Forced {
+			detail = "forced: its compatibility could not be decided"
+		}
+		e.audit(ctx, Entry{Action: ActionRegistered, Kind: "schema", Name: typ, Version: v.Version, Detail: detail})
 	}
 	return v, made, nil
 }
@@ -292,10 +352,12 @@ func (e Editor) withSchema(ctx context.Context, cur *object[typeBody], t EventTy
 		body = cur.v
 	}
 	body.EventType = t
-	compiled, comparison, err := c.compare(cur, t, text)
+	fresh, comparison, err := e.compare(cur, t, text)
 	switch {
 	case err != nil:
 		return body, false, err
+	case comparison.EqualTo != 0 && comparison.EqualTo < len(body.Versions):
+		return body, false, fmt.Errorf("event type %s: %w: it is version %d, and %d stays in force", t.Type, ErrOldSchema, comparison.EqualTo, len(body.Versions))
 	case comparison.EqualTo != 0:
 		return body, false, nil
 	case comparison.Verdict.Outcome == schema.Incompatible,
@@ -305,30 +367,28 @@ func (e Editor) withSchema(ctx context.Context, cur *object[typeBody], t EventTy
 		return body, false, invalid("", "a type may have %d schemas at most: register a successor of the type", maxVersions)
 	}
 	v := &InvalidError{}
-	t.fits(v, compiled)
+	t.fits(v, fresh.schema)
 	if err := v.orNil(); err != nil {
 		return body, false, err
 	}
-	digest, err := schema.Digest(text)
-	if err != nil {
-		return body, false, err
-	}
-	if err := c.keepText(ctx, t.Type, digest, text); err != nil {
+	if err := c.keepText(ctx, t.Type, fresh, text); err != nil {
 		return body, false, err
 	}
 	body.Versions = append(body.Versions[:len(body.Versions):len(body.Versions)], versionBody{
-		Digest: digest, Created: e.stamp(), Forced: comparison.Verdict.Outcome == schema.Undecided,
+		Digest: fresh.digest, Created: e.stamp(), Forced: comparison.Verdict.Outcome == schema.Undecided,
 	})
 	body.adopt()
 	return body, true, nil
 }
 
-func (c *Catalog) keepText(ctx context.Context, typ, digest string, text []byte) error {
-	key := textKey(typ, digest)
+// keepText writes the text, and what it refers to, beside the type. One that is there already, and refers to the same or
+// to more, stays as it is.
+func (c *Catalog) keepText(ctx context.Context, typ string, fresh *candidate, text []byte) error {
+	key := textKey(typ, fresh.digest)
 	if c.schemas.get(key) != nil {
 		return nil
 	}
-	_, err := c.schemas.put(ctx, key, nil, textBody{Text: string(text)})
+	_, err := c.schemas.put(ctx, key, nil, textBody{Text: string(text), References: fresh.references})
 	if isConflict(err) {
 		return nil // another replica has written the same
 	}

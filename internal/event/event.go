@@ -83,6 +83,9 @@ func coreOf(name string) core {
 	return notCore
 }
 
+// IsCoreAttribute reports whether the specification itself defines an attribute of the name.
+func IsCoreAttribute(name string) bool { return coreOf(name) != notCore }
+
 // Kind is the CloudEvents type of an attribute's value, as far as JSON tells: timestamps, URIs and binary values are
 // strings in it.
 type Kind uint8

@@ -48,8 +48,10 @@ func CompilePromote(promote map[string]string) (*Promotion, error) {
 // Problems are told for what cannot be an attribute (objects, arrays, texts of more than 4,096 bytes or with characters
 // that attributes cannot have) and where the event has the attribute already with another value; the event then
 // comes back as it was. A value is the same if its canonical text is: in the binary mode all values are texts.
-func (p *Promotion) Apply(e Event) (Event, []Problem) {
-	data := e.Data()
+func (p *Promotion) Apply(e Event) (Event, []Problem) { return p.ApplyFrom(e, e.Data()) }
+
+// ApplyFrom is Apply for data that was found otherwise, such as JSON in data_base64; nil: none.
+func (p *Promotion) ApplyFrom(e Event, data []byte) (Event, []Problem) {
 	if len(p.names) == 0 || data == nil {
 		return e, nil
 	}
@@ -57,7 +59,7 @@ func (p *Promotion) Apply(e Event) (Event, []Problem) {
 	values := buffer[:p.pointers.root.to]
 	text := textOf(data)
 	s := scanner{text: text}
-	if !p.pointers.root.read(&s, 1, values) { // cannot be: it was read before
+	if !p.pointers.root.read(&s, 1, values) { // of data in the event it was read before
 		return e, []Problem{{Pointer: "/data", Message: s.fault, Expected: "JSON"}}
 	}
 	var room [maxMappings]setting
