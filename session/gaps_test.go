@@ -281,10 +281,13 @@ func TestAPageOfSeveralStreamsTellsThatOneIsGone(t *testing.T) {
 	s := newSite(t, "a", "b")
 	r := s.replica(Config{}, false)
 	failed := make(chan error, 1)
+	q := Request{Streams: []fanout.Stream{{Name: "a", Topic: "a"}, {Name: "b", Topic: "b"}}, Limit: 3}
+	if _, err := r.page(t.Context(), q); err != nil { // the hubs run now
+		t.Fatal(err)
+	}
+	q.Wait = 20 * time.Second
 	go func() {
-		_, err := r.page(context.Background(), Request{
-			Streams: []fanout.Stream{{Name: "a", Topic: "a"}, {Name: "b", Topic: "b"}}, Limit: 3, Wait: 20 * time.Second,
-		})
+		_, err := r.page(context.Background(), q)
 		failed <- err
 	}()
 	for r.Count() == 0 {

@@ -113,8 +113,8 @@ func reconnectAtOnce(t *testing.T, on storage) {
 	}
 }
 
-// startDescribes is how often a server asks about topics beside reading: its own four, and each hub's twice.
-const startDescribes = 40
+// startDescribes is how often a server may ask about topics beside reading: about its own, and twice for a hub.
+const startDescribes = 12
 
 // burstEvent has its number at a fixed place.
 func burstEvent(n int) []byte {

@@ -273,7 +273,7 @@ func (c *Consumers) takeOver(ctx context.Context, id string, r *OpenRequest, cur
 	}
 	to := at
 	if ends != nil && beyond(at.next, ends) {
-		to = at.sunk(ends, r.Presented != nil, presented)
+		to = at.sunk(ends, cur.in(r.Epoch), r.Presented != nil, presented)
 	}
 	v := &version{
 		Incarnation: cur.Incarnation, Lease: cur.Lease + 1, Parent: number,
@@ -317,19 +317,26 @@ func (h *Held) lower(presented []int64, stale bool, pos, ends []int64) {
 }
 
 // sunk is a place after the log lost its end: at the ends where it lay beyond them, or lower where a client says that it
-// reads from lower. What has been appended since is then read by it, and not confirmed unread.
-func (a place) sunk(ends []int64, said bool, presented []int64) place {
+// reads from lower, since what has been appended meanwhile is then still to be read by it. It stays at what is saved where
+// that lies within the ends.
+func (a place) sunk(ends []int64, saved place, said bool, presented []int64) place {
 	to := place{a.cut + 1, Max(a.next, nil)}
 	for p, end := range ends {
 		if p >= len(to.next) || to.next[p] <= end {
 			continue
 		}
 		to.next[p] = end
-		if said && p < len(presented) {
-			to.next[p] = min(end, presented[p])
-		} else if said {
-			to.next[p] = 0
+		if !said {
+			continue
 		}
+		var low int64
+		if p < len(presented) {
+			low = presented[p]
+		}
+		if saved.cut == a.cut && p < len(saved.next) && saved.next[p] <= end {
+			low = max(low, saved.next[p])
+		}
+		to.next[p] = min(end, low)
 	}
 	return to
 }
@@ -355,7 +362,7 @@ func (c *Consumers) goOn(ctx context.Context, id string, r *OpenRequest, cur *ve
 	}
 	stale, to := r.Presented.Cut < at.cut, at
 	if ends != nil && beyond(at.next, ends) {
-		to = at.sunk(ends, true, r.Presented.Next)
+		to = at.sunk(ends, h.seat.version().in(r.Epoch), true, r.Presented.Next)
 		h.cut.Store(h.seat.sinkFrom(at.next, to.next))
 	}
 	h.lower(r.Presented.Next, stale, to.next, ends)
@@ -455,7 +462,7 @@ func (c *Consumers) replace(ctx context.Context, id string, r *PutRequest, next 
 			return nil, err
 		}
 		if ends != nil && beyond(at.next, ends) {
-			at = at.sunk(ends, true, next)
+			at = at.sunk(ends, cur.in(r.Epoch), true, next)
 		}
 		v.Lease, v.Parent, v.Reason = cur.Lease+1, cur.Lease, reasonTaken
 		v.Cut, v.Pos.Next = at.cut, Max(at.next, next)
