@@ -141,15 +141,14 @@ func TestClientsThatPollAndDoNotReadHoldNoMoreThanPagesMay(t *testing.T) {
 	for range clients {
 		rawSession(t, v, "HTTP/1.1", "application/json", "from=oldest&limit=1000")
 	}
-	answers := func() float64 {
-		return v.metric(t, "eventissuer_http_requests_total", `/v1/streams/{stream}/events"`)
-	}
-	// Each has a page that nobody takes, or waits for the memory to have one, or was told to come back.
-	eventually(t, "the clients are served as far as they go", func() bool {
-		return answers()+v.metric(t, "eventissuer_session_open", `transport="poll"`) >= clients
-	})
-	if grown := v.metric(t, "process_resident_memory_bytes") - before; grown > 200<<20 {
-		t.Errorf("%d clients that do not read hold %v bytes", clients, grown)
+	// Each has a page that nobody takes, or waits for the memory to have one, which takes some seconds, and is told to come
+	// back. All that time counts.
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(8 * time.Second); time.Now().Before(end); <-tick.C {
+		if grown := v.metric(t, "process_resident_memory_bytes") - before; grown > 250<<20 {
+			t.Fatalf("%d clients that do not read hold %v bytes", clients, grown)
+		}
 	}
 	v.sigterm(t, 15*time.Second)
 }
