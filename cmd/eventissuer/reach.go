@@ -64,7 +64,7 @@ func (r *reach) enter(err error) {
 	r.err = err
 	r.mu.Unlock()
 	switch {
-	case err != nil && before == nil:
+	case err != nil && (before == nil || before.Error() != err.Error()): // what it is may show only later, as behind a time-out
 		r.log.Warn(r.name+" cannot be reached: "+r.then, "error", err)
 	case err == nil && before != nil:
 		r.log.Info(r.name + " can be reached")
