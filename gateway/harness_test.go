@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 
 // harness is an edge over a real log: the embedded Kafka and Redis.
 type harness struct {
-	t        *testing.T
+	t        testing.TB
 	edge     *Gateway
 	server   *httptest.Server
 	registry *prometheus.Registry
@@ -40,9 +40,11 @@ type harness struct {
 }
 
 // newHarness starts an edge; change may alter what it is made of.
-func newHarness(t *testing.T, change ...func(*Config, *Deps)) *harness {
+func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 	t.Helper()
-	t.Parallel() // nearly all of a test's time is waiting
+	if t, ok := t.(*testing.T); ok {
+		t.Parallel() // nearly all of a test's time is waiting
+	}
 	servers, err := embedded.Start(t.Context(), embedded.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +115,7 @@ func newHarness(t *testing.T, change ...func(*Config, *Deps)) *harness {
 	return h
 }
 
-func closing(t *testing.T, closeIt func() error) {
+func closing(t testing.TB, closeIt func() error) {
 	t.Cleanup(func() {
 		if err := closeIt(); err != nil {
 			t.Error(err)
@@ -129,7 +131,7 @@ type answer struct {
 }
 
 // problem reads the body as a problem, and checks what all problems have.
-func (a answer) problem(t *testing.T) problemDocument {
+func (a answer) problem(t testing.TB) problemDocument {
 	t.Helper()
 	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
 		t.Fatalf("status %d of type %q is no problem: %s", a.status, ct, a.body)
@@ -142,7 +144,7 @@ func (a answer) problem(t *testing.T) problemDocument {
 	return p
 }
 
-func (a answer) decode(t *testing.T, v any) {
+func (a answer) decode(t testing.TB, v any) {
 	t.Helper()
 	if err := json.Unmarshal(a.body, v); err != nil {
 		t.Fatalf("%s: %v", a.body, err)

@@ -14,7 +14,7 @@ import (
 )
 
 // withDedupe has events let in once, as known in the Redis; nil: in the process.
-func withDedupe(t *testing.T, client redis.UniversalClient) func(*Config, *Deps) {
+func withDedupe(t testing.TB, client redis.UniversalClient) func(*Config, *Deps) {
 	return func(_ *Config, d *Deps) {
 		once, err := dedupe.New(dedupe.Config{}, dedupe.Deps{Log: d.Log.(*kafka.Log), Redis: client})
 		if err != nil {

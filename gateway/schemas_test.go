@@ -38,7 +38,7 @@ func withAddress(c *Config, _ *Deps) {
 const schemaBase = "https://events.example/api/v1/event-types/train.position/schemas/"
 
 // results reads a publisher's answer.
-func (a answer) results(t *testing.T) []publishResult {
+func (a answer) results(t testing.TB) []publishResult {
 	t.Helper()
 	var body struct{ Results []publishResult }
 	a.decode(t, &body)
