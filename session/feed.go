@@ -317,7 +317,7 @@ func (f *feed) onLost(stop func(name string, payload any, reason string)) {
 		go func(h *cursor.Held, done chan struct{}) {
 			select {
 			case <-h.Lost():
-				if errors.Is(h.Reason(), cursor.ErrInDoubt) || errors.Is(h.Reason(), cursor.ErrTruncated) {
+				if why := h.Reason(); errors.Is(why, cursor.ErrInDoubt) || errors.Is(why, cursor.ErrTruncated) || errors.Is(why, cursor.ErrEpoch) {
 					stop("drain", Drain{RetryAfter: jitter(time.Second).Seconds()}, endLease)
 				} else {
 					stop("problem", problemSuperseded, endLease)

@@ -103,11 +103,11 @@ func (h *Held) Save(ctx context.Context) error {
 func (h *Held) Saved() State { return h.seat.version().state() }
 
 // Lost is closed when the lease is lost: to a later session, a reset, a deletion, a save whose fate is not known, or a
-// position that was sunk elsewhere.
+// position that was moved elsewhere to what this session cannot follow.
 func (h *Held) Lost() <-chan struct{} { return h.seat.lost }
 
-// Reason says why the lease is lost: it wraps ErrSuperseded, ErrReset, ErrDeleted, ErrInDoubt or ErrTruncated. It is
-// nil while the lease is held.
+// Reason says why the lease is lost: it wraps ErrSuperseded, ErrReset, ErrDeleted, or, where the client is to come
+// back, ErrInDoubt, ErrTruncated or ErrEpoch. It is nil while the lease is held.
 func (h *Held) Reason() error {
 	h.seat.mu.Lock()
 	defer h.seat.mu.Unlock()
@@ -222,24 +222,32 @@ func (s *seat) observe(v *version) {
 	case v.Lease != s.lease.Number:
 		s.lose(ErrSuperseded)
 	default:
-		if s.apply(v) {
-			s.lose(ErrTruncated)
+		if reason := s.apply(v); reason != nil {
+			s.lose(reason)
 		}
 	}
 }
 
-// apply takes over what was saved under the lease. It reports whether the position was sunk elsewhere: the cursors that
-// the session gives out are then of no use to it.
-func (s *seat) apply(v *version) (sunk bool) {
+// apply takes over what was saved under the lease. It returns why the seat cannot go on: the position was sunk elsewhere,
+// so that the cursors which the session gives out are of no use to it, or epochs met whose order it does not know.
+func (s *seat) apply(v *version) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	moved := s.epoch != uint64(s.applied.Pos.Epoch)
 	s.applied = v
-	if e := uint64(v.Pos.Epoch); e != s.epoch && !slices.Contains(s.past, e) {
-		s.leaveEpoch(e, v.Pos.Next) // another replica knows of it already
-	} else if e == s.epoch && v.Cut == s.cut {
+	switch e := uint64(v.Pos.Epoch); {
+	case e == s.epoch && v.Cut == s.cut:
 		s.next = Max(s.next, v.Pos.Next)
+	case e == s.epoch || slices.Contains(s.past, e):
+	case moved: // to one that is not saved yet, and may be of before e or of after it
+		return ErrEpoch
+	default:
+		s.leaveEpoch(e, v.Pos.Next) // another replica knows of it already
 	}
-	return v.Cut > s.cut
+	if v.Cut > s.cut {
+		return ErrTruncated
+	}
+	return nil
 }
 
 // leaveEpoch goes on at next in another epoch. s.mu is held.

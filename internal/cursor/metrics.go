@@ -24,7 +24,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"outcome"}),
 		lost: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_consumer_leases_lost_total",
-			Help: "Leases lost by this replica's sessions, by what took them: superseded, reset, deleted, in_doubt, truncated.",
+			Help: "Leases lost by this replica's sessions, by what took them: superseded, reset, deleted, in_doubt, truncated, recreated.",
 		}, []string{"by"}),
 		saves: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_consumer_saves_total",
@@ -66,6 +66,8 @@ func lostBy(reason error) string {
 		return "in_doubt"
 	case errors.Is(reason, ErrTruncated):
 		return "truncated"
+	case errors.Is(reason, ErrEpoch):
+		return "recreated"
 	}
 	return "superseded"
 }

@@ -172,6 +172,23 @@ func TestAWordOfAnotherEpochMovesNothing(t *testing.T) {
 	})
 }
 
+func TestASeatThatMeetsAnEpochItCannotPlaceIsGivenUp(t *testing.T) {
+	fleet(t, 2, func(t *testing.T, r []*process, _ *miniredis.Miniredis) {
+		h := open(t, r[0])
+		h.Recreated(streamEpoch+2, partitions) // it never saw the life between
+		late := open(t, r[1], func(q *OpenRequest) { q.Poll = true }, presents(h, 11, 20))
+		late.Recreated(streamEpoch+1, partitions)
+		if err := late.Save(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		h.Confirm(StreamCursor{Epoch: streamEpoch + 2, Next: []int64{1, 1}}, partitions)
+		if err := h.Save(t.Context()); !errors.Is(err, ErrLost) || !errors.Is(err, ErrEpoch) {
+			t.Fatalf("a word that was not heard was answered %v", err)
+		}
+	})
+}
+
 func TestAReplicaThatLagsDoesNotTakeTheConsumerBackToAnEarlierEpoch(t *testing.T) {
 	const remade = streamEpoch + 1
 	present := func(context.Context) (uint64, error) { return remade, nil }
