@@ -45,15 +45,16 @@ type Config struct {
 	TopicPrefix       string `group:"storage" default:"eventissuer." placeholder:"PREFIX" help:"How a stream's topic is named by default: this, then the stream's name. Default: '${default}'."`
 	ReplicationFactor int16  `group:"storage" default:"-1" placeholder:"N" help:"Replicas of each topic that is made; -1 leaves it to the cluster. Default: ${default}."`
 
-	MaxSessions           int      `group:"limits" default:"50000" placeholder:"N" help:"Long-lived connections of this process. Default: ${default}."`
-	MaxSessionsPerAddress int      `group:"limits" default:"20000" placeholder:"N" help:"Long-lived connections from one client address. Many phones share one: be generous. Default: ${default}."`
-	RingBytes             ByteSize `group:"limits" default:"32MiB" placeholder:"SIZE" help:"Memory for the recent events of one stream, shared by all its readers. Default: ${default}."`
-	MemoryBytes           ByteSize `group:"limits" default:"512MiB" placeholder:"SIZE" help:"Memory for recent events, the lists of filters' matches, and caches of all streams together; pages that are being written take an eighth of it besides. Default: ${default}."`
-	CatchUpReads          int      `group:"limits" default:"128" placeholder:"N" help:"Reads of the log at once for clients that are behind, of all streams together; one stream has half of them at most. Each takes up to 256 KiB, or an event's size, beside --memory-bytes. Default: ${default}."`
-	DedupeBytes           ByteSize `group:"limits" default:"128MiB" placeholder:"SIZE" help:"Memory for the ids of published events, by which the same event again is told, with the embedded broker; about 40 bytes an event. Beyond it the oldest are forgotten before their window is over. With --redis-url they are in Redis. Default: ${default}."`
-	MaxEventBytes         ByteSize `group:"limits" default:"1MiB" placeholder:"SIZE" help:"The largest event that may be published; 64KiB to 1280KiB. Default: ${default}."`
-	MaxBatchBytes         ByteSize `group:"limits" default:"8MiB" placeholder:"SIZE" help:"The largest batch that may be published. Default: ${default}."`
-	MaxBatchEvents        int      `group:"limits" default:"1000" placeholder:"N" help:"Events in one batch at most. Default: ${default}."`
+	MaxSessions           int           `group:"limits" default:"50000" placeholder:"N" help:"Long-lived connections of this process. Default: ${default}."`
+	MaxSessionsPerAddress int           `group:"limits" default:"20000" placeholder:"N" help:"Long-lived connections from one client address. Many phones share one: be generous. Default: ${default}."`
+	RingBytes             ByteSize      `group:"limits" default:"32MiB" placeholder:"SIZE" help:"Memory for the recent events of one stream, shared by all its readers. Default: ${default}."`
+	MemoryBytes           ByteSize      `group:"limits" default:"512MiB" placeholder:"SIZE" help:"Memory for recent events, the lists of filters' matches, and caches of all streams together; pages that are being written take an eighth of it besides. Default: ${default}."`
+	CatchUpReads          int           `group:"limits" default:"128" placeholder:"N" help:"Reads of the log at once for clients that are behind, of all streams together; one stream has half of them at most. Each takes up to 256 KiB, or an event's size, beside --memory-bytes. Default: ${default}."`
+	DedupeBytes           ByteSize      `group:"limits" default:"128MiB" placeholder:"SIZE" help:"Memory for the ids of published events, by which the same event again is told, with the embedded broker; about 40 bytes an event. Beyond it the oldest are forgotten before their window is over. With --redis-url they are in Redis. Default: ${default}."`
+	DedupeLease           time.Duration `group:"limits" default:"60s" placeholder:"TIME" help:"How long an event is answered 'send it again' when a replica went away half way through writing it; then the log is searched for it. At least 25s, and more than 20s and the brokers' replica.lag.time.max.ms together: so long may a write take to land. The same for all replicas. Default: ${default}."`
+	MaxEventBytes         ByteSize      `group:"limits" default:"1MiB" placeholder:"SIZE" help:"The largest event that may be published; 64KiB to 1280KiB. Default: ${default}."`
+	MaxBatchBytes         ByteSize      `group:"limits" default:"8MiB" placeholder:"SIZE" help:"The largest batch that may be published. Default: ${default}."`
+	MaxBatchEvents        int           `group:"limits" default:"1000" placeholder:"N" help:"Events in one batch at most. Default: ${default}."`
 
 	DrainTimeout time.Duration `group:"life" default:"30s" placeholder:"TIME" help:"How long the server takes, once told to stop, to send its clients elsewhere one by one. Default: ${default}."`
 	LameDuck     time.Duration `group:"life" default:"3s" placeholder:"TIME" help:"How long, of that, the server goes on as before while /readyz already tells that it is stopping, so that a load balancer can notice before anybody is refused: longer than its interval of checks. At most half of --drain-timeout; Ctrl-C skips it. Default: ${default}."`
@@ -180,6 +181,7 @@ func (c *Config) checkLimits() error {
 		{"max-sessions-per-address", int64(c.MaxSessionsPerAddress), 1, number, ""},
 		{"max-batch-events", int64(c.MaxBatchEvents), 1, number, ""},
 		{"dedupe-bytes", int64(c.DedupeBytes), 1 << 20, size, ""},
+		{"dedupe-lease", int64(c.DedupeLease), int64(leastLease), span, ""},
 		{"catch-up-reads", int64(c.CatchUpReads), 1, number, ""},
 		{"ring-bytes", int64(c.RingBytes), 64 << 10, size, ""},
 		{"memory-bytes", int64(c.MemoryBytes), int64(c.RingBytes), size, ", as --ring-bytes"},
@@ -205,6 +207,9 @@ func (c *Config) checkLimits() error {
 	}
 	return errors.Join(errs...)
 }
+
+// leastLease is as long as an append may take to land where the brokers' replica lag is nothing, and the time to get to it.
+const leastLease = 25 * time.Second
 
 // topicPrefix is what the names of streams' topics may begin with.
 var topicPrefix = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)

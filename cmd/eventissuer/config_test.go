@@ -106,6 +106,7 @@ func TestMistakesInTheConfigurationAreErrorsThatSayWhatToDo(t *testing.T) {
 		{"events larger than a batch", []string{"--max-batch-bytes", "64KiB"}, "--max-batch-bytes is 64KiB: it must be at least 1MiB, as --max-event-bytes"},
 		{"events larger than topics take", []string{"--max-event-bytes", "4MiB"}, "is 4MiB: it must be at most 1280KiB"},
 		{"negative time", []string{"--drain-timeout=-1s"}, "--drain-timeout is -1s"},
+		{"lease shorter than a write may take", []string{"--dedupe-lease=20s"}, "--dedupe-lease is 20s: it must be at least 25s"},
 		{"prefix that no topic can have", []string{"--topic-prefix", "a b"}, "letters, digits"},
 		{"no replicas", []string{"--replication-factor", "0"}, "-1"},
 		{"unknown level", []string{"--log-level", "loud"}, "debug"},

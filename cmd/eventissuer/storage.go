@@ -140,7 +140,13 @@ func (s *server) startDedupe(context.Context) error {
 		deps.Redis = s.redis
 	}
 	var err error
-	s.dedupe, err = dedupe.New(dedupe.Config{Prefix: s.config.TopicPrefix, MemoryBytes: int64(s.config.DedupeBytes)}, deps)
+	lease := s.config.DedupeLease
+	s.dedupe, err = dedupe.New(dedupe.Config{
+		Lease:       lease,
+		Landing:     lease - lease/6, // the rest is the time to get to the append
+		Prefix:      s.config.TopicPrefix,
+		MemoryBytes: int64(s.config.DedupeBytes),
+	}, deps)
 	if err != nil {
 		return err
 	}
