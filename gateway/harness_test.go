@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/goleak"
 
 	"github.com/eventissuer/eventissuer/broker/embedded"
@@ -36,6 +37,7 @@ type harness struct {
 	edge     *Gateway
 	server   *httptest.Server
 	registry *prometheus.Registry
+	kafka    *kfake.Cluster
 	deps     Deps
 }
 
@@ -99,7 +101,7 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 	<-definitions.Ready()
 	<-positions.Ready()
 
-	h := &harness{t: t, registry: prometheus.NewRegistry()}
+	h := &harness{t: t, registry: prometheus.NewRegistry(), kafka: servers.Cluster()}
 	config := Config{Version: "test"}
 	h.deps = Deps{Log: records, Catalog: definitionsOf, Consumers: consumers, Sessions: sessions, Registerer: h.registry, Gatherer: h.registry}
 	for _, c := range change {

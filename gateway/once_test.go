@@ -1,12 +1,16 @@
 package gateway
 
 import (
+	"context"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/internal/dedupe"
@@ -61,6 +65,60 @@ func TestWithoutRedisEventsAreWrittenAndTheAnswerSaysSo(t *testing.T) {
 		t.Errorf("%v %s", a.header, a.body)
 	}
 	h.stored("trains", 1)
+}
+
+// Who hangs up while the log takes the event and comes back with it is told where it is, and need not wait until the
+// reservation of an append of unknown fate runs out.
+func TestEventOfAPublisherThatHungUpIsADuplicateAtOnce(t *testing.T) {
+	h := newHarness(t, withDedupe(t, nil)).withTrains()
+	h.must(h.send("POST", "/v1/events", trainEvent("0", ""), structured), http.StatusOK)
+	gone := make(chan struct{})
+	server := httptest.NewUnstartedServer(nil)
+	server.Config = h.edge.Server(nil)
+	edge := server.Config.Handler
+	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		go func() {
+			<-r.Context().Done()
+			close(gone)
+		}()
+		edge.ServeHTTP(w, r)
+	})
+	server.Start()
+	defer server.Close()
+	arrived, release := make(chan struct{}), make(chan struct{})
+	h.kafka.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		close(arrived)
+		h.kafka.SleepControl(func() { <-release })
+		return nil, nil, false
+	})
+
+	ctx, hangUp := context.WithCancel(t.Context())
+	go func() {
+		<-arrived
+		hangUp()
+	}()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/v1/events", strings.NewReader(trainEvent("1", "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/cloudevents+json")
+	if res, err := http.DefaultClient.Do(r); err == nil {
+		_ = res.Body.Close()
+		t.Fatalf("answered %s before the log took the event", res.Status)
+	}
+	<-gone // the server has noticed
+	close(release)
+
+	again := h.send("POST", "/v1/events", trainEvent("1", ""), structured)
+	for late := time.Now().Add(10 * time.Second); again.status == http.StatusServiceUnavailable && time.Now().Before(late); {
+		again = h.send("POST", "/v1/events", trainEvent("1", ""), structured) // it is being written at this moment
+	}
+	if got := h.must(again, http.StatusOK).results(t)[0]; got.Status != statusDuplicate {
+		t.Errorf("%+v", got)
+	}
+	if n := len(h.stored("trains")); n != 2 {
+		t.Errorf("%d events are stored", n)
+	}
 }
 
 func TestQuotaIsToldAndKeptTo(t *testing.T) {

@@ -196,7 +196,9 @@ func (g *Gateway) appendEvents(w http.ResponseWriter, r *http.Request, items []e
 	if len(batches) == 0 {
 		return results
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), g.config.AppendTimeout)
+	// Whoever asks may go away: what became of the events is needed all the same, or who comes back with them would have
+	// to wait until it can be found out.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), g.config.AppendTimeout)
 	defer cancel()
 	begin := time.Now()
 	if twins(batches) {
