@@ -21,10 +21,13 @@ const (
 )
 
 // Append implements broker.Appender. The messages' slices must not be changed afterwards, not even when it is in doubt
-// whether they were written: they may still be on their way.
+// whether they were written: they may still be on their way, and be sent again until AppendDeadline has passed.
 func (l *Log) Append(ctx context.Context, topic string, msgs []broker.Message) []broker.Ack {
 	began := time.Now()
-	call := &appendCall{acks: make([]broker.Ack, len(msgs)), known: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{}), unsent: refused}
+	call := &appendCall{
+		topic: topic, msgs: msgs, due: began.Add(l.cfg.AppendDeadline),
+		acks: make([]broker.Ack, len(msgs)), known: make([]bool, len(msgs)), left: len(msgs), done: make(chan struct{}), unsent: refused,
+	}
 	if len(msgs) == 0 {
 		return call.acks
 	}
@@ -81,6 +84,7 @@ func (l *Log) send(ctx context.Context, topic string, msgs []broker.Message, cal
 		call.failAll(call.unsent(err))
 		return
 	}
+	call.late = p.late
 	for i := range msgs {
 		m := &msgs[i]
 		if call.known[i] { // no lock: what was sent of the last attempt is settled
@@ -201,6 +205,10 @@ type ticket struct {
 
 // appendCall gathers the fates of one call's messages.
 type appendCall struct {
+	topic  string            // static
+	msgs   []broker.Message  // static
+	due    time.Time         // static: till when its messages may be sent
+	late   *lateness         // of the producer that has the messages; set before they are sent
 	done   chan struct{}     // closed when left is 0; replaced only between attempts
 	unsent func(error) error // what an error before this attempt's send says; replaced only between attempts
 
@@ -211,18 +219,20 @@ type appendCall struct {
 	gone  bool // nobody waits any more: the caller has its answer, or the next attempt has not begun
 }
 
-// settle notes the fate of message i, unless it is known: what was once acknowledged stays so.
-func (c *appendCall) settle(i int, partition int32, offset int64, err error) {
+// settle notes the fate of message i, unless it is known: what was once acknowledged stays so. It reports whether
+// somebody was waiting for it.
+func (c *appendCall) settle(i int, partition int32, offset int64, err error) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.gone || c.known[i] {
-		return
+		return false
 	}
 	c.acks[i] = broker.Ack{Partition: partition, Offset: offset, Err: err}
 	c.known[i] = true
 	if c.left--; c.left == 0 {
 		close(c.done)
 	}
+	return true
 }
 
 // reopen makes messages unsettled that were refused out of sequence: the log does not have what this producer wrote
@@ -270,6 +280,7 @@ func (c *appendCall) failAll(err error) {
 }
 
 // wait blocks until the fate of all messages is known, or ctx ends: then that of the rest is in doubt.
+// The producer gives them up when they are due.
 func (c *appendCall) wait(ctx context.Context) {
 	select {
 	case <-c.done:
@@ -288,6 +299,7 @@ func (c *appendCall) wait(ctx context.Context) {
 	for i := range c.acks {
 		if !c.known[i] {
 			c.acks[i] = broker.Ack{Partition: -1, Offset: -1, Err: doubt}
+			c.late.add(c, i, c.msgs[i].Partition)
 		}
 	}
 }

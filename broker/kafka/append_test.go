@@ -52,7 +52,7 @@ func TestAnAcknowledgementOutlivesAnAttemptThatIsGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 64 { // whether there is room is by chance
-		call := &appendCall{acks: make([]broker.Ack, 3), known: make([]bool, 3), left: 3, done: make(chan struct{}), unsent: inDoubt}
+		call := &appendCall{topic: "again", msgs: msgs, acks: make([]broker.Ack, 3), known: make([]bool, 3), left: 3, done: make(chan struct{}), unsent: inDoubt}
 		call.settle(0, -1, -1, errors.Join(broker.ErrUnavailable, sarama.ErrOutOfOrderSequenceNumber))
 		call.settle(1, 1, 77, nil)
 		call.settle(2, 2, 78, nil)

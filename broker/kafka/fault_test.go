@@ -598,3 +598,53 @@ func TestWhatTheClusterForbidsIsToldWithItsReason(t *testing.T) {
 		}
 	}
 }
+
+// What nobody waits for any more is not sent for minutes yet: whoever looks for it in the log, and writes it again when it
+// is not there, must know till when it can come.
+func TestAppendIsNotSentAgainAfterItsDeadline(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(1), kfake.SleepOutOfOrder())
+	const deadline, request = 500 * time.Millisecond, 300 * time.Millisecond
+	log := open(t, kafka.Config{Brokers: c.ListenAddrs(), AppendDeadline: deadline, RequestTimeout: request})
+	makeTopic(t, log, "late", 1)
+	appendOne(t, log, "late", broker.Message{Value: []byte("1")})
+	var silent atomic.Bool
+	silent.Store(true)
+	release := make(chan struct{})
+	defer close(release)
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if !silent.Load() {
+			return nil, nil, false
+		}
+		c.SleepControl(func() { <-release })
+		return nil, errors.New("no answer"), true
+	})
+	a := log.Append(t.Context(), "late", []broker.Message{{Value: []byte("2")}})[0]
+	if !errors.Is(a.Err, broker.ErrUnavailable) || errors.Is(a.Err, broker.ErrRefused) {
+		t.Errorf("append: %v, want ErrUnavailable without ErrRefused", a.Err)
+	}
+	a = log.Append(t.Context(), "late", []broker.Message{{Partition: broker.AnyPartition, Value: []byte("3")}})[0]
+	if a.Err == nil {
+		t.Error("what came behind it is acknowledged by a broker that does not answer")
+	}
+	<-time.After(2 * request) // the attempt that is under way may take one
+	silent.Store(false)
+	for late := time.Now().Add(20 * time.Second); ; {
+		a := log.Append(t.Context(), "late", []broker.Message{{Value: []byte("4")}})[0]
+		if a.Err == nil {
+			break
+		}
+		if time.Now().After(late) {
+			t.Fatalf("nothing is appended any more: %v", a.Err)
+		}
+	}
+	b, err := log.Read(t.Context(), "late", 0, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range b.Records {
+		if v := string(r.Value); v == "2" || v == "3" {
+			t.Errorf("%s has landed after it was due", v)
+		}
+	}
+}

@@ -51,6 +51,7 @@ type producer struct {
 	limit  int
 	client sarama.Client
 	async  sarama.AsyncProducer
+	late   *lateness
 	done   sync.WaitGroup // its two readers
 
 	retries atomic.Uint64 // that have begun
@@ -216,7 +217,7 @@ func (ps *producers) open(limit int) error {
 	cfg.Producer.Return.Errors = true
 	cfg.Producer.Retry.Max = retriesMost
 	cfg.Producer.Retry.MaxBufferBytes = retryBytes
-	p = &producer{limit: limit}
+	p = &producer{limit: limit, late: newLateness()}
 	cfg.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration {
 		p.retries.Add(1) // sarama asks before it sends anything once more
 		if ps.closing.Load() {
@@ -228,7 +229,7 @@ func (ps *producers) open(limit int) error {
 	if err != nil {
 		return fmt.Errorf("%w: start a producer: %w", broker.ErrUnavailable, err)
 	}
-	async, err := sarama.NewAsyncProducerFromClient(client)
+	async, err := sarama.NewAsyncProducerFromClient(punctual{client, p.late})
 	if err != nil {
 		_ = client.Close()
 		return fmt.Errorf("%w: start a producer: %w", broker.ErrUnavailable, err)
@@ -284,10 +285,10 @@ func (p *producer) successes() {
 	for m := range p.async.Successes() {
 		t := m.Metadata.(ticket)
 		if m.Offset < 0 { // written by an attempt so long ago that the broker has forgotten where
-			t.call.settle(t.index, -1, -1, fmt.Errorf("%w: written at a position that is not known", broker.ErrUnavailable))
+			p.settle(t, -1, -1, fmt.Errorf("%w: written at a position that is not known", broker.ErrUnavailable))
 			continue
 		}
-		t.call.settle(t.index, m.Partition, m.Offset, nil)
+		p.settle(t, m.Partition, m.Offset, nil)
 	}
 }
 
@@ -305,7 +306,14 @@ func (p *producer) failures(ps *producers) {
 		if p.retries.Load() != t.retries && !errors.As(e.Err, &misuse) {
 			err = inDoubt(err)
 		}
-		t.call.settle(t.index, -1, -1, err)
+		p.settle(t, -1, -1, err)
+	}
+}
+
+// settle tells who waits for a message what became of it.
+func (p *producer) settle(t ticket, partition int32, offset int64, err error) {
+	if !t.call.settle(t.index, partition, offset, err) {
+		p.late.settled(t)
 	}
 }
 
