@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -213,7 +214,7 @@ func TestAKeyThatIsNotOursIsLeftAlone(t *testing.T) {
 }
 
 func TestAClusterKeepsTheProtocol(t *testing.T) {
-	own := testenv.StartRedis(t, testenv.RedisOptions{Args: []string{"--cluster-enabled", "yes"}})
+	own := testenv.StartRedis(t, testenv.RedisOptions{Args: []string{"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(testenv.FreePort(t))}})
 	if err := realRedis(t, own.URL()).ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
 		t.Fatal(err)
 	}
