@@ -20,8 +20,8 @@ type journal struct {
 }
 
 type record struct {
-	offset int64
-	id     string
+	offset     int64
+	id, source string
 }
 
 // readJournal reads the whole stream through a server.
@@ -55,7 +55,7 @@ func readJournal(t *testing.T, v *server) *journal {
 		}
 		var block struct {
 			Cursor string
-			Event  *struct{ ID string }
+			Event  *struct{ ID, Source string }
 		}
 		if err := json.Unmarshal(line, &block); err != nil {
 			t.Fatalf("%v in %s", err, line)
@@ -66,7 +66,7 @@ func readJournal(t *testing.T, v *server) *journal {
 			for next[p] == at[p] { // an event moves its own partition alone
 				p++
 			}
-			j.partitions[p] = append(j.partitions[p], record{next[p] - 1, block.Event.ID})
+			j.partitions[p] = append(j.partitions[p], record{next[p] - 1, block.Event.ID, block.Event.Source})
 		}
 		at = next
 	}
