@@ -116,9 +116,7 @@ func TestEventOfAPublisherThatHungUpIsADuplicateAtOnce(t *testing.T) {
 	if got := h.must(again, http.StatusOK).results(t)[0]; got.Status != statusDuplicate {
 		t.Errorf("%+v", got)
 	}
-	if n := len(h.stored("trains")); n != 2 {
-		t.Errorf("%d events are stored", n)
-	}
+	h.stored("trains", 2)
 }
 
 func TestQuotaIsToldAndKeptTo(t *testing.T) {
