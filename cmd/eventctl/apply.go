@@ -1,0 +1,359 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+type typesDiff struct {
+	Dir string `arg:"" help:"Folder as 'eventctl types export' writes it."`
+}
+
+// Help is shown by kong.
+func (d *typesDiff) Help() string {
+	return `Exits with 0 if the server has all that the files say, else with 5.
+
+A file is the whole definition: a member that the server has and the file lacks is shown as "- member: was …", and apply removes it. Left alone are members that every definition has (of a type owner, audience, keyAttribute, compatibility, dedupe; of a stream all but the description), schemas, which never go, and definitions that have no file.
+`
+}
+
+// Run is called by kong.
+func (d *typesDiff) Run(ctx context.Context, c *client, o *console) error {
+	_, _, steps, err := c.differences(ctx, d.Dir, o)
+	if err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if _, err := fmt.Fprintln(o.out, s); err != nil {
+			return err
+		}
+	}
+	if len(steps) > 0 {
+		return errDiffers
+	}
+	o.note("no differences")
+	return nil
+}
+
+type typesApply struct {
+	Dir    string `arg:"" help:"Folder as 'eventctl types export' writes it."`
+	DryRun bool   `help:"Tell what would be done, and what is known of whether it can be, but do nothing. Exits with 5 if it cannot."`
+}
+
+// Help is shown by kong.
+func (a *typesApply) Help() string {
+	return `From one environment to the next:
+
+  eventctl --server https://test.example types export definitions
+  eventctl --server https://prod.example types apply definitions --dry-run
+  eventctl --server https://prod.example types apply definitions
+
+A file is the whole definition: apply removes the members that it lacks, as 'eventctl types diff' shows them. Streams, types and schemas are never deleted.
+
+A type is made together with its first schema, and after the types that its schemas refer to. Nothing is written where a schema is known not to fit, or a reference would lead nowhere or to another schema than in the files. A new type's older schemas that are incompatible with each other are registered under compatibility none, and the type's own is set last; a type that is there already is never loosened.
+
+A definition that somebody else changes meanwhile is not overwritten. Whatever stops apply, it says what was done and what was not; it can be called again.
+`
+}
+
+// Run is called by kong.
+func (a *typesApply) Run(ctx context.Context, c *client, o *console) error {
+	have, want, steps, err := c.differences(ctx, a.Dir, o)
+	if err != nil {
+		return err
+	}
+	if steps, err = c.pin(ctx, steps); err != nil {
+		return err
+	}
+	p, err := c.planFor(ctx, have, want, steps)
+	if err != nil {
+		return err
+	}
+	unfit := len(p.faults)
+	for _, s := range steps {
+		told, fits, err := p.check(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.title(), err)
+		}
+		if !fits {
+			unfit++
+		}
+		text := s.String()
+		if told != "" && (a.DryRun || !fits) {
+			text += "\n    " + strings.ReplaceAll(told, "\n", "\n    ")
+		}
+		if _, err := fmt.Fprintln(o.out, text); err != nil {
+			return err
+		}
+	}
+	for _, fault := range p.faults {
+		if _, err := fmt.Fprintln(o.out, "! "+fault); err != nil {
+			return err
+		}
+	}
+	switch {
+	case unfit > 0 && a.DryRun:
+		return errDiffers
+	case unfit > 0:
+		return &refusedError{"nothing was written: what is told above cannot be done"}
+	case a.DryRun:
+		o.note("%d definitions would be changed", len(steps))
+		return nil
+	}
+	if err := p.apply(ctx, o); err != nil {
+		return err
+	}
+	o.note("%d definitions were changed", len(steps))
+	return nil
+}
+
+// check asks whether the first schema that is to be registered would be taken, and says of what it cannot be known.
+func (p *plan) check(ctx context.Context, s *step) (told string, fits bool, err error) {
+	if len(s.pending) == 0 {
+		return "", true, nil
+	}
+	if s.create {
+		told = "whether its schema is valid is not known before the type is there"
+		if len(s.pending) > 1 {
+			told = "whether its schemas are valid, and which are compatible, is not known before the type is there"
+		}
+		return told, true, nil
+	}
+	i := s.pending[0]
+	if len(s.pending) > 1 {
+		defer func() {
+			told += fmt.Sprintf("\nof the schemas after %d it is not known before that one is there", s.to.number(i))
+		}()
+	}
+	for _, r := range references(s.name, s.to.schemas[i]) {
+		other := p.byType[r.typ]
+		if other != nil && slices.ContainsFunc(other.pending, func(at int) bool { return other.to.number(at) == r.version }) {
+			return fmt.Sprintf("of schema %d it is not known before %s is there", s.to.number(i), r.text), true, nil
+		}
+	}
+	a, err := p.c.exchange(ctx, http.MethodPost, typePath(s.name)+"/schemas:check", "", s.to.schemas[i])
+	var no *problem
+	switch {
+	case errors.As(err, &no) && no.final():
+		return fmt.Sprintf("schema %d: %v", s.to.number(i), no), false, nil
+	case err != nil:
+		return "", false, err
+	}
+	var v verdict
+	if err := json.Unmarshal(a.body, &v); err != nil {
+		return "", false, fmt.Errorf("the answer is no verdict: %w", err)
+	}
+	told = v.String()
+	full := whole(kindType, s.from.members, s.to.members)
+	switch ruled := sameJSON(full["compatibility"], s.from.members["compatibility"]) &&
+		says(kindType, "allowOpenProperties", full) == says(kindType, "allowOpenProperties", s.from.members); {
+	case v.Compatible, v.Verdict == "undecided" && s.forced(i):
+		return told, true, nil
+	case ruled:
+		return told, false, nil
+	case modeOf(full) == modeNone:
+		return "", true, nil
+	}
+	return told + "\nwhat it is under the rules that the file sets is not known before they are", true, nil
+}
+
+func (s *step) forced(i int) bool { return slices.Contains(s.to.forced, s.to.number(i)) }
+
+const modeNone = "none"
+
+func modeOf(members map[string]json.RawMessage) string {
+	var mode string
+	_ = json.Unmarshal(members["compatibility"], &mode) // what is no text is no mode
+	return mode
+}
+
+// standing is how far a step has come.
+type standing struct {
+	now      definition // what the server has, with its ETag; the schemas are not kept
+	done     []int      // the numbers of schemas registered, as in the file
+	begun    bool
+	loosened bool // its mode is to be set with the last change
+	finished bool
+}
+
+// apply does all tasks in their order. Where one fails it tells what was done and what was not.
+func (p *plan) apply(ctx context.Context, o *console) error {
+	state := map[*step]*standing{}
+	for _, t := range p.tasks {
+		if state[t.step] == nil {
+			state[t.step] = &standing{now: t.step.from}
+		}
+		at := state[t.step]
+		if err := p.do(ctx, t, at, o); err != nil {
+			p.tellStanding(state, o)
+			where := t.step.title()
+			if t.schema >= 0 {
+				where += fmt.Sprintf(": schema %d", t.step.to.number(t.schema))
+			}
+			return fmt.Errorf("%s: %w", where, explain(err))
+		}
+		if t.schema >= 0 {
+			at.done = append(at.done, t.step.to.number(t.schema))
+		}
+		at.finished = t.last
+	}
+	return nil
+}
+
+// explain says what the refusal of a change means that was to be made of what the plan saw.
+func explain(err error) error {
+	var no *problem
+	if errors.As(err, &no) && no.Status == http.StatusPreconditionFailed {
+		return fmt.Errorf("somebody else has changed it since it was compared with its file, and that is left as it is: call 'eventctl types diff', then decide: %w", err)
+	}
+	return err
+}
+
+func (p *plan) tellStanding(state map[*step]*standing, o *console) {
+	var done, partly, not []string
+	told := map[*step]bool{}
+	for _, t := range p.tasks {
+		if told[t.step] {
+			continue
+		}
+		told[t.step] = true
+		switch at := cmp.Or(state[t.step], &standing{}); {
+		case at.finished:
+			done = append(done, t.step.title())
+		case at.begun:
+			part := t.step.title() + " (members"
+			if t.step.create {
+				part = t.step.title() + " (made"
+			}
+			if len(at.done) > 0 {
+				part += fmt.Sprintf(", schemas %s of %d", strings.Trim(strings.ReplaceAll(fmt.Sprint(at.done), " ", ", "), "[]"), t.step.to.number(len(t.step.to.schemas)-1))
+			}
+			if at.loosened {
+				part += ", compatibility none until it is done"
+			}
+			partly = append(partly, part+")")
+		default:
+			not = append(not, t.step.title())
+		}
+	}
+	for _, part := range []struct {
+		is   string
+		what []string
+	}{{"done", done}, {"done in part", partly}, {"not done", not}} {
+		if len(part.what) > 0 {
+			_, _ = fmt.Fprintf(o.err, "eventctl: %s: %s\n", part.is, strings.Join(part.what, ", "))
+		}
+	}
+}
+
+func (p *plan) do(ctx context.Context, t task, at *standing, o *console) error {
+	if t.step.kind == kindStream {
+		return p.doStream(ctx, t.step)
+	}
+	full := whole(kindType, t.step.from.members, t.step.to.members)
+	if t.schema < 0 {
+		return p.put(ctx, t.step, at, full, nil)
+	}
+	// The examples come with the last schema: they need not fit those before it.
+	body := maps.Clone(full)
+	if !t.last {
+		delete(body, "examples")
+	}
+	if at.loosened {
+		body["compatibility"] = json.RawMessage(`"` + modeNone + `"`)
+	}
+	err := p.register(ctx, t, at, body)
+	var no *problem
+	if errors.As(err, &no) && no.Verdict != "" && !at.loosened && (t.step.create || modeOf(t.step.from.members) == modeNone) {
+		_, err = fmt.Fprintf(o.out, "  %s: schema %d is %s with those before it (%s), as in the files: it is registered under none\n",
+			t.step.title(), t.step.to.number(t.schema), no.Verdict, no.Mode)
+		if err != nil {
+			return err
+		}
+		at.loosened = true
+		body["compatibility"] = json.RawMessage(`"` + modeNone + `"`)
+		err = p.put(ctx, t.step, at, body, t.step.to.schemas[t.schema])
+	}
+	if err == nil && t.last && len(changes(kindType, at.now.members, full)) > 0 {
+		err = p.put(ctx, t.step, at, full, nil)
+	}
+	return err
+}
+
+// register adds a schema: with the members in one request, unless it has to be forced, which has a request of its own.
+func (p *plan) register(ctx context.Context, t task, at *standing, body map[string]json.RawMessage) error {
+	if !t.step.forced(t.schema) || t.first && t.step.create {
+		return p.put(ctx, t.step, at, body, t.step.to.schemas[t.schema])
+	}
+	delete(body, "examples")
+	if len(changes(kindType, at.now.members, body)) > 0 {
+		if err := p.put(ctx, t.step, at, body, nil); err != nil {
+			return err
+		}
+	}
+	if _, err := p.c.exchange(ctx, http.MethodPost, typePath(t.step.name)+"/schemas?force=true", at.now.etag, t.step.to.schemas[t.schema]); err != nil {
+		return err
+	}
+	// Registering tells no ETag of the type.
+	at.begun = true
+	was := at.now.members
+	now, err := p.c.current(ctx, kindType, t.step.name, definition{})
+	if err != nil {
+		return err
+	}
+	if len(changes(kindType, was, now.members)) > 0 || now.indexOf(t.step.to.schemas[t.schema]) != len(now.schemas)-1 {
+		return fmt.Errorf("the schema was registered, and somebody else has changed the type just after: call 'eventctl types diff', then decide")
+	}
+	at.now = now
+	return nil
+}
+
+// put makes or replaces a type, with one more schema where text is not nil.
+func (p *plan) put(ctx context.Context, s *step, at *standing, members map[string]json.RawMessage, text json.RawMessage) error {
+	body := maps.Clone(members)
+	if text != nil {
+		body["schema"] = text
+	}
+	method, path := http.MethodPut, typePath(s.name)
+	if s.create && !at.begun {
+		method, path = http.MethodPost, "/v1/event-types" // which refuses where somebody has made it meanwhile
+	}
+	a, err := p.c.exchange(ctx, method, path, at.now.etag, body)
+	if err != nil {
+		return err
+	}
+	at.begun = true
+	if at.now, _, err = definitionOf(typesFolder, a.body); err != nil {
+		return fmt.Errorf("the answer to %s %s is no event type: %w", method, path, err)
+	}
+	at.now.etag = a.header.Get("ETag")
+	return nil
+}
+
+func (p *plan) doStream(ctx context.Context, s *step) error {
+	if s.create {
+		_, err := p.c.exchange(ctx, http.MethodPost, "/v1/streams", "", s.to.members)
+		return err
+	}
+	// What cannot be changed is not asked for where it is the same; where it is not, the server says so.
+	patch := map[string]json.RawMessage{}
+	for name, value := range s.to.members {
+		if says(s.kind, name, s.to.members) && !sameMember(name, s.from.members[name], value) {
+			patch[name] = value
+		}
+	}
+	for name := range s.from.members {
+		if says(s.kind, name, s.from.members) && !says(s.kind, name, s.to.members) && !slices.Contains(defaulted[s.kind], name) {
+			patch[name] = json.RawMessage("null")
+		}
+	}
+	_, err := p.c.exchange(ctx, http.MethodPatch, streamPath(s.name), s.from.etag, patch)
+	return err
+}
