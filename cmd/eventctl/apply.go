@@ -114,66 +114,6 @@ func (a *typesApply) Run(ctx context.Context, c *client, o *console) error {
 	return nil
 }
 
-// check asks whether the first schema that is to be registered would be taken, and says of what it cannot be known.
-func (p *plan) check(ctx context.Context, s *step) (told string, fits bool, err error) {
-	if len(s.pending) == 0 {
-		return "", true, nil
-	}
-	if s.create {
-		told = "whether its schema is valid is not known before the type is there"
-		if len(s.pending) > 1 {
-			told = "whether its schemas are valid, and which are compatible, is not known before the type is there"
-		}
-		return told, true, nil
-	}
-	i := s.pending[0]
-	if len(s.pending) > 1 {
-		defer func() {
-			told += fmt.Sprintf("\nof the schemas after %d it is not known before that one is there", s.to.number(i))
-		}()
-	}
-	for _, r := range references(s.name, s.to.schemas[i]) {
-		other := p.byType[r.typ]
-		if other != nil && slices.ContainsFunc(other.pending, func(at int) bool { return other.to.number(at) == r.version }) {
-			return fmt.Sprintf("of schema %d it is not known before %s is there", s.to.number(i), r.text), true, nil
-		}
-	}
-	a, err := p.c.exchange(ctx, http.MethodPost, typePath(s.name)+"/schemas:check", "", s.to.schemas[i])
-	var no *problem
-	switch {
-	case errors.As(err, &no) && no.final():
-		return fmt.Sprintf("schema %d: %v", s.to.number(i), no), false, nil
-	case err != nil:
-		return "", false, err
-	}
-	var v verdict
-	if err := json.Unmarshal(a.body, &v); err != nil {
-		return "", false, fmt.Errorf("the answer is no verdict: %w", err)
-	}
-	told = v.String()
-	full := whole(kindType, s.from.members, s.to.members)
-	switch ruled := sameJSON(full["compatibility"], s.from.members["compatibility"]) &&
-		says(kindType, "allowOpenProperties", full) == says(kindType, "allowOpenProperties", s.from.members); {
-	case v.Compatible, v.Verdict == "undecided" && s.forced(i):
-		return told, true, nil
-	case ruled:
-		return told, false, nil
-	case modeOf(full) == modeNone:
-		return "", true, nil
-	}
-	return told + "\nwhat it is under the rules that the file sets is not known before they are", true, nil
-}
-
-func (s *step) forced(i int) bool { return slices.Contains(s.to.forced, s.to.number(i)) }
-
-const modeNone = "none"
-
-func modeOf(members map[string]json.RawMessage) string {
-	var mode string
-	_ = json.Unmarshal(members["compatibility"], &mode) // what is no text is no mode
-	return mode
-}
-
 // standing is how far a step has come.
 type standing struct {
 	now      definition // what the server has, with its ETag; the schemas are not kept
@@ -281,7 +221,7 @@ func (p *plan) do(ctx context.Context, t task, at *standing, o *console) error {
 		body["compatibility"] = json.RawMessage(`"` + modeNone + `"`)
 		err = p.put(ctx, t.step, at, body, t.step.to.schemas[t.schema])
 	}
-	if err == nil && t.last && len(changes(kindType, at.now.members, full)) > 0 {
+	if err == nil && t.last && (at.loosened || len(changes(kindType, at.now.members, full)) > 0) {
 		err = p.put(ctx, t.step, at, full, nil)
 	}
 	return err

@@ -24,11 +24,11 @@ const registry = "https://registry.invalid"
 // mapKeywords have schemas by names of the user's own, which are no keywords.
 var mapKeywords = []string{"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"} //nolint:gochecknoglobals // a constant table
 
-// references lists where a type's schema leads to. What stays within the document is left out, and what is no address of
-// an event type's schema: the server says what it thinks of it.
-func references(typ string, schema json.RawMessage) []reference {
+// references lists where a version of a type's schema leads to. What stays within the document is left out, and what is
+// no address of an event type's schema: the server says what it thinks of it.
+func references(typ string, version int, schema json.RawMessage) []reference {
 	var document any
-	base, err := url.Parse(registry + schemaPath(typ, 1))
+	base, err := url.Parse(registry + schemaPath(typ, 1)) // as the server reads all versions
 	if err != nil || json.Unmarshal(schema, &document) != nil {
 		return nil
 	}
@@ -52,7 +52,7 @@ func references(typ string, schema json.RawMessage) []reference {
 				case names:
 					walk(item, base, false)
 				case (name == "$ref" || name == "$dynamicRef") && isText:
-					if r, ok := referenceTo(text, base); ok && (r.typ != typ || r.version != 1 || strings.Contains(text, "://")) && !slices.Contains(found, r) {
+					if r, ok := referenceTo(text, base); ok && (version != 1 || r != reference{text, typ, 1} || strings.Contains(text, "://")) && !slices.Contains(found, r) {
 						found = append(found, r)
 					}
 				case name == "const", name == "enum", name == "default", name == "examples":
@@ -160,7 +160,7 @@ func (p *plan) visit(ctx context.Context, s *step, n int) error {
 			return err
 		}
 	}
-	for _, r := range references(s.name, s.to.schemas[i]) {
+	for _, r := range references(s.name, s.to.number(i), s.to.schemas[i]) {
 		other, needs, err := p.resolve(ctx, s, i, r)
 		if err != nil {
 			return err

@@ -18,7 +18,7 @@ type typesCommand struct {
 	Delete   typesDelete   `cmd:"" help:"Delete a registration. Events already published stay."`
 	Export   typesExport   `cmd:"" help:"Write streams and event types, schemas and all, as files fit for git."`
 	Diff     typesDiff     `cmd:"" help:"Tell how such files differ from what the server has."`
-	Apply    typesApply    `cmd:"" aliases:"import" help:"Bring the server to what such files say. Nothing is deleted."`
+	Apply    typesApply    `cmd:"" aliases:"import" help:"Bring the server to what such files say. No definition is deleted."`
 }
 
 type typesList struct {
