@@ -68,7 +68,7 @@ func TestRetriesThroughKilledServersLoseNothingAndWriteOnceWhileRedisLives(t *te
 	draw := rand.New(rand.NewPCG(seed, 1<<32))
 	nodes := testenv.StartKafkaCluster(t, 3, testenv.KafkaOptions{
 		HeapMB: 256,
-		// Also of what a broker still takes from one that it has not heard of for this long: see --dedupe-lease.
+		// An append may take so long to land, and 20 s; --dedupe-lease must be longer.
 		Properties: map[string]string{"replica.lag.time.max.ms": "3000"},
 	})
 	store := testenv.StartRedis(t, testenv.RedisOptions{})

@@ -71,12 +71,6 @@ func (l *ledger) note(what string) {
 	l.count[what]++
 }
 
-func (l *ledger) noted(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.count[what]
-}
-
 // acked notes that an event was answered persisted or duplicate.
 func (l *ledger) acked(t *testing.T, s *story, at place, duplicate, loose bool) {
 	l.mu.Lock()
