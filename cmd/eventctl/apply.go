@@ -156,6 +156,32 @@ func explain(err error) error {
 	return err
 }
 
+// parts says how far a step has come that was not finished.
+func (at *standing) parts(s *step) []string {
+	var parts []string
+	switch {
+	case s.create:
+		parts = append(parts, "it is made")
+	case len(s.changes) > 0:
+		parts = append(parts, "its members are changed")
+	}
+	for _, i := range s.pending {
+		is := "not registered"
+		if slices.Contains(at.done, s.to.number(i)) {
+			is = "registered"
+		}
+		parts = append(parts, fmt.Sprintf("schema %d %s", s.to.number(i), is))
+	}
+	full := whole(kindType, s.from.members, s.to.members)
+	if at.loosened || modeOf(at.now.members) == modeNone && modeOf(full) != modeNone {
+		parts = append(parts, "compatibility none until it is done")
+	}
+	if says(kindType, "examples", full) && !says(kindType, "examples", at.now.members) {
+		parts = append(parts, "without examples until it is done")
+	}
+	return parts
+}
+
 func (p *plan) tellStanding(state map[*step]*standing, o *console) {
 	var done, partly, not []string
 	told := map[*step]bool{}
@@ -168,17 +194,7 @@ func (p *plan) tellStanding(state map[*step]*standing, o *console) {
 		case at.finished:
 			done = append(done, t.step.title())
 		case at.begun:
-			part := t.step.title() + " (members"
-			if t.step.create {
-				part = t.step.title() + " (made"
-			}
-			if len(at.done) > 0 {
-				part += fmt.Sprintf(", schemas %s of %d", strings.Trim(strings.ReplaceAll(fmt.Sprint(at.done), " ", ", "), "[]"), t.step.to.number(len(t.step.to.schemas)-1))
-			}
-			if at.loosened {
-				part += ", compatibility none until it is done"
-			}
-			partly = append(partly, part+")")
+			partly = append(partly, t.step.title()+" ("+strings.Join(at.parts(t.step), ", ")+")")
 		default:
 			not = append(not, t.step.title())
 		}

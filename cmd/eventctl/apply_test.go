@@ -364,6 +364,19 @@ func TestHistoryThatWasTakenUnderOtherRulesMovesToANewTypeOnly(t *testing.T) {
 			t.Errorf("%v", got)
 		}
 	}
+	// Nor does it where that shows only on the way.
+	onTheWay := files(t, `{"type":"wild","schemas":[`+speedSchema+`,`+speedSchema2+`,`+speedBroken+`]}`)
+	o = at(t, third, 0, "", "types", "apply", onTheWay, "--dry-run")
+	if !strings.Contains(o.out, "of the schemas after 2 it is not known") {
+		t.Error(o.out)
+	}
+	o = at(t, third, 4, "", "types", "apply", onTheWay)
+	if !strings.Contains(o.err, "done in part: event type wild (schema 2 registered, schema 3 not registered)\n") {
+		t.Error(o.err)
+	}
+	if got := call(t, third, http.MethodGet, typePath("wild"), ""); got["latestVersion"] != 2.0 || got["compatibility"] != "backward" {
+		t.Errorf("%v", got)
+	}
 	// What is to be forced is, also where the type is there.
 	if err := os.Remove(filepath.Join(dir, typesFolder, "wild.json")); err != nil {
 		t.Fatal(err)
@@ -383,7 +396,7 @@ func TestApplyThatStopsHalfWayTellsSoAndGoesOnLater(t *testing.T) {
 	broken := append([]string{}, valid...)
 	broken[1] = strings.Replace(valid[1], `Oslo S"`, `Oslo S","more":1`, 1)
 	o := at(t, server, 4, "", "types", "apply", files(t, broken...))
-	for _, want := range []string{"event type b: schema 3", "/examples/0", "done: event type a\n", "done in part: event type b (made, schemas 1, 2 of 3, compatibility none until it is done)\n", "not done: event type c\n"} {
+	for _, want := range []string{"event type b: schema 3", "/examples/0", "done: event type a\n", "done in part: event type b (it is made, schema 1 registered, schema 2 registered, schema 3 not registered, compatibility none until it is done, without examples until it is done)\n", "not done: event type c\n"} {
 		if !strings.Contains(o.err, want) {
 			t.Errorf("lacks %q:\n%s", want, o.err)
 		}
