@@ -139,9 +139,6 @@ func (p *plan) apply(ctx context.Context, o *console) error {
 			}
 			return fmt.Errorf("%s: %w", where, explain(err))
 		}
-		if t.schema >= 0 {
-			at.done = append(at.done, t.step.to.number(t.schema))
-		}
 		at.finished = t.last
 	}
 	return nil
@@ -237,10 +234,14 @@ func (p *plan) do(ctx context.Context, t task, at *standing, o *console) error {
 		body["compatibility"] = json.RawMessage(`"` + modeNone + `"`)
 		err = p.put(ctx, t.step, at, body, t.step.to.schemas[t.schema])
 	}
-	if err == nil && t.last && (at.loosened || len(changes(kindType, at.now.members, full)) > 0) {
-		err = p.put(ctx, t.step, at, full, nil)
+	if err != nil {
+		return err
 	}
-	return err
+	at.done = append(at.done, t.step.to.number(t.schema))
+	if t.last && (at.loosened || len(changes(kindType, at.now.members, full)) > 0) {
+		return p.put(ctx, t.step, at, full, nil)
+	}
+	return nil
 }
 
 // register adds a schema: with the members in one request, unless it has to be forced, which has a request of its own.
