@@ -134,7 +134,8 @@ func ParseSchemaPath(path string) (typ string, version int, ok bool) {
 const registryBase = "https://registry.invalid"
 
 func (c *Catalog) schemaOptions(typ string, resolve func(uri string) ([]byte, bool)) schema.Options {
-	return schema.Options{URI: registryBase + SchemaPath(typ, 1), Resolve: resolve}
+	// No number: a version may refer to any other of its own type, and none to itself.
+	return schema.Options{URI: registryBase + strings.TrimSuffix(SchemaPath(typ, 0), "0") + "this", Resolve: resolve}
 }
 
 // resolver finds what a registered version refers to.

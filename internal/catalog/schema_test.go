@@ -154,6 +154,28 @@ func TestVersionsKeepTheirNumbersWhenTheTypeIsDeletedAndMadeAgain(t *testing.T) 
 	})
 }
 
+func TestVersionMayReferToAnEarlierOneOfItsType(t *testing.T) {
+	fleet(t, 1, func(t *testing.T, _ *tabletest.Log, r []*process) {
+		ctx, c := t.Context(), r[0]
+		must(c.CreateStream(ctx, Stream{Name: "s"}))(t)
+		must(c.CreateEventType(ctx, EventType{Type: "a", Stream: "s", Compatibility: schema.None}, []byte(`{"type":"integer"}`)))(t)
+		second, _, err := c.RegisterSchema(ctx, "a", []byte(`{"type":"object","properties":{"n":{"$ref":"1"}}}`), "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := c.Compiled(second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bad := s.Validate([]byte(`{"n":1}`), schema.Verbatim); bad != nil {
+			t.Errorf("%v", bad)
+		}
+		if bad := s.Validate([]byte(`{"n":{}}`), schema.Verbatim); bad == nil {
+			t.Error("the reference leads elsewhere")
+		}
+	})
+}
+
 func TestMistakesInAnEventTypeArePointedAt(t *testing.T) {
 	fleet(t, 1, func(t *testing.T, _ *tabletest.Log, r []*process) {
 		ctx, c := t.Context(), r[0]
