@@ -68,13 +68,13 @@ subscribe({
   return all;
 }
 
-/** The id that is another each time, since the same one again is a duplicate. */
+/** The id that is another each time, also within a second, since the same one again is a duplicate. */
 const STAMP = "\u0000stamp\u0000";
 
 /** @param {Record<string, any>} event */
 function published(event) {
   const text = JSON.stringify({ ...event, id: STAMP }, null, 2).replace(JSON.stringify(STAMP), '"example-STAMP"');
-  return shell(text).replace("example-STAMP", "example-'$(date +%s)'");
+  return shell(text).replace("example-STAMP", "example-'$(date +%s)-$RANDOM'");
 }
 
 /**

@@ -52,6 +52,7 @@
  * @property {number} attempt reconnects tried since the last connection
  * @property {number} [retryAt] milliseconds of the epoch: when this client tries again; unset while the browser does
  * @property {string} [reason] why, where it is known
+ * @property {number} [status] of HTTP, where an answer of it is why the stream has ended
  *
  * @typedef {object} SubscribeOptions
  * @property {string} [url] of the server; default: where the page came from
@@ -262,13 +263,16 @@ class Reader {
       this.#connect();
       return;
     }
-    this.#fail(`the server answers ${answer.status}`);
+    this.#fail(`the server answers ${answer.status}`, answer.status);
   }
 
-  /** @param {string} reason */
-  #fail(reason) {
+  /**
+   * @param {string} reason
+   * @param {number} status
+   */
+  #fail(reason, status) {
     this.#end();
-    this.#set("closed", { reason });
+    this.#set("closed", { reason, status });
   }
 
   /**
@@ -279,7 +283,7 @@ class Reader {
     this.#pass(message);
     const payload = JSON.parse(message.data || "{}");
     this.#options.onControl?.({ name, payload });
-    if (name === "problem" && FINAL.has(payload.status)) this.#fail(payload.title ?? `problem ${payload.status}`);
+    if (name === "problem" && FINAL.has(payload.status)) this.#fail(payload.title ?? `problem ${payload.status}`, payload.status);
   }
 
   /** @param {MessageEvent} message */

@@ -209,6 +209,11 @@ function read() {
     },
     onControl: (control) => connection.onControl(control),
     onState(state) {
+      if (state.phase === "closed" && state.status === 404 && !Number.isFinite(begun)) {
+        // The demo makes its streams when the server is ready: whoever comes at once waits for them.
+        setTimeout(read, 1000);
+        return;
+      }
       if (state.phase === "reconnecting" && !stopped && clock.known) stopped = clock.now();
       connection.onState(state, clock.now());
       update();
