@@ -11,9 +11,14 @@ import { project } from "./projection.js";
 /** How much of the train's past is read from the log. */
 export const PAST = 15 * 60_000;
 
+/** So many events wait for the clock at most; a train's past has fewer. */
+const WAITING = 2000;
+
 export class Follow {
   /** @type {Fix[]} */ fixes = [];
   continuity = new Continuity();
+  /** @type {import("./news.js").News[]} what came before the clock was known, by which its time is judged */
+  #waiting = [];
   #reading;
 
   /**
@@ -41,7 +46,19 @@ export class Follow {
   /** @param {import("../client/eventissuer.js").CloudEvent} event */
   #event(event) {
     const news = readNews(event);
-    if (!news || (this.clock.known && news.time > this.clock.now() + 60_000)) return;
+    if (!news) return;
+    this.#waiting.push(news);
+    if (this.#waiting.length > WAITING) this.#waiting.shift();
+    this.#take();
+  }
+
+  #take() {
+    if (this.clock.known) this.#waiting.splice(0).forEach((news) => this.#use(news));
+  }
+
+  /** @param {import("./news.js").News} news */
+  #use(news) {
+    if (news.time > this.clock.now() + 60_000) return;
     if (!this.continuity.check(rowOf(news), news.sequence) || news.kind !== "position") return;
     // Where the centre's clock was set back, another ride of the same train lies before.
     if ((this.fixes.at(-1)?.time ?? 0) > news.time) this.fixes = [];
@@ -55,6 +72,7 @@ export class Follow {
    * @returns {Point[]}
    */
   trail(time) {
+    this.#take();
     return this.fixes.filter((f) => f.time <= time).map((f) => f.at);
   }
 
