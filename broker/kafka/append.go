@@ -132,10 +132,16 @@ func (l *Log) viewToWrite(ctx context.Context, topic string) (*topicView, error)
 
 // renew looks at a topic in the background, once at a time.
 func (l *Log) renew(topic string) {
-	done, ok := l.cluster.claimRenewal(topic)
-	if !ok {
-		return
+	if done, ok := l.cluster.claimRenewal(topic); ok {
+		l.background(done, func(ctx context.Context) {
+			_, _ = l.cluster.look(ctx, topic) // what it sees is kept; if it fails the next append asks again
+		})
 	}
+}
+
+// background does what was claimed for as long as a request may take, without being waited for. It calls done at the end,
+// also where the log is closed already and nothing was done.
+func (l *Log) background(done func(), do func(context.Context)) {
 	ctx, end, err := l.begin(context.Background(), l.cfg.RequestTimeout)
 	if err != nil {
 		done()
@@ -144,7 +150,7 @@ func (l *Log) renew(topic string) {
 	go func() {
 		defer end()
 		defer done()
-		_, _ = l.cluster.look(ctx, topic) // what it sees is kept; if it fails the next append asks again
+		do(ctx)
 	}()
 }
 

@@ -145,20 +145,11 @@ func (l *Log) askEnds(ctx context.Context, topic string) (*ends, error) {
 
 // renewEnds asks for a topic's ends in the background, once at a time.
 func (l *Log) renewEnds(topic string) {
-	done, ok := l.ends.claim(topic)
-	if !ok {
-		return
+	if done, ok := l.ends.claim(topic); ok {
+		l.background(done, func(ctx context.Context) {
+			_, _ = l.askEnds(ctx, topic) // what it learns is kept; if it fails the next Place asks again
+		})
 	}
-	ctx, end, err := l.begin(context.Background(), l.cfg.RequestTimeout)
-	if err != nil {
-		done()
-		return
-	}
-	go func() {
-		defer end()
-		defer done()
-		_, _ = l.askEnds(ctx, topic) // what it learns is kept; if it fails the next Place asks again
-	}()
 }
 
 // place chooses partitions as the producer does.
