@@ -160,17 +160,12 @@ func (p *step) readObject(s *scanner, depth int, values []found) bool {
 	if len(p.below) == 0 || depth > maxDepth {
 		return s.skipObject(depth)
 	}
-	s.at++
-	if s.next() == '}' {
-		s.at++
+	if s.empty('}') {
 		return true
 	}
 	for {
-		if s.next() != '"' {
-			return s.fail(s.at, "a member's name in quotes is expected")
-		}
-		from, to, escaped, ok := s.str()
-		if !ok || !s.colon() {
+		from, to, escaped, ok := s.key()
+		if !ok {
 			return false
 		}
 		if next := p.member(s.text[from:to], escaped); next != nil {
@@ -181,14 +176,8 @@ func (p *step) readObject(s *scanner, depth int, values []found) bool {
 		if !ok {
 			return false
 		}
-		switch s.next() {
-		case ',':
-			s.at++
-		case '}':
-			s.at++
-			return true
-		default:
-			return s.fail(s.at, "a comma or } is expected")
+		if more, ok := s.more('}'); !more {
+			return ok
 		}
 	}
 }
@@ -210,9 +199,7 @@ func (p *step) readArray(s *scanner, depth int, values []found) bool {
 	if len(p.below) == 0 || depth > maxDepth {
 		return s.skipArray(depth)
 	}
-	s.at++
-	if s.next() == ']' {
-		s.at++
+	if s.empty(']') {
 		return true
 	}
 	for i := 0; ; i++ {
@@ -225,14 +212,8 @@ func (p *step) readArray(s *scanner, depth int, values []found) bool {
 		if !ok {
 			return false
 		}
-		switch s.next() {
-		case ',':
-			s.at++
-		case ']':
-			s.at++
-			return true
-		default:
-			return s.fail(s.at, "a comma or ] is expected")
+		if more, ok := s.more(']'); !more {
+			return ok
 		}
 	}
 }

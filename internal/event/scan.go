@@ -238,39 +238,52 @@ func (s *scanner) skipObject(depth int) bool {
 	if depth > maxDepth {
 		return s.fail(s.at, "objects and arrays nest deeper than 256")
 	}
-	s.at++
-	if s.next() == '}' {
-		s.at++
+	if s.empty('}') {
 		return true
 	}
 	for {
-		if !s.key() {
+		if _, _, _, ok := s.key(); !ok {
 			return false
 		}
 		if !s.skip(depth) {
 			return false
 		}
-		switch s.next() {
-		case ',':
-			s.at++
-		case '}':
-			s.at++
-			return true
-		default:
-			return s.fail(s.at, "a comma or } is expected")
+		if more, ok := s.more('}'); !more {
+			return ok
 		}
 	}
 }
 
-// key passes a member's name and the colon after it.
-func (s *scanner) key() bool {
-	if s.next() != '"' {
-		return s.fail(s.at, "a member's name in quotes is expected")
-	}
-	if _, _, _, ok := s.str(); !ok {
+// empty passes the opening byte of an object or array and, where there is nothing in it, the closing one.
+func (s *scanner) empty(closing byte) bool {
+	s.at++
+	if s.next() != closing {
 		return false
 	}
-	return s.colon()
+	s.at++
+	return true
+}
+
+// more passes what follows a member or an element: a comma, after which there are more, or the closing byte.
+func (s *scanner) more(closing byte) (more, ok bool) {
+	switch s.next() {
+	case ',':
+		s.at++
+		return true, true
+	case closing:
+		s.at++
+		return false, true
+	}
+	return false, s.fail(s.at, "a comma or "+string(rune(closing))+" is expected")
+}
+
+// key passes a member's name and the colon after it. The name is between from and to.
+func (s *scanner) key() (from, to int, escaped, ok bool) {
+	if s.next() != '"' {
+		return 0, 0, false, s.fail(s.at, "a member's name in quotes is expected")
+	}
+	from, to, escaped, ok = s.str()
+	return from, to, escaped, ok && s.colon()
 }
 
 func (s *scanner) colon() bool {
@@ -285,23 +298,15 @@ func (s *scanner) skipArray(depth int) bool {
 	if depth > maxDepth {
 		return s.fail(s.at, "objects and arrays nest deeper than 256")
 	}
-	s.at++
-	if s.next() == ']' {
-		s.at++
+	if s.empty(']') {
 		return true
 	}
 	for {
 		if !s.skip(depth) {
 			return false
 		}
-		switch s.next() {
-		case ',':
-			s.at++
-		case ']':
-			s.at++
-			return true
-		default:
-			return s.fail(s.at, "a comma or ] is expected")
+		if more, ok := s.more(']'); !more {
+			return ok
 		}
 	}
 }
