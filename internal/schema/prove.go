@@ -77,18 +77,21 @@ func (p *prover) goal(a *conjunction, b *node) string {
 	return fmt.Sprint(ids(a.nodes), ids(a.excluded), a.kinds, ids([]*node{b}))
 }
 
-// contains proves that all of a is in b.
-func (p *prover) contains(a conjunction, b *node, f *frame) bool {
-	if b.trivial() {
-		return true
-	}
-	for _, n := range a.nodes {
-		if p.equal(n, b) {
-			return true
-		}
+// settled decides what needs no proof: b takes everything or is one of a's own, or no time is left for a proof.
+func (p *prover) settled(a conjunction, b *node, f *frame) (contained, settled bool) {
+	if b.trivial() || slices.ContainsFunc(a.nodes, func(n *node) bool { return p.equal(n, b) }) {
+		return true, true
 	}
 	if !p.spend() || p.depth > maxProofDepth {
-		return p.fail(difference{rule: "undecided", to: b, message: "comparing the two takes too long"}, a, f)
+		return p.fail(difference{rule: "undecided", to: b, message: "comparing the two takes too long"}, a, f), true
+	}
+	return false, false
+}
+
+// contains proves that all of a is in b.
+func (p *prover) contains(a conjunction, b *node, f *frame) bool {
+	if contained, settled := p.settled(a, b, f); settled {
+		return contained
 	}
 	goal := p.goal(&a, b)
 	if level, ok := p.assumed[goal]; ok {
@@ -134,16 +137,8 @@ func (n *node) trivial() bool {
 
 // containsCase proves that a case of one kind is in b.
 func (p *prover) containsCase(a conjunction, b *node, f *frame) bool {
-	if b.trivial() {
-		return true
-	}
-	for _, n := range a.nodes {
-		if p.equal(n, b) {
-			return true
-		}
-	}
-	if !p.spend() || p.depth > maxProofDepth {
-		return p.fail(difference{rule: "undecided", to: b, message: "comparing the two takes too long"}, a, f)
+	if contained, settled := p.settled(a, b, f); settled {
+		return contained
 	}
 	p.depth++
 	defer func() { p.depth-- }()
