@@ -79,6 +79,9 @@ func (r *Reader) probe(ctx context.Context) error {
 		return nil
 	}
 	for p := range r.vec {
+		if !r.view.sees(int32(p)) {
+			continue
+		}
 		var end int64
 		if p < len(l.bounds) {
 			end = l.bounds[p].Next
@@ -87,7 +90,7 @@ func (r *Reader) probe(ctx context.Context) error {
 			r.lost(&broker.RangeError{Partition: int32(p), Offset: r.vec[p], Bounds: broker.Bounds{First: 0, Next: end}})
 		}
 	}
-	if len(r.vec) > len(l.bounds) {
+	if len(r.vec) > len(l.bounds) && r.view.only == everyPartition {
 		r.vec = r.vec[:len(l.bounds)]
 	}
 	return nil

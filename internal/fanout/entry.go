@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"bytes"
+	"hash/maphash"
 	"strings"
 	"sync"
 	"unsafe"
@@ -15,6 +16,8 @@ import (
 type Entry struct {
 	Partition int32
 	Offset    int64
+	Key       uint64 // a hash of the record's key, that of this process; 0: it has none
+	Time      int64  // the record's timestamp in Unix milliseconds
 	// Event is the record's event; where the record is none, Skipped says why, and Event is empty.
 	Event   event.Event
 	Skipped string
@@ -51,6 +54,9 @@ func (e *Entry) size() int64 {
 	return entryOverhead + int64(cap(e.frame)) + int64(8*len(e.vec))
 }
 
+// keySeed is that of all keys' hashes. Keys that share one are taken for the same, which orders more than has to be.
+var keySeed = maphash.MakeSeed()
+
 // maxReason bounds what is told of a record that is passed, in bytes.
 const maxReason = 400
 
@@ -58,7 +64,10 @@ const maxReason = 400
 // alias the frame, so that an entry holds its bytes once; a record's value that is the structured form already is copied
 // there before it is read.
 func newEntry(r broker.Record, cursorText []byte, wrap *event.Wrap) *Entry {
-	e := &Entry{Partition: r.Partition, Offset: r.Offset}
+	e := &Entry{Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixMilli()}
+	if r.Key != nil {
+		e.Key = max(1, maphash.Bytes(keySeed, r.Key))
+	}
 	var frame []byte
 	var at int
 	if wrap == nil && r.Value != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -116,7 +117,7 @@ func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 			return nil, fmt.Errorf("read records of stream %s: %w", s.Name, err)
 		}
 	}
-	h.all = h.newView(nil, "")
+	h.all = h.newView(nil, everyPartition, "")
 	h.wake = make([][]*Reader, len(h.shards)+1)
 	if err := h.locate(ctx, false); err != nil {
 		return nil, err
@@ -284,26 +285,34 @@ func (h *Hub) signal() {
 	}
 }
 
-func (h *Hub) newView(f *filter.Filter, key string) *view {
-	return &view{key: key, filter: f, parked: make([]*Reader, len(h.shards)+1), panicked: func(value any, stack []byte) {
+func (h *Hub) newView(f *filter.Filter, only int32, key string) *view {
+	return &view{key: key, filter: f, only: only, parked: make([]*Reader, len(h.shards)+1), panicked: func(value any, stack []byte) {
 		h.m.panics.Inc()
 		h.logger.Error("panic in a filter: its readers get the event", "panic", value, "stack", string(stack))
 	}}
 }
 
-// enter finds or makes the view of a filter and counts one reader in.
-func (h *Hub) enter(f *filter.Filter) *view {
+// enter finds or makes the view of a filter, and of one partition where that is asked for, and counts one reader in.
+func (h *Hub) enter(f *filter.Filter, only int32) *view {
 	h.readers.Add(1)
 	h.m.readers.Inc()
-	if f == nil {
-		return h.all
+	key := ""
+	if f != nil {
+		key = f.Key()
 	}
-	key := f.Key()
+	switch {
+	case only != everyPartition:
+		key = strconv.Itoa(int(only)) + "/" + key
+	case f == nil:
+		return h.all
+	default:
+		key = "/" + key
+	}
 	h.viewsMu.Lock()
 	defer h.viewsMu.Unlock()
 	v, ok := h.views[key]
 	if !ok {
-		v = h.newView(f, key)
+		v = h.newView(f, only, key)
 		h.mu.RLock()
 		v.since = h.ring.next
 		h.mu.RUnlock()
@@ -318,7 +327,7 @@ func (h *Hub) enter(f *filter.Filter) *view {
 func (h *Hub) leave(v *view) {
 	h.readers.Add(-1)
 	h.m.readers.Dec()
-	if v.filter == nil {
+	if v.whole() {
 		return
 	}
 	h.viewsMu.Lock()

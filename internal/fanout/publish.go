@@ -93,11 +93,13 @@ func (h *Hub) matchAll() {
 		h.matched = append(h.matched, match{h.all, at})
 		if e.Skipped != "" {
 			for _, v := range h.views { // what it was cannot be told, so everybody is
-				h.matched = append(h.matched, match{v, at})
+				if v.sees(e.Partition) {
+					h.matched = append(h.matched, match{v, at})
+				}
 			}
 			continue
 		}
-		h.scratch = h.index.match(h.scratch[:0], &e.Event)
+		h.scratch = h.index.match(h.scratch[:0], &e.Event, e.Partition)
 		for _, v := range h.scratch {
 			h.matched = append(h.matched, match{v, at})
 		}

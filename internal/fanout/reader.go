@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -36,6 +37,10 @@ type Options struct {
 	Notify func()
 	// Owner is the driver's own.
 	Owner any
+	// Only restricts the reader to one partition where Single is set; Next then says where to begin in that one alone,
+	// at its index. Of what Position and After return only that element means anything.
+	Only   int32
+	Single bool
 }
 
 // Reader is one filtered position in a stream: live in the ring, or behind it in the log. It belongs to one goroutine
@@ -75,7 +80,11 @@ type Reader struct {
 // Reader makes a reader. Close it when done.
 func (h *Hub) Reader(o Options) *Reader {
 	r := &Reader{hub: h, shard: o.Shard, notice: o.Notify, owner: o.Owner, skip: noSkip}
-	r.view = h.enter(o.Filter)
+	only := everyPartition
+	if o.Single {
+		only = o.Only
+	}
+	r.view = h.enter(o.Filter, only)
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	r.ep, r.gen, r.sig, r.bad = h.tip.ep, h.gen, h.sig, h.unhealthy
@@ -86,11 +95,14 @@ func (h *Hub) Reader(o Options) *Reader {
 	switch {
 	case o.Next == nil:
 		r.live, r.pos, r.tip = true, h.ring.next, h.tip
+		if o.Single {
+			r.vec = r.masked(h.tip.vec)
+		}
 	case o.Epoch != cursor.EpochOf(h.epoch):
-		r.vec = slices.Clone(o.Next)
+		r.vec = r.masked(o.Next)
 		r.recreated(len(h.tip.vec))
 	default:
-		r.vec = slices.Clone(o.Next)
+		r.vec = r.masked(o.Next)
 		r.join()
 	}
 	return r
@@ -156,8 +168,8 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 		return false
 	}
 	r.pos = max(r.pos, h.ring.first)
-	filter := r.view.filter
-	for scanned := 0; filter == nil || !r.view.listed(r.pos); r.pos++ {
+	whole := r.view.whole()
+	for scanned := 0; whole || !r.view.listed(r.pos); r.pos++ {
 		if r.pos >= h.ring.next {
 			break
 		}
@@ -165,14 +177,14 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 			return r.took(dst, from, More)
 		}
 		e := h.ring.at(r.pos)
-		if r.behind(e) || (filter != nil && e.Skipped == "" && !r.view.wants(&e.Event)) {
+		if r.behind(e) || !r.view.sees(e.Partition) || (!whole && e.Skipped == "" && !r.view.wants(&e.Event)) {
 			continue
 		}
 		if full(e) {
 			return r.took(dst, from, More)
 		}
 	}
-	if v := r.view; filter != nil && !v.unlisted {
+	if v := r.view; !whole && !v.unlisted {
 		for i := v.from(r.pos); i < len(v.matches); i++ {
 			r.pos = v.matches[i]
 			e := h.ring.at(r.pos)
@@ -254,18 +266,36 @@ func (r *Reader) tell(g broker.Gap) {
 
 func (r *Reader) recreated(partitions int) {
 	for p, from := range r.vec {
-		if from > 0 || p == 0 {
+		if r.view.sees(int32(p)) && (from > 0 || p == 0 || r.view.only != everyPartition) {
 			r.tell(broker.Gap{Partition: int32(p), From: from, To: 0, Reason: broker.GapRecreated})
 		}
 	}
-	r.vec = make([]int64, partitions)
+	r.vec = r.masked(make([]int64, partitions))
+}
+
+// masked returns a copy of a vector. For a reader of one partition all others are beyond every offset, so that the reader
+// has what is in them behind it.
+func (r *Reader) masked(vec []int64) []int64 {
+	only := r.view.only
+	if only == everyPartition {
+		return slices.Clone(vec)
+	}
+	own := make([]int64, max(len(vec), int(only)+1))
+	for p := range own {
+		own[p] = math.MaxInt64
+	}
+	own[only] = 0
+	if int(only) < len(vec) {
+		own[only] = vec[only]
+	}
+	return own
 }
 
 // join tries to go live: every partition of the reader's position must have reached the ring, and none may lie beyond
 // what is known of the log's end. The caller holds the ring's read lock.
 func (r *Reader) join() bool {
 	h := r.hub
-	if !dominates(r.vec, h.ring.base) || r.beyond() {
+	if !r.reaches(h.ring.base) || r.beyond() {
 		return false
 	}
 	r.live = true
@@ -276,8 +306,20 @@ func (r *Reader) join() bool {
 	return true
 }
 
+// reaches reports whether the position is at or above base in every partition that the reader sees.
+func (r *Reader) reaches(base []int64) bool {
+	only := int(r.view.only)
+	if r.view.only == everyPartition {
+		return dominates(r.vec, base)
+	}
+	return only >= len(base) || r.vec[only] >= base[only]
+}
+
 func (r *Reader) beyond() bool {
 	for p, next := range r.vec {
+		if !r.view.sees(int32(p)) {
+			continue
+		}
 		if p >= len(r.hub.ends) || next > r.hub.ends[p] {
 			return next > 0
 		}
@@ -349,12 +391,12 @@ func (r *Reader) Park() bool {
 		return false
 	}
 	v := r.view
-	if r.pos < h.ring.next && (v.filter == nil || !v.listed(r.pos) || v.missed(r.pos, h.ring.first) || v.from(r.pos) < len(v.matches)) {
+	if r.pos < h.ring.next && (v.whole() || !v.listed(r.pos) || v.missed(r.pos, h.ring.first) || v.from(r.pos) < len(v.matches)) {
 		return false
 	}
 	r.pos, r.tip, r.last = h.ring.next, h.tip, nil
 	if r.vec != nil && dominates(h.tip.vec, r.vec) {
-		r.vec = nil
+		r.vec = nil // never of one partition alone
 	}
 	v.park(r)
 	return true
@@ -400,7 +442,7 @@ func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry
 	}
 	for i := range base {
 		p := (r.turn + i) % len(base)
-		if p < len(r.vec) && r.vec[p] >= base[p] || base[p] == 0 {
+		if !r.view.sees(int32(p)) || p < len(r.vec) && r.vec[p] >= base[p] || base[p] == 0 {
 			continue
 		}
 		r.turn = p + 1

@@ -11,11 +11,12 @@ import (
 )
 
 // view is a filtered log of the ring, shared by all readers with equal filters: the sequence numbers of the entries
-// from since on that match. The view of no filter keeps no list; it is the ring itself.
+// from since on that match. The view of everything keeps no list; it is the ring itself.
 type view struct {
 	// static
 	key    string
 	filter *filter.Filter // nil: everything
+	only   int32          // the one partition that its readers see; everyPartition: all
 	since  uint64
 
 	// guarded by the hub's views lock
@@ -33,6 +34,14 @@ type view struct {
 	mu     sync.Mutex
 	parked []*Reader // by shard: heads of doubly linked lists; guarded by mu
 }
+
+const everyPartition int32 = -1
+
+// whole says that the view is the ring itself.
+func (v *view) whole() bool { return v.filter == nil && v.only == everyPartition }
+
+// sees reports whether the view's readers see a partition at all.
+func (v *view) sees(partition int32) bool { return v.only == everyPartition || v.only == partition }
 
 // wants reports whether the view's readers are to get an event. Where the filter itself fails they do: what it would have
 // said is not known, and nothing may be lost.
@@ -66,7 +75,7 @@ func (v *view) listed(seq uint64) bool { return !v.unlisted && seq >= v.since }
 
 // add appends a match and forgets those that have left the ring.
 func (v *view) add(seq, ringFirst uint64) {
-	if v.filter == nil {
+	if v.whole() {
 		return
 	}
 	if v.unlisted {
@@ -108,7 +117,7 @@ func (v *view) missed(seq, ringFirst uint64) bool {
 	if seq >= ringFirst {
 		return false
 	}
-	if v.filter == nil || seq < v.since {
+	if v.whole() || seq < v.since {
 		return true
 	}
 	if v.unlisted {
@@ -181,7 +190,7 @@ type attributeIndex struct {
 }
 
 func (x *index) add(v *view) {
-	eq := v.filter.Equalities()
+	eq := v.equalities()
 	if len(eq) == 0 {
 		x.scanned = append(x.scanned, v)
 		return
@@ -192,6 +201,14 @@ func (x *index) add(v *view) {
 			a.values[q.Value] = append(a.values[q.Value], v)
 		}
 	}
+}
+
+// equalities are what the index finds the view by.
+func (v *view) equalities() []filter.Equality {
+	if v.filter == nil {
+		return nil
+	}
+	return v.filter.Equalities()
 }
 
 func (x *index) attribute(name string) *attributeIndex {
@@ -213,7 +230,7 @@ func (x *index) remove(v *view) {
 		}
 		return vs
 	}
-	eq := v.filter.Equalities()
+	eq := v.equalities()
 	if len(eq) == 0 {
 		x.scanned = drop(x.scanned)
 		return
@@ -229,8 +246,8 @@ func (x *index) remove(v *view) {
 	x.attributes = slices.DeleteFunc(x.attributes, func(a attributeIndex) bool { return len(a.values) == 0 })
 }
 
-// match appends to dst the views whose filters match e.
-func (x *index) match(dst []*view, e *event.Event) []*view {
+// match appends to dst the views whose filters match e, which is in a partition.
+func (x *index) match(dst []*view, e *event.Event, partition int32) []*view {
 	for i := range x.attributes {
 		a := &x.attributes[i]
 		value, ok := e.Attribute(a.name)
@@ -238,13 +255,13 @@ func (x *index) match(dst []*view, e *event.Event) []*view {
 			continue
 		}
 		for _, v := range a.values[value.String()] {
-			if v.wants(e) {
+			if v.sees(partition) && v.wants(e) {
 				dst = append(dst, v)
 			}
 		}
 	}
 	for _, v := range x.scanned {
-		if v.wants(e) {
+		if v.sees(partition) && v.wants(e) {
 			dst = append(dst, v)
 		}
 	}
