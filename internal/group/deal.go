@@ -1,0 +1,194 @@
+package group
+
+import (
+	"slices"
+	"time"
+)
+
+// deal gives every lane somebody to go to. With ordering by key a lane goes to one session, and as few as possible move:
+// one whose events are with a session goes on once those are acknowledged, or have come back.
+func (g *group) deal() {
+	if !g.sub.Ordered {
+		for _, l := range g.lanes {
+			l.member, l.heir = nil, nil
+			g.feed(l)
+		}
+		for _, m := range g.members {
+			m.assigned(nil, "")
+		}
+		return
+	}
+	fit := g.fit()
+	lanes := map[*Member][]*lane{}
+	var pool []*lane
+	for _, l := range g.lanes {
+		owner := l.member
+		if l.heir != nil {
+			owner = l.heir
+		}
+		if !l.held || l.lost {
+			continue
+		}
+		if owner == nil || !slices.Contains(fit, owner) {
+			pool = append(pool, l)
+			continue
+		}
+		lanes[owner] = append(lanes[owner], l)
+	}
+	if len(fit) > 0 {
+		extreme := func(better func(a, b int) bool) *Member {
+			best := fit[0]
+			for _, m := range fit[1:] {
+				if better(len(lanes[m]), len(lanes[best])) {
+					best = m
+				}
+			}
+			return best
+		}
+		for _, l := range pool {
+			m := extreme(func(a, b int) bool { return a < b })
+			lanes[m] = append(lanes[m], l)
+			l.assign(m)
+		}
+		for {
+			least := extreme(func(a, b int) bool { return a < b })
+			most := extreme(func(a, b int) bool { return a > b })
+			if len(lanes[most])-len(lanes[least]) <= 1 {
+				break
+			}
+			// One of which nothing is out moves at once.
+			at := max(0, slices.IndexFunc(lanes[most], func(l *lane) bool { return l.given == 0 }))
+			l := lanes[most][at]
+			lanes[most] = slices.Delete(lanes[most], at, at+1)
+			lanes[least] = append(lanes[least], l)
+			l.assign(least)
+		}
+	} else {
+		for _, l := range pool {
+			l.assign(nil)
+		}
+	}
+	for _, l := range g.lanes {
+		g.feed(l)
+	}
+	for _, m := range g.members {
+		var names []string
+		for _, l := range lanes[m] {
+			if l.member == m {
+				names = append(names, l.name)
+			}
+		}
+		why := ""
+		switch {
+		case len(names) > 0 || len(lanes[m]) > 0:
+		case m.slow:
+			why = "ackTimeout"
+		case len(g.lanes) == 0:
+			why = "rebalance"
+		default:
+			why = "partitions"
+		}
+		slices.Sort(names)
+		m.assigned(names, why)
+	}
+}
+
+// fit are the sessions here that may be given anything: those that acknowledge in time, or all where none does.
+func (g *group) fit() []*Member {
+	fit := make([]*Member, 0, len(g.members))
+	for _, m := range g.members {
+		if !m.slow {
+			fit = append(fit, m)
+		}
+	}
+	if len(fit) == 0 {
+		return slices.Clone(g.members)
+	}
+	return fit
+}
+
+// assign gives the lane to a session, at once or once what the present one has is acknowledged or has come back.
+func (l *lane) assign(m *Member) {
+	switch {
+	case m == l.member:
+		l.heir = nil
+	case l.given == 0:
+		l.member, l.heir = m, nil
+	default:
+		l.heir = m
+	}
+}
+
+// feed gives out what is ready of a lane.
+func (g *group) feed(l *lane) {
+	if l.heir != nil && l.given == 0 {
+		l.member, l.heir = l.heir, nil
+		g.reassigned(l)
+	}
+	if !l.held || l.lost || l.heir != nil || l.ready.len() == 0 {
+		return
+	}
+	now := time.Now()
+	if g.checkLate(now) || l.suspect {
+		return
+	}
+	due := now.Add(g.sub.AckTimeout).UnixNano()
+	for l.ready.len() > 0 {
+		i := l.ready.first()
+		if i.phase != phaseWaiting || i.behind {
+			l.ready.pop()
+			continue
+		}
+		m := l.member
+		if !g.sub.Ordered {
+			m = g.next()
+		}
+		if m == nil || !m.hungry() {
+			break
+		}
+		l.ready.pop()
+		l.give(i, m, due)
+	}
+	g.flush()
+}
+
+// reassigned tells the sessions that a lane has moved.
+func (g *group) reassigned(*lane) {
+	for _, m := range g.members {
+		var names []string
+		for _, l := range g.lanes {
+			if l.member == m {
+				names = append(names, l.name)
+			}
+		}
+		if len(names) > 0 {
+			m.assigned(names, "")
+		}
+	}
+}
+
+// give gives an item to a session.
+func (l *lane) give(i *item, m *Member, due int64) {
+	i.phase, i.to, i.due = phaseGiven, m, due
+	i.n++
+	l.given++
+	l.dirty = true // its attempts rise with the next write
+	if i.n > 1 {
+		l.counts.redelivered++
+		l.group.groups.m.redelivered.Inc()
+	}
+	l.group.groups.m.delivered.Inc()
+	m.take(i)
+}
+
+// next is the session whose turn it is, of those that have room: one of this replica, else one of another.
+func (g *group) next() *Member {
+	fit := g.fit()
+	for n := range fit {
+		if m := fit[(g.turn+n)%len(fit)]; m.hungry() {
+			g.turn = (g.turn + n + 1) % len(fit)
+			return m
+		}
+	}
+	return g.remoteMember()
+}

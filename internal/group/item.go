@@ -1,0 +1,70 @@
+package group
+
+import (
+	"github.com/eventissuer/eventissuer/internal/fanout"
+)
+
+// phase is how far an event has come.
+type phase uint8
+
+const (
+	phaseWaiting phase = iota // to be given out, once nothing of its key is before it
+	phaseDelayed              // as waiting, but not before due
+	phaseGiven                // with a session, until due
+	phaseAcking               // acknowledged; not yet stored
+	phaseBurying              // its attempts are used up: on its way to the dead letters
+	phaseDone                 // stored
+)
+
+// item is one event of a lane's window.
+type item struct {
+	lane   *lane
+	tenure uint64        // of the lane, when the item was made: it means nothing in another
+	entry  *fanout.Entry // nil once it is done
+	offset int64
+	phase  phase
+	behind bool    // another of its key is before it and not done
+	next   *item   // the next of its key
+	n      int     // how often it was given out
+	due    int64   // Unix nanoseconds: of the acknowledgement, or of the next attempt
+	to     *Member // who has it
+	seq    uint64  // in the numbering of to
+	why    Reason  // for which it came back last
+}
+
+// Reason says why an event came back unacknowledged.
+type Reason string
+
+// The reasons.
+const (
+	ReasonTimeout Reason = "timeout"      // it was not acknowledged in time
+	ReasonNack    Reason = "nack"         // it was given back
+	ReasonGone    Reason = "sessionEnded" // its session ended
+	ReasonFence   Reason = "taken"        // the claim was lost: another owns the partition, or Redis lost what was kept
+)
+
+// queue is a first-in-first-out queue of items.
+type queue struct {
+	items []*item
+	head  int
+}
+
+func (q *queue) len() int { return len(q.items) - q.head }
+
+func (q *queue) push(i *item) { q.items = append(q.items, i) }
+
+func (q *queue) first() *item { return q.items[q.head] }
+
+func (q *queue) pop() *item {
+	i := q.items[q.head]
+	q.items[q.head] = nil
+	q.head++
+	if q.head > 64 && q.head > len(q.items)/2 {
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
+	return i
+}
+
+func (q *queue) clear() { q.items, q.head = nil, 0 }

@@ -1,0 +1,516 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+)
+
+// Session is what a client opened.
+type Session struct {
+	Transport string // for operators
+	Address   string // likewise
+	// Poll says that the session lives on between requests, as long as one comes in time.
+	Poll bool
+	// Notify is called when there is something to take. It must not block, and must not call back.
+	Notify func()
+}
+
+// Member is one session of a subscription. Its methods may be called concurrently.
+type Member struct {
+	// static
+	group   *group
+	id      ID
+	session Session
+	since   time.Time
+	proxy   *proxy // it is on another replica; nil: here
+
+	// guarded by the group's mu
+	seq         uint64   // of the newest delivery
+	taken       uint64   // of the newest that was taken
+	ledger      []*given // deliveries from seq base on; nil: answered
+	base        uint64
+	queue       []*given // not taken yet
+	outstanding int      // given and neither acknowledged nor back
+	notes       []Note
+	groups      []string // what it is fed from, as it was told
+	why         string   // why it is fed from nothing, as it was told
+	told        bool     // it was told one of these
+	slow        bool     // it let something time out, and has acknowledged nothing since
+	void        bool     // something it was given is no longer its own: it has to begin anew
+	left        bool
+	ending      *Ending
+	foreigns    map[foreignKey]*foreign // partitions of others that it was given events of
+
+	polling bool      // a request is under way
+	stop    func()    // ends it
+	turns   int       // requests so far
+	expires time.Time // of a poll's session without a request, or of the memory of one that left
+}
+
+// given is a delivery as its session has it.
+type given struct {
+	item    *item
+	foreign *foreign // where the item is on another replica; then item is nil
+	offset  int64
+	seq     uint64
+	n       int
+	bytes   []byte // of a foreign one
+	typ     string // likewise
+}
+
+// Delivery is an event as a session gets it.
+type Delivery struct {
+	JSON    []byte // the event
+	Type    string // its type
+	Group   string // "<stream>/<partition>"
+	Attempt int    // from 1
+	Seq     uint64 // in the session, from 1
+}
+
+// Note is a control message for a session.
+type Note struct {
+	Name      string // gap, skipped, stalled, resumed, assigned, waiting
+	Stream    string
+	Partition int32
+	From, To  int64
+	Offset    int64
+	Reason    string
+	Groups    []string
+}
+
+// Ending says why a session ends.
+type Ending string
+
+// The endings.
+const (
+	endingDeleted   Ending = "deleted"   // the subscription is gone
+	endingClosed    Ending = "closed"    // this replica goes away
+	endingReconnect Ending = "reconnect" // what it was given is no longer its own
+)
+
+// Deleted, Closed and Reconnect tell endings apart.
+func (e Ending) Deleted() bool   { return e == endingDeleted }
+func (e Ending) Closed() bool    { return e == endingClosed }    //nolint:revive // see Deleted
+func (e Ending) Reconnect() bool { return e == endingReconnect } //nolint:revive // see Deleted
+
+const (
+	notesMost  = 64
+	ledgerMost = 4 // times MaxUncommitted: deliveries that a session lets time out are remembered so far
+)
+
+// admit takes a session in.
+func (g *group) admit(s Session) (*Member, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ending {
+		return nil, errEnding
+	}
+	n := len(g.members)
+	for _, r := range g.remotes {
+		n += len(r.sessions)
+	}
+	if n >= g.sub.MaxSessions {
+		return nil, &LimitError{Scope: "subscription", Limit: g.sub.MaxSessions}
+	}
+	m := &Member{group: g, id: newID(), session: s, since: time.Now(), base: 1, polling: s.Poll}
+	g.members = append(g.members, m)
+	g.groups.m.sessions.Inc()
+	g.deal()
+	g.groups.bus.announceSoon(g)
+	return m, nil
+}
+
+// Leave ends the session: what it has not acknowledged is given to others.
+func (m *Member) Leave() {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	m.group.remove(m)
+}
+
+// remove takes a session out.
+func (g *group) remove(m *Member) {
+	if m.left {
+		return
+	}
+	m.left = true
+	g.members = slices.DeleteFunc(g.members, func(x *Member) bool { return x == m })
+	g.groups.m.sessions.Dec()
+	for _, d := range m.ledger {
+		if d != nil && d.item != nil && d.item.to == m {
+			d.item.lane.giveBack(d.item, ReasonGone, 0)
+		}
+	}
+	m.queue, m.notes = nil, nil
+	if len(g.departed) < departedMost {
+		m.expires = time.Now().Add(max(g.sub.AckTimeout, time.Minute))
+		g.departed[m.id] = m
+	}
+	if len(g.members) == 0 {
+		nudge(g.empty)
+	}
+	g.deal()
+	g.groups.bus.announceSoon(g)
+	if m.stop != nil {
+		m.stop()
+	}
+}
+
+// departedMost bounds the sessions that are remembered after they left.
+const departedMost = 1000
+
+// finish has the session end by itself.
+func (m *Member) finish(why Ending) {
+	if m.ending == nil {
+		m.ending = &why
+		m.wake()
+	}
+}
+
+func (m *Member) wake() {
+	if m.session.Notify != nil && !m.left {
+		m.session.Notify()
+	}
+}
+
+// note has the session told something.
+func (m *Member) note(n Note) {
+	if len(m.notes) >= notesMost {
+		m.notes = slices.Delete(m.notes, 0, 1)
+	}
+	m.notes = append(m.notes, n)
+	m.wake()
+}
+
+// assigned has the session told what it is fed from, if that has changed.
+func (m *Member) assigned(groups []string, why string) {
+	if m.told && slices.Equal(groups, m.groups) && why == m.why {
+		return
+	}
+	if !m.group.sub.Ordered {
+		m.groups, m.why = nil, ""
+		return
+	}
+	m.groups, m.why, m.told = groups, why, true
+	if why != "" {
+		m.note(Note{Name: "waiting", Reason: why})
+		return
+	}
+	m.note(Note{Name: "assigned", Groups: groups})
+}
+
+// hungry reports whether the session may be given more.
+func (m *Member) hungry() bool {
+	return !m.left && m.ending == nil && !m.void && m.outstanding < m.credit()
+}
+
+func (m *Member) credit() int {
+	if m.proxy != nil {
+		return min(m.proxy.credit, m.group.sub.MaxUncommitted)
+	}
+	return m.group.sub.MaxUncommitted
+}
+
+// take gives the session an item.
+func (m *Member) take(i *item) {
+	m.seq++
+	i.seq = m.seq
+	m.outstanding++
+	if m.proxy != nil {
+		m.proxy.send(i)
+		return
+	}
+	m.enter(&given{item: i, offset: i.offset, seq: m.seq, n: i.n})
+}
+
+func (m *Member) enter(d *given) {
+	if len(m.ledger) >= ledgerMost*m.group.sub.MaxUncommitted {
+		m.finish(endingReconnect)
+		m.void = true
+	}
+	m.ledger = append(m.ledger, d)
+	m.queue = append(m.queue, d)
+	if len(m.queue) == 1 {
+		m.wake()
+	}
+}
+
+// ID names the session, for people.
+func (m *Member) ID() string { return m.id.String() }
+
+// Take appends to dst what the session was given and has not taken, up to most events and about maxBytes. more says that
+// there is more at once. What it returns has to be acknowledged in time from now on.
+func (m *Member) Take(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
+	g := m.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	if g.checkLate(now) {
+		return dst, false // what waits is given once the partitions are known to be still this replica's
+	}
+	due := now.Add(g.sub.AckTimeout).UnixNano()
+	from, bytes := len(dst), 0
+	for len(m.queue) > 0 {
+		d := m.queue[0]
+		var json []byte
+		switch {
+		case d.foreign != nil:
+			json = d.bytes
+		case d.item.to == m && d.item.seq == d.seq && d.item.phase == phaseGiven:
+			if d.item.lane.suspect {
+				return dst, false
+			}
+			json = d.item.entry.Event.JSON()
+		default: // it has come back meanwhile
+			m.queue = m.queue[1:]
+			continue
+		}
+		if n := len(dst) - from; n >= most || n > 0 && bytes+len(json) > maxBytes {
+			return dst, true
+		}
+		m.queue = m.queue[1:]
+		bytes += len(json)
+		m.taken = d.seq
+		if d.foreign != nil {
+			dst = append(dst, Delivery{JSON: json, Type: d.typ, Group: d.foreign.name, Attempt: d.n, Seq: d.seq})
+			continue
+		}
+		d.item.due = due
+		dst = append(dst, Delivery{JSON: json, Type: d.item.entry.Event.Type(), Group: d.item.lane.name, Attempt: d.n, Seq: d.seq})
+	}
+	m.queue = nil
+	return dst, false
+}
+
+// Notes returns what is to be told to the client before anything that is taken later.
+func (m *Member) Notes() []Note {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	n := m.notes
+	m.notes = nil
+	return n
+}
+
+// Ending tells why the session is to end, nil where it is not.
+func (m *Member) Ending() *Ending {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	return m.ending
+}
+
+// Taken is the number of the newest delivery that was taken, 0 before the first.
+func (m *Member) Taken() uint64 {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	return m.taken
+}
+
+// AppendCursor appends the text of the cursor that stands for everything up to a delivery.
+func (m *Member) AppendCursor(dst []byte, seq uint64) []byte {
+	return token{m.group.groups.replica, m.id, seq}.append(dst)
+}
+
+// Word is what a client says of deliveries.
+type Word struct {
+	// From and To are cursors. An acknowledgement without From is of all that the session was given up to To; what is
+	// given back without From is To alone.
+	From, To string
+	Back     bool          // it is given back, to come again
+	Delay    time.Duration // not before so long
+}
+
+// Answer says what became of words. Acknowledged is durable.
+type Answer struct {
+	Acknowledged int `json:"acknowledged"`
+	Returned     int `json:"returned"`
+	Refused      int `json:"refused"`
+}
+
+func (a *Answer) add(b Answer) {
+	a.Acknowledged += b.Acknowledged
+	a.Returned += b.Returned
+	a.Refused += b.Refused
+}
+
+// stretch is a word by numbers.
+type stretch struct {
+	From  uint64 `json:"from"` // 0: from the beginning
+	To    uint64 `json:"to"`
+	Back  bool   `json:"back,omitempty"`
+	Delay int64  `json:"delay,omitempty"` // nanoseconds
+}
+
+// say takes a session's word, and returns what has to be said to other replicas. The caller holds mu.
+func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]int64) {
+	if m.void || w.To > m.seq {
+		r.answer.Refused++
+		m.finish(endingReconnect)
+		m.void = true
+		return nil
+	}
+	promised := map[*lane]int{}
+	from := max(w.From, m.base)
+	for seq := from; seq <= w.To; seq++ {
+		d := m.ledger[seq-m.base]
+		if d == nil {
+			continue
+		}
+		if d.foreign != nil {
+			if abroad == nil {
+				abroad = map[*foreign][]int64{}
+			}
+			abroad[d.foreign] = append(abroad[d.foreign], d.offset)
+			m.outstanding--
+			m.ledger[seq-m.base] = nil
+			continue
+		}
+		i := d.item
+		l := i.lane
+		m.ledger[seq-m.base] = nil
+		switch {
+		case i.tenure != l.tenure || !l.held:
+			r.answer.Refused++
+			m.void = true
+			m.finish(endingReconnect)
+		case w.Back:
+			if i.to == m && i.seq == seq {
+				l.giveBack(i, ReasonNack, time.Duration(w.Delay))
+			}
+			r.answer.Returned++
+		case i.phase == phaseDone || i.phase == phaseBurying:
+			r.answer.Acknowledged++
+		default:
+			l.acknowledge(i)
+			promised[l]++
+		}
+	}
+	m.trim()
+	if w.Back {
+		for _, l := range m.group.lanes {
+			m.group.feed(l)
+		}
+	} else if m.slow {
+		m.slow = false
+		m.group.deal()
+	}
+	for l, n := range promised {
+		r.open++
+		l.receipts = append(l.receipts, promise{r, n})
+		nudge(l.kick)
+	}
+	return abroad
+}
+
+// trim forgets the beginning of the ledger that is answered.
+func (m *Member) trim() {
+	n := 0
+	for n < len(m.ledger) && m.ledger[n] == nil {
+		n++
+	}
+	m.base += uint64(n)
+	if m.ledger = m.ledger[n:]; len(m.ledger) == 0 {
+		m.ledger = nil
+	}
+}
+
+// Say takes what a client says of deliveries of a subscription's sessions, on whatever replica they are. What it answers
+// as acknowledged is durable. It blocks until that is so. Errors: ErrCursor, ErrBusy: it may or may not be stored.
+func (gs *Groups) Say(ctx context.Context, id string, words []Word) (all Answer, err error) {
+	ctx, cancel := context.WithTimeout(ctx, sayTime)
+	defer cancel()
+	type call struct {
+		at    token
+		words []stretch
+	}
+	var calls []call
+	for _, w := range words {
+		to, err := parseToken(w.To)
+		if err != nil {
+			return all, err
+		}
+		s := stretch{To: to.seq, Back: w.Back, Delay: int64(w.Delay)}
+		if w.From != "" {
+			from, err := parseToken(w.From)
+			if err != nil {
+				return all, err
+			}
+			if from.session != to.session || from.seq > to.seq || from.seq == 0 {
+				return all, errors.Join(ErrCursor, errors.New("from and to must be cursors of deliveries of one session, in order"))
+			}
+			s.From = from.seq
+		} else if w.Back {
+			s.From = to.seq
+		}
+		at := slices.IndexFunc(calls, func(c call) bool { return c.at.session == to.session })
+		if at < 0 {
+			calls = append(calls, call{at: to})
+			at = len(calls) - 1
+		}
+		calls[at].words = append(calls[at].words, s)
+	}
+	for _, c := range calls {
+		var a Answer
+		if c.at.replica == gs.replica {
+			a, err = gs.hear(ctx, id, c.at.session, c.words)
+		} else {
+			a, err = gs.bus.say(ctx, c.at.replica, id, c.at.session, c.words)
+		}
+		if err != nil {
+			return all, err
+		}
+		all.add(a)
+	}
+	return all, nil
+}
+
+// sayTime is how long words may take to be durable.
+const sayTime = 10 * time.Second
+
+// hear takes words for a session of this replica.
+func (gs *Groups) hear(ctx context.Context, id string, session ID, words []stretch) (Answer, error) {
+	g := gs.find(id)
+	if g == nil {
+		return Answer{Refused: len(words)}, nil
+	}
+	r := newReceipt()
+	g.mu.Lock()
+	m := g.session(session)
+	if m == nil {
+		g.mu.Unlock()
+		return Answer{Refused: len(words)}, nil
+	}
+	for _, w := range words {
+		for f, offsets := range m.say(w, r) {
+			r.open++
+			gs.running.Go(func() { g.sayAbroad(ctx, f, offsets, w, r) })
+		}
+	}
+	for _, l := range g.lanes {
+		g.feed(l)
+	}
+	r.close()
+	g.mu.Unlock()
+	select {
+	case <-r.finished:
+	case <-ctx.Done():
+		return Answer{}, ErrBusy
+	}
+	if r.answer.Refused > 0 {
+		g.mu.Lock()
+		m.void = true
+		m.finish(endingReconnect)
+		g.mu.Unlock()
+	}
+	return r.answer, nil
+}
+
+// session finds a session of this replica, one that left a while ago too.
+func (g *group) session(id ID) *Member {
+	for _, m := range g.members {
+		if m.id == id {
+			return m
+		}
+	}
+	return g.departed[id]
+}

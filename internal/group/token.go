@@ -1,0 +1,79 @@
+package group
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+
+	"github.com/eventissuer/eventissuer/internal/cursor"
+)
+
+// ErrCursor says that a text is no cursor of a subscription's session.
+var ErrCursor = errors.New("not a cursor that a session of a subscription was given")
+
+// ID names a replica or a session: random, and used once.
+type ID [8]byte
+
+// String is the ID as people see it.
+func (id ID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (id ID) MarshalText() ([]byte, error) { return base64.RawURLEncoding.AppendEncode(nil, id[:]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (id *ID) UnmarshalText(text []byte) error {
+	b, err := base64.RawURLEncoding.AppendDecode(nil, text)
+	if err != nil || len(b) != len(id) {
+		return errors.New("not the name of a replica or session")
+	}
+	copy(id[:], b)
+	return nil
+}
+
+// token is the place of one delivery in a session.
+type token struct {
+	replica ID // where the session is
+	session ID
+	seq     uint64 // of the delivery, from 1; 0: before the first
+}
+
+// The binary form, before base64url: format, replica [8], session [8], uvarint seq, CRC-32C [4]. The first byte differs
+// from those of stream cursors, so that neither is taken for the other.
+const tokenFormat = 0x67
+
+func (t token) append(dst []byte) []byte {
+	var b [32]byte
+	p := append(b[:0], tokenFormat)
+	p = append(p, t.replica[:]...)
+	p = append(p, t.session[:]...)
+	p = binary.AppendUvarint(p, t.seq)
+	p = binary.BigEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
+	return base64.RawURLEncoding.AppendEncode(dst, p)
+}
+
+func parseToken(text string) (t token, err error) {
+	var room [48]byte
+	if len(text) > 64 {
+		return t, ErrCursor
+	}
+	b, err := base64.RawURLEncoding.Strict().AppendDecode(room[:0], []byte(text))
+	if err != nil || len(b) < 22 || b[0] != tokenFormat {
+		if _, e := cursor.Parse(text); e == nil {
+			return t, errors.Join(ErrCursor, errors.New("it is a cursor of a stream"))
+		}
+		return t, ErrCursor
+	}
+	body := b[:len(b)-4]
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(b[len(b)-4:]) {
+		return t, ErrCursor
+	}
+	copy(t.replica[:], body[1:])
+	copy(t.session[:], body[9:])
+	seq, n := binary.Uvarint(body[17:])
+	if n <= 0 || 17+n != len(body) {
+		return t, ErrCursor
+	}
+	t.seq = seq
+	return t, nil
+}
