@@ -104,15 +104,23 @@ func closing(t testing.TB, closeIt func() error) {
 }
 
 // replica starts groups that share everything with those of the other replicas but memory.
-func (w *world) replica() *Groups {
+func (w *world) replica() *Groups { return w.replicaOver(w.newLog()) }
+
+func (w *world) replicaOver(log interface {
+	Log
+	fanout.Log
+}, hooks ...redis.Hook,
+) *Groups {
 	w.t.Helper()
-	log := w.newLog()
 	hubs, err := fanout.New(fanout.Config{Log: log})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	client := redis.NewClient(&redis.Options{Addr: w.servers.RedisAddr(), MaxRetries: -1})
 	closing(w.t, client.Close)
+	for _, h := range hooks {
+		client.AddHook(h)
+	}
 	gs, err := New(Config{Linger: time.Millisecond}, Deps{Log: log, Hubs: hubs, Definitions: w.defs, Redis: client})
 	if err != nil {
 		w.t.Fatal(err)
