@@ -235,7 +235,7 @@ func (r *Reader) look() (Status, bool) {
 func (r *Reader) fallBack() {
 	if r.live {
 		vec, _ := r.Position()
-		r.vec = slices.Clone(vec)
+		r.vec = r.masked(vec)
 	}
 	r.live, r.last, r.tip = false, nil, nil
 }
@@ -250,7 +250,7 @@ func (r *Reader) applyCuts() {
 		r.skip = noSkip
 		if c.partition < 0 {
 			r.recreated(len(h.tip.vec))
-		} else if p := int(c.partition); p < len(r.vec) && r.vec[p] > c.to {
+		} else if p := int(c.partition); r.view.sees(c.partition) && p < len(r.vec) && r.vec[p] > c.to {
 			r.tell(broker.Gap{Partition: c.partition, From: r.vec[p], To: c.to, Reason: c.reason})
 			r.vec[p] = c.to
 		}

@@ -247,7 +247,7 @@ func (b *bus) poll(ctx context.Context, at token, id string, p Poll) (Page, erro
 	case err != nil:
 		return Page{}, ErrBusy
 	case a.Error != "":
-		for _, known := range []error{ErrReconnect, ErrReplaced, ErrUnknown, ErrBusy} {
+		for _, known := range []error{ErrReconnect, ErrReplaced, ErrUnknown, ErrGone, ErrBusy} {
 			if a.Error == known.Error() {
 				return Page{}, known
 			}

@@ -80,7 +80,9 @@ func (g *group) deal() {
 		}
 		why := ""
 		switch {
-		case len(names) > 0 || len(lanes[m]) > 0:
+		case len(names) > 0:
+		case len(lanes[m]) > 0:
+			continue // told once the first of them has come over
 		case m.slow:
 			why = "ackTimeout"
 		case len(g.lanes) == 0:

@@ -38,7 +38,6 @@ type group struct {
 	rejoin   context.CancelFunc // ends the present membership, for another of other topics; nil: there is none
 	measured time.Time
 	history  history
-	over     bool // the subscription is gone
 }
 
 var errEnding = errors.New("the group is just ending")
@@ -81,8 +80,8 @@ func (g *group) run(ctx context.Context) {
 		case <-announce.C:
 			g.announce(ctx)
 		case <-g.changed:
-			if !g.redefine() {
-				g.end(endingDeleted)
+			if why := g.redefine(); why != "" {
+				g.end(why)
 				return
 			}
 		case <-g.empty:
@@ -195,7 +194,7 @@ func (g *group) refresh(ctx context.Context) (Subscription, error) {
 		return Subscription{}, fmt.Errorf("see the present definition: %w", err)
 	}
 	sub, ok := g.groups.deps.Definitions.Subscription(g.id)
-	if !ok {
+	if !ok || len(sub.Sources) == 0 {
 		nudge(g.changed)
 		return sub, ErrUnknown
 	}
@@ -203,13 +202,17 @@ func (g *group) refresh(ctx context.Context) (Subscription, error) {
 	return sub, nil
 }
 
-// redefine takes over a definition that has changed. It returns false where the subscription is gone.
-func (g *group) redefine() bool {
+// redefine takes over a definition that has changed. It returns why the group ends, "" where it goes on.
+func (g *group) redefine() Ending {
 	sub, ok := g.groups.deps.Definitions.Subscription(g.id)
-	if ok {
-		g.adopt(sub)
+	switch {
+	case !ok:
+		return endingDeleted
+	case len(sub.Sources) == 0:
+		return endingGone
 	}
-	return ok
+	g.adopt(sub)
+	return ""
 }
 
 func (g *group) adopt(sub Subscription) {

@@ -76,6 +76,8 @@ type Groups struct {
 var (
 	// ErrUnknown tells that there is no such subscription.
 	ErrUnknown = errors.New("there is no such subscription")
+	// ErrGone tells that no stream of the subscription is there any more.
+	ErrGone = errors.New("the streams of the subscription are gone")
 	// ErrReconnect tells that what a cursor names is no longer its session's.
 	ErrReconnect = errors.New("what the cursor names is no longer this session's: open the session again")
 	// ErrBusy tells that the store or another replica did not answer in time.
@@ -174,8 +176,11 @@ func (gs *Groups) Open(ctx context.Context, id string, s Session) (*Member, erro
 // enter finds or begins the group of a subscription.
 func (gs *Groups) enter(id string) (*group, error) {
 	sub, ok := gs.deps.Definitions.Subscription(id)
-	if !ok {
+	switch {
+	case !ok:
 		return nil, ErrUnknown
+	case len(sub.Sources) == 0:
+		return nil, ErrGone
 	}
 	gs.mu.Lock()
 	defer gs.mu.Unlock()

@@ -85,15 +85,23 @@ type Ending string
 
 // The endings.
 const (
-	endingDeleted   Ending = "deleted"   // the subscription is gone
-	endingClosed    Ending = "closed"    // this replica goes away
-	endingReconnect Ending = "reconnect" // what it was given is no longer its own
+	endingDeleted   Ending = "deleted"
+	endingGone      Ending = "gone"
+	endingClosed    Ending = "closed"
+	endingReconnect Ending = "reconnect"
 )
 
-// Deleted, Closed and Reconnect tell endings apart.
-func (e Ending) Deleted() bool   { return e == endingDeleted }
-func (e Ending) Closed() bool    { return e == endingClosed }    //nolint:revive // see Deleted
-func (e Ending) Reconnect() bool { return e == endingReconnect } //nolint:revive // see Deleted
+// Deleted says that the subscription is gone.
+func (e Ending) Deleted() bool { return e == endingDeleted }
+
+// Gone says that the streams of the subscription are gone.
+func (e Ending) Gone() bool { return e == endingGone }
+
+// Closed says that this replica goes away.
+func (e Ending) Closed() bool { return e == endingClosed }
+
+// Reconnect says that what the session was given is no longer its own.
+func (e Ending) Reconnect() bool { return e == endingReconnect }
 
 const (
 	notesMost  = 64

@@ -125,6 +125,8 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 			switch {
 			case why.Deleted():
 				return Page{}, ErrUnknown
+			case why.Gone():
+				return Page{}, ErrGone
 			case why.Reconnect():
 				m.Leave()
 				return Page{}, ErrReconnect

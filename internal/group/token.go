@@ -19,7 +19,9 @@ type ID [8]byte
 func (id ID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
 
 // MarshalText implements encoding.TextMarshaler.
-func (id ID) MarshalText() ([]byte, error) { return base64.RawURLEncoding.AppendEncode(nil, id[:]), nil }
+func (id ID) MarshalText() ([]byte, error) {
+	return base64.RawURLEncoding.AppendEncode(nil, id[:]), nil
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *ID) UnmarshalText(text []byte) error {

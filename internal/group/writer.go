@@ -113,7 +113,10 @@ func (w *writer) ended(is saved) bool {
 		g.log.Info("another has claimed the partition, or Redis lost it: it is claimed anew", "partition", l.name)
 	default:
 		g.groups.m.writes.WithLabelValues("stored").Inc()
-		l.stored, l.suspect = is.state, false
+		if l.stored = is.state; l.suspect {
+			l.suspect = false
+			g.tell(func(m *Member) { m.wake() }) // what waited with them may be taken now
+		}
 		l.settle(items)
 		g.groups.m.acknowledged.Add(float64(len(items)))
 	}
@@ -183,7 +186,7 @@ func (w *writer) commit(ctx context.Context) {
 }
 
 // commitTime is how long a commit may take, for which a rebalance may hold it up.
-const commitTime = 10 * time.Second
+const commitTime = 5 * time.Second
 
 func isNotOwner(err error) bool { return errors.Is(err, broker.ErrNotOwner) }
 
