@@ -35,7 +35,8 @@ func (g *Gateway) listEventTypes(w http.ResponseWriter, r *http.Request) {
 	words := strings.Fields(strings.ToLower(query.Get("q")))
 	found := []typeAnswer{}
 	for _, t := range g.deps.Catalog.EventTypesOf(stream) {
-		if owner != "" && t.Owner != owner || audience != "" && string(t.Audience) != audience || !saysAll(t, words) {
+		if owner != "" && t.Owner != owner || audience != "" && string(t.Audience) != audience ||
+			!hasWords(words, t.Type, t.Stream, t.Owner, t.Description, t.Documentation) {
 			continue
 		}
 		found = append(found, g.typeAnswer(r, t, false))
@@ -48,12 +49,12 @@ func (g *Gateway) listEventTypes(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, http.StatusOK, page)
 }
 
-// saysAll reports whether each word is somewhere in what a type says of itself.
-func saysAll(t catalog.EventType, words []string) bool {
+// hasWords reports whether each word, in lower case, is somewhere in what a definition says of itself.
+func hasWords(words []string, says ...string) bool {
 	if len(words) == 0 {
 		return true
 	}
-	text := strings.ToLower(strings.Join([]string{t.Type, t.Stream, t.Owner, t.Description, t.Documentation}, "\n"))
+	text := strings.ToLower(strings.Join(says, "\n"))
 	for _, w := range words {
 		if !strings.Contains(text, w) {
 			return false

@@ -71,6 +71,9 @@ func requestExamples(t *testing.T, doc *openapi3.T) []requestExample {
 		if (a.creates == "") != (b.creates == "") {
 			return a.creates == ""
 		}
+		if first := "/v1/streams"; a.creates != "" && (a.path == first) != (b.path == first) {
+			return a.path == first // the others need them
+		}
 		key := func(e requestExample) string { return e.path + "\x00" + e.media + "\x00" + string(e.body) } // events come before their queries
 		return key(a) < key(b)
 	})
@@ -88,7 +91,8 @@ func valuesOf(content *openapi3.MediaType) []any {
 	return values
 }
 
-// prepareExamples makes what the examples name: every stream, and each event type with the stream that it is shown with.
+// prepareExamples makes what the examples name: every stream, each event type with the stream that it is shown with, and
+// the subscriptions, whose addresses the server makes.
 func (h *harness) prepareExamples(examples []requestExample) {
 	h.t.Helper()
 	streams, types := map[string]bool{}, map[string]string{}
@@ -114,6 +118,12 @@ func (h *harness) prepareExamples(examples []requestExample) {
 	}
 	for name, stream := range types {
 		h.must(h.sendJSON("POST", "/v1/event-types", `{"type":"`+name+`","stream":"`+stream+`"}`), http.StatusCreated)
+	}
+	for i, e := range examples {
+		if e.method == http.MethodPost && e.path == "/v1/subscriptions" {
+			made := h.must(h.sendJSON(e.method, e.path, string(e.body)), http.StatusCreated)
+			examples[i].creates = strings.TrimPrefix(made.header.Get("Location"), h.server.URL)
+		}
 	}
 }
 

@@ -72,6 +72,8 @@ var (
 	kindOverloaded         = problemKind{"overloaded", 503, "The server has as much to do as it can", "Try again after the time that Retry-After gives."}
 	kindNotReady           = problemKind{"not-ready", 503, "The server is starting or stopping", "Try again after the time that Retry-After gives, or at another replica."}
 	kindConsumerBusy       = problemKind{"consumer-busy", 503, "Several readers want this consumer at once", "Try again after the time that Retry-After gives."}
+
+	kindUnknownSubscription = problemKind{"unknown-subscription", 404, "There is no such subscription", "List the subscriptions with GET /v1/subscriptions, or create one with POST to the same address."}
 )
 
 // kinds lists all of them, for the pages that describe them.
@@ -79,7 +81,7 @@ func kinds() []problemKind {
 	return []problemKind{
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
 		kindBadMessage, kindInvalidUpgrade, kindOriginNotAllowed, kindNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema,
-		kindUnknownConsumer, kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema,
+		kindUnknownConsumer, kindUnknownSubscription, kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema,
 		kindConsumerTakenOver, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
 		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
@@ -304,7 +306,7 @@ func asProblem(err error) *problem {
 	case errors.Is(err, catalog.ErrBusy):
 		return newProblem(kindOverloaded, "others change the same definition again and again: try again").retry(retrySoon).because(err)
 	case errors.Is(err, catalog.ErrInUse):
-		return newProblem(kindConflict, "%s: delete them first, or all at once with force=true", err)
+		return newProblem(kindConflict, "%s: delete them first; or add force=true, which deletes the event types too, and leaves the subscriptions failing", err)
 	case errors.Is(err, catalog.ErrKeyOrder):
 		return newProblem(kindConflict, "%s: with force=true if that does not matter", err)
 	case errors.Is(err, catalog.ErrPreconditionFailed):

@@ -239,7 +239,7 @@ func (g *Gateway) streamsOf(r *http.Request, q *readQuery) ([]fanout.Stream, err
 	if len(names) == 0 && len(q.Types) > 0 {
 		for _, t := range g.deps.Catalog.EventTypes() {
 			for _, want := range q.Types {
-				if typesMeet(t.Type, want) {
+				if t.Meets(want) {
 					names = append(names, t.Stream)
 				}
 			}
@@ -269,21 +269,6 @@ func (g *Gateway) streamsOf(r *http.Request, q *readQuery) ([]fanout.Stream, err
 		return nil, newProblem(kindInvalidParameter, "%d streams on one connection are too many: at most %d", len(streams), cursor.MaxStreams)
 	}
 	return streams, nil
-}
-
-// typesMeet tells whether events of a registered type, or pattern, may be of the type, or prefix, that is asked for.
-func typesMeet(registered, asked string) bool {
-	reg, open := strings.CutSuffix(registered, "*")
-	ask, prefix := strings.CutSuffix(asked, "*")
-	switch {
-	case open && prefix:
-		return strings.HasPrefix(reg, ask) || strings.HasPrefix(ask, reg)
-	case open:
-		return strings.HasPrefix(ask, reg)
-	case prefix:
-		return strings.HasPrefix(reg, ask)
-	}
-	return reg == ask
 }
 
 // headerReason bounds why a record was skipped in a header, of which proxies take little: its whole is in the poison view.

@@ -60,6 +60,14 @@ func (g *Gateway) routes() []route {
 		{"POST", "/v1/event-types/{type}/schemas:check", g.checkSchema, ordinary},
 		{"GET", "/v1/event-types/{type}/schemas/{version}", g.getSchema, ordinary},
 
+		// Subscriptions.
+		{"GET", "/v1/subscriptions", g.listSubscriptions, ordinary},
+		{"POST", "/v1/subscriptions", g.createSubscription, ordinary},
+		{"GET", "/v1/subscriptions/{id}", g.getSubscription, ordinary},
+		{"PUT", "/v1/subscriptions/{id}", g.putSubscription, ordinary},
+		{"PATCH", "/v1/subscriptions/{id}", g.patchSubscription, ordinary},
+		{"DELETE", "/v1/subscriptions/{id}", g.deleteSubscription, ordinary},
+
 		// Operations.
 		{"GET", "/healthz", g.healthz, hotPath},
 		{"GET", "/readyz", g.readyz, hotPath},
@@ -89,7 +97,8 @@ func (g *Gateway) router() http.Handler {
 		byPath[rt.path] = append(byPath[rt.path], rt)
 	}
 	for _, path := range paths {
-		m.Path(path).Handler(g.resource(path, byPath[path]))
+		// An id has no colon, so that {id} and {id}:verb are two addresses.
+		m.Path(strings.ReplaceAll(path, "{id}", "{id:[^/:]+}")).Handler(g.resource(path, byPath[path]))
 	}
 	notFound := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, newProblem(kindNotFound, "there is nothing at this address: /openapi.json lists what there is"))

@@ -47,6 +47,8 @@ type Catalog struct {
 	types   *kind[typeBody]
 	schemas *kind[textBody]
 
+	subscriptions *kind[subscriptionBody]
+
 	byPrefix index[object[typeBody]] // the patterns, by what stands before the *
 	patterns atomic.Int64            // how many there are
 
@@ -90,10 +92,14 @@ func New(cfg Config) (*Catalog, error) {
 	c.streams = newKind[streamBody]("stream", c.table, failed)
 	c.types = newKind[typeBody]("event-type", c.table, failed)
 	c.schemas = newKind[textBody]("schema", c.table, failed)
-	c.types.adopt, c.schemas.adopt = (*typeBody).adopt, (*textBody).adopt
+	c.subscriptions = newKind[subscriptionBody]("subscription", c.table, failed)
+	c.types.adopt, c.schemas.adopt, c.subscriptions.adopt = (*typeBody).adopt, (*textBody).adopt, (*subscriptionBody).adopt
 	c.streams.changed = c.streamChanged
 	c.types.changed = c.typeChanged
-	c.kinds = map[string]keeper{c.streams.name: c.streams, c.types.name: c.types, c.schemas.name: c.schemas}
+	c.subscriptions.changed = c.subscriptionChanged
+	c.kinds = map[string]keeper{
+		c.streams.name: c.streams, c.types.name: c.types, c.schemas.name: c.schemas, c.subscriptions.name: c.subscriptions,
+	}
 	c.table.Watch(func(id string, v table.Version, deleted bool) {
 		name, key, _ := strings.Cut(id, "/")
 		if k := c.kinds[name]; k != nil { // else of a later version of the program
@@ -104,6 +110,7 @@ func New(cfg Config) (*Catalog, error) {
 		c.streams.settle()
 		c.schemas.settle() // before the types that name them
 		c.types.settle()
+		c.subscriptions.settle()
 	})
 	return c, nil
 }
@@ -165,11 +172,12 @@ func (c *Catalog) eventTypes(stream string) []EventType {
 	return all
 }
 
-// Change is one change of what can be looked up.
+// Change is one change of what can be looked up: of the one that is not nil.
 type Change struct {
-	Stream    *Stream    // the stream as it is, or was before it was deleted; nil: the change is of an event type
-	EventType *EventType // likewise
-	Deleted   bool
+	Stream       *Stream // as it is, or was before it was deleted
+	EventType    *EventType
+	Subscription *Subscription
+	Deleted      bool
 }
 
 // Watch has fn called for every change from now on, in the order of the log, from one goroutine, after the change can be

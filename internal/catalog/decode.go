@@ -22,8 +22,8 @@ var (
 	ErrBusy = errors.New("others change it at the same time")
 	// ErrOldSchema says that a schema is registered already, and is not the one in force.
 	ErrOldSchema = errors.New("an earlier version is the same schema")
-	// ErrInUse says that a stream still has event types.
-	ErrInUse = errors.New("the stream still has event types")
+	// ErrInUse says that a stream still has event types or subscriptions.
+	ErrInUse = errors.New("the stream is still in use")
 	// ErrKeyOrder says that more partitions would break the order of each key's events.
 	ErrKeyOrder = errors.New("with more partitions the events of one key are no longer in order")
 )
@@ -62,6 +62,18 @@ func (e *InvalidError) orNil() error {
 		return nil
 	}
 	return e
+}
+
+// take adds what another error complains of, in the part of the object that is at a pointer. It returns what is no complaint.
+func (e *InvalidError) take(at string, err error) error {
+	var inner *InvalidError
+	if !errors.As(err, &inner) {
+		return err
+	}
+	for _, p := range inner.Problems {
+		e.add(at+p.Pointer, "%s", p.Message)
+	}
+	return nil
 }
 
 func invalid(pointer, format string, args ...any) error {
@@ -234,7 +246,7 @@ func sortProblems(v *InvalidError) {
 
 func expected(target any, err error) string {
 	switch target.(type) {
-	case *string, **string, *Audience, *Format, *schema.Mode:
+	case *string, **string, *Audience, *Format, *Ordering, *schema.Mode:
 		return "a string"
 	case *[]string:
 		return "an array of strings"
@@ -246,7 +258,7 @@ func expected(target any, err error) string {
 		return `an object such as {"eventsPerSecond":100,"bytesPerSecond":1000000}`
 	case **Deprecation:
 		return `an object such as {"date":"2027-01-31","successor":"…"}`
-	case *int32, **int32:
+	case *int, *int32, **int32:
 		return "a whole number"
 	case *bool:
 		return "true or false"

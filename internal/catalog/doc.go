@@ -1,5 +1,5 @@
-// Package catalog holds the definitions that everything else goes by: streams and event types, as typed objects in a
-// table that every replica keeps in memory.
+// Package catalog holds the definitions that everything else goes by: streams, event types and subscriptions, as typed
+// objects in a table that every replica keeps in memory.
 //
 //   - Lookups never leave the process, take no lock and allocate nothing. They may lag behind another replica's change
 //     by the milliseconds that the log takes.

@@ -52,7 +52,7 @@ const (
 type Entry struct {
 	Stamp
 	Action  Action `json:"action"`
-	Kind    string `json:"kind"` // stream, event-type or schema
+	Kind    string `json:"kind"` // stream, event-type, schema or subscription
 	Name    string `json:"name"`
 	Version int    `json:"version,omitempty"` // of a schema
 	Detail  string `json:"detail,omitempty"`

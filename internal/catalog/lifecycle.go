@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -17,9 +18,9 @@ import (
 //	create: the object as "creating" (takes the name, and says that the topic is to be ours) – the topic – the object
 //	delete: the object as "deleting" (nobody finds the stream any more) – the topic – the object's deletion
 //
-// "deleting" is never undone, so that whoever sees it may finish it. A deletion that spares streams with event types
-// writes "checking" first: types registered after it see that, and those before it are seen. Nothing is deleted by it,
-// and whoever finds it left over makes the stream ready again.
+// "deleting" is never undone, so that whoever sees it may finish it. A deletion that spares streams with event types or
+// subscriptions writes "checking" first: those made after it see that, and those before it are seen. Nothing is deleted
+// by it, and whoever finds it left over makes the stream ready again.
 //
 // With the topic first, a crash would leave a topic that nobody knows to be ours, and of two racing creations the loser
 // could make it with its own number of partitions.
@@ -182,7 +183,7 @@ func (c *Catalog) establish(ctx context.Context, claim *object[streamBody], ours
 		return Stream{}, fmt.Errorf("topic of stream %s: %w", s.Name, err)
 	}
 	s.Partitions, s.Retention = info.Partitions, Duration(info.Retention)
-	o, err := c.streams.put(ctx, s.Name, claim, streamBody{Stream: s, Epoch: epochText(info.Epoch)})
+	o, err := c.streams.put(ctx, s.Name, claim, streamBody{Stream: s, Epoch: EpochText(info.Epoch)})
 	switch {
 	case isConflict(err):
 		c.leave(ctx, s, made, info.Epoch)
@@ -223,14 +224,15 @@ func (c *Catalog) leave(ctx context.Context, s Stream, made bool, epoch broker.E
 	if cur := c.streams.get(s.Name); !made || cur != nil && cur.v.Topic == s.Topic || c.shared(s) {
 		return
 	}
-	if err := c.deleteTopic(ctx, s.Topic, epochText(epoch)); err != nil {
+	if err := c.deleteTopic(ctx, s.Topic, EpochText(epoch)); err != nil {
 		c.log.Warn("a topic is left over", "topic", s.Topic, "error", err)
 	}
 }
 
-// DeleteStream deletes a stream, and its topic unless it was adopted. One that has event types is refused, unless force
-// deletes these too. Errors: ErrNotFound, ErrPreconditionFailed, ErrInUse, and those of the table and the log; after one
-// of those the stream may be gone, and asking again, or Run in time, brings it to an end.
+// DeleteStream deletes a stream, and its topic unless it was adopted. One that has event types or subscriptions is
+// refused, unless by force, which deletes the event types too and leaves the subscriptions failing. Errors: ErrNotFound,
+// ErrPreconditionFailed, ErrInUse, and those of the table and the log; after one of those the stream may be gone, and
+// asking again, or Run in time, brings it to an end.
 func (e Editor) DeleteStream(ctx context.Context, name, ifMatch string, force bool) error {
 	c := e.c
 	marked, err := retry(ctx, ifMatch, func() (*object[streamBody], error) { return c.condemn(ctx, name, ifMatch, force) })
@@ -274,7 +276,7 @@ func (c *Catalog) condemn(ctx context.Context, name, ifMatch string, force bool)
 			return nil, err
 		}
 	}
-	// A type may have been registered just before the mark. One that comes after it sees the mark, and goes again.
+	// A type or subscription may have been made just before the mark. One that comes after it sees the mark, and goes again.
 	err := c.unused(name)
 	if err == nil {
 		var marked *object[streamBody]
@@ -306,10 +308,17 @@ func (c *Catalog) spare(ctx context.Context, o *object[streamBody]) error {
 }
 
 func (c *Catalog) unused(stream string) error {
+	var users []string
 	if types := c.EventTypesOf(stream); len(types) > 0 {
-		return fmt.Errorf("stream %s: %w: %d, %s among them", stream, ErrInUse, len(types), types[0].Type)
+		users = append(users, fmt.Sprintf("%d event types, %s among them", len(types), types[0].Type))
 	}
-	return nil
+	if subs := c.subscriptionsOf(stream); len(subs) > 0 {
+		users = append(users, fmt.Sprintf("%d subscriptions, %s among them", len(subs), cmp.Or(subs[0].Name, subs[0].ID)))
+	}
+	if users == nil {
+		return nil
+	}
+	return fmt.Errorf("stream %s: %w by %s", stream, ErrInUse, strings.Join(users, ", and "))
 }
 
 // finishDeletion does what is left of a deletion once it is marked. Several replicas may do it at once.
@@ -341,7 +350,7 @@ func (c *Catalog) shared(s Stream) bool {
 // the mark and here would delete the topic of the next stream of this name.
 func (c *Catalog) deleteTopic(ctx context.Context, topic, epoch string) error {
 	info, err := c.topics.Describe(ctx, topic)
-	if err == nil && (epoch == "" || epochText(info.Epoch) == epoch) {
+	if err == nil && (epoch == "" || EpochText(info.Epoch) == epoch) {
 		err = c.topics.Delete(ctx, topic)
 	}
 	if errors.Is(err, broker.ErrNoTopic) {

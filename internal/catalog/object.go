@@ -60,17 +60,15 @@ func (k *kind[T]) all() []*object[T] {
 
 // put writes v over prev, or creates it where prev is nil. Errors are the table's.
 func (k *kind[T]) put(ctx context.Context, key string, prev *object[T], v T) (*object[T], error) {
-	var body bytes.Buffer
-	enc := json.NewEncoder(&body)
-	enc.SetEscapeHTML(false) // what was given is kept as it was
-	if err := enc.Encode(v); err != nil {
+	body, err := marshal(v)
+	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
 	}
 	var over uuid.UUID
 	if prev != nil {
 		over = prev.u
 	}
-	written, err := k.table.Put(ctx, k.id(key), over, bytes.TrimSpace(body.Bytes()))
+	written, err := k.table.Put(ctx, k.id(key), over, body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
 	}
@@ -78,6 +76,15 @@ func (k *kind[T]) put(ctx context.Context, key string, prev *object[T], v T) (*o
 		k.adopt(&v)
 	}
 	return &object[T]{key, written.U, written.Offset, v}, nil
+}
+
+// marshal is json.Marshal that keeps JSON texts in v as they were given.
+func marshal(v any) ([]byte, error) {
+	var body bytes.Buffer
+	enc := json.NewEncoder(&body)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSpace(body.Bytes()), err
 }
 
 func (k *kind[T]) delete(ctx context.Context, o *object[T]) error {

@@ -56,7 +56,7 @@ type phase string
 const (
 	phaseReady    phase = ""
 	phaseCreating phase = "creating" // the name is taken, the topic may not be there yet
-	phaseChecking phase = "checking" // to be deleted if it has no event types; nothing is gone yet, and it may be ready again
+	phaseChecking phase = "checking" // to be deleted if nothing uses it; nothing is gone yet, and it may be ready again
 	phaseDeleting phase = "deleting" // for good: the topic may be gone already
 )
 
@@ -177,4 +177,5 @@ func (s *Stream) topicConfig(replicas int16) broker.TopicConfig {
 	return c
 }
 
-func epochText(e broker.Epoch) string { return fmt.Sprintf("%x", e[:]) }
+// EpochText writes the life of a topic as definitions hold it.
+func EpochText(e broker.Epoch) string { return fmt.Sprintf("%x", e[:]) }

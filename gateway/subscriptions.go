@@ -1,0 +1,148 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/eventissuer/eventissuer/internal/catalog"
+)
+
+// subscriptionAnswer is a subscription as GET shows it: with how it is.
+type subscriptionAnswer struct {
+	catalog.Subscription
+	Status catalog.SubscriptionStatus `json:"status"`
+}
+
+func (g *Gateway) subscriptionAnswer(s catalog.Subscription) subscriptionAnswer {
+	return subscriptionAnswer{s, g.deps.Catalog.SubscriptionStatus(s)}
+}
+
+// listSubscriptions answers GET /v1/subscriptions: all of them, or those that have each word of q=.
+func (g *Gateway) listSubscriptions(w http.ResponseWriter, r *http.Request) {
+	words := strings.Fields(strings.ToLower(r.URL.Query().Get("q")))
+	found := []subscriptionAnswer{}
+	for _, s := range g.deps.Catalog.Subscriptions() {
+		said := append([]string{s.ID, s.Name, s.Owner, s.Description}, s.Streams...)
+		if hasWords(words, append(said, s.Types...)...) {
+			found = append(found, g.subscriptionAnswer(s))
+		}
+	}
+	page, err := pageOf(r, found, func(s subscriptionAnswer) string { return s.ID })
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	writeJSON(w, r, http.StatusOK, page)
+}
+
+// createSubscription answers POST: 201, or 200 where the same is there already.
+func (g *Gateway) createSubscription(w http.ResponseWriter, r *http.Request) {
+	var raw json.RawMessage
+	if !g.readDocument(w, r, &raw) {
+		return
+	}
+	s, err := catalog.DecodeSubscription(raw)
+	created := false
+	if err == nil {
+		s, created, err = g.editor(r).CreateSubscription(r.Context(), s, g.starts)
+	}
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	status := http.StatusOK
+	if created {
+		status = http.StatusCreated
+	}
+	w.Header().Set("Location", g.link(r, "v1", "subscriptions", s.ID))
+	writeVersion(w, r, status, s.ETag(), g.subscriptionAnswer(s))
+}
+
+func (g *Gateway) getSubscription(w http.ResponseWriter, r *http.Request) {
+	id := pathVar(r, "id")
+	s, ok := g.deps.Catalog.Subscription(id)
+	if !ok {
+		writeProblem(w, r, unknownSubscription(id))
+		return
+	}
+	// No 304: the status is no part of the version that the ETag names.
+	writeVersion(w, r, http.StatusOK, s.ETag(), g.subscriptionAnswer(s))
+}
+
+// putSubscription replaces a definition. It makes none: the address is made of what it would be.
+func (g *Gateway) putSubscription(w http.ResponseWriter, r *http.Request) {
+	id := pathVar(r, "id")
+	var raw json.RawMessage
+	if !g.readDocument(w, r, &raw) {
+		return
+	}
+	s, err := catalog.DecodeSubscription(raw)
+	if err == nil && s.ID != "" && s.ID != id {
+		err = newProblem(kindInvalidObject, "the body is of subscription %q, the address of %q: they must be the same, or the body's left out", s.ID, id).
+			at(fieldError{Pointer: "/id", Message: "must be that of the address"})
+	}
+	if err == nil {
+		s.ID = id
+		s, err = g.editor(r).UpdateSubscription(r.Context(), s, r.Header.Get("If-Match"), g.starts)
+	}
+	g.writeChangedSubscription(w, r, s, err)
+}
+
+func (g *Gateway) patchSubscription(w http.ResponseWriter, r *http.Request) {
+	var raw json.RawMessage
+	if !g.readDocument(w, r, &raw, mergePatch, "application/json") {
+		return
+	}
+	s, err := g.editor(r).PatchSubscription(r.Context(), pathVar(r, "id"), raw, r.Header.Get("If-Match"), g.starts)
+	g.writeChangedSubscription(w, r, s, err)
+}
+
+func (g *Gateway) writeChangedSubscription(w http.ResponseWriter, r *http.Request, s catalog.Subscription, err error) {
+	if errors.Is(err, catalog.ErrNotFound) {
+		err = unknownSubscription(pathVar(r, "id"))
+	}
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	writeVersion(w, r, http.StatusOK, s.ETag(), g.subscriptionAnswer(s))
+}
+
+func (g *Gateway) deleteSubscription(w http.ResponseWriter, r *http.Request) {
+	id := pathVar(r, "id")
+	err := g.editor(r).DeleteSubscription(r.Context(), id, r.Header.Get("If-Match"))
+	if errors.Is(err, catalog.ErrNotFound) {
+		err = unknownSubscription(id)
+	}
+	if err != nil {
+		writeProblem(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// starts implements catalog.Starts.
+func (g *Gateway) starts(ctx context.Context, streams []string, from string) (map[string]catalog.Position, error) {
+	start := make(map[string]catalog.Position, len(streams))
+	for _, name := range streams {
+		// The topic's life first: where it is made again in between, the position is of a life that is over, which the
+		// reader is told, and not one of the new life that skips its events.
+		stream, info, err := g.streamOf(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		next, err := g.resolveFrom(ctx, stream.Topic, from)
+		if err != nil {
+			return nil, err
+		}
+		start[name] = catalog.Position{Epoch: catalog.EpochText(info.Epoch), Next: next}
+	}
+	return start, nil
+}
+
+func unknownSubscription(id string) *problem {
+	return newProblem(kindUnknownSubscription, "there is no subscription %q: GET /v1/subscriptions lists those there are", id)
+}
