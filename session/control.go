@@ -79,7 +79,7 @@ func (e *entry) payloadOf(end *ending) any {
 var (
 	problemGone = Problem{
 		Type: "/problems/unknown-stream", Title: "There is no such stream", Status: 404,
-		Detail: "The stream was deleted while it was being read. Do not come back with this cursor.",
+		Detail: "What was read was deleted meanwhile. Do not come back with this cursor.",
 	}
 	problemSuperseded = Problem{
 		Type: "/problems/consumer-taken-over", Title: "Another session took over this consumer", Status: 409,

@@ -76,6 +76,8 @@ func (s *share) ended() ending {
 		return ending{"problem", problemInternal, endFailure}
 	case why.Deleted():
 		return ending{"problem", problemUnsubscribed, endStream}
+	case why.Gone():
+		return ending{"problem", problemGone, endStream}
 	case why.Reconnect():
 		return ending{"problem", problemReconnect, endLease}
 	}

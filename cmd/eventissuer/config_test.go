@@ -228,7 +228,7 @@ func TestRedisAddressesOfEveryKind(t *testing.T) {
 		"redis+cluster://u:p@a:1,b:2,c:3", "rediss+cluster://a:1,b:2/?read_timeout=1s",
 		"redis+sentinel://a:1,b:2/main", "rediss+sentinel://u:p@a:1,b:2/main/4",
 	} {
-		client, err := newRedis(text, "")
+		client, err := newRedis(text, "", 0)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -237,7 +237,7 @@ func TestRedisAddressesOfEveryKind(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	_, err := newRedis("redis://user:hunter2@r:notaport/x", "")
+	_, err := newRedis("redis://user:hunter2@r:notaport/x", "", 0)
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the error %v is missing or shows the password", err)
 	}
