@@ -63,7 +63,8 @@ export class StatsWatch {
     else if (!this.#seen.has(id)) {
       this.#seen.add(id);
       const due = this.#due.get(id);
-      if (due !== undefined) this.#due.set(id, Math.min(due, Date.now() + (this.#seen.size % 50) * APART));
+      // As if it had been in sight when it was asked for last.
+      if (due !== undefined) this.#due.set(id, Math.min(due, Math.max(due - (OUT_OF_SIGHT - IN_SIGHT), Date.now() + (this.#seen.size % 50) * APART)));
     }
     this.#plan();
   }

@@ -83,6 +83,7 @@ export class SubscriptionList extends HTMLElement {
    * @param {Map<string, LagHistory>} histories
    */
   show(all, whole, route, stats, histories) {
+    const same = route.q === this.#route.q && route.sort === this.#route.sort && all.length === this.#all.length && all.every((s, i) => s.id === this.#all[i]?.id);
     this.#all = all;
     this.#whole = whole;
     this.#route = route;
@@ -90,7 +91,7 @@ export class SubscriptionList extends HTMLElement {
     this.#histories = histories;
     if (this.#input.value !== route.q) this.#input.value = route.q;
     this.#tell();
-    this.#update(true);
+    this.#update(!same || this.#rows.size === 0);
   }
 
   /**
@@ -126,12 +127,13 @@ export class SubscriptionList extends HTMLElement {
   /** @param {boolean} asked whether what is shown was changed on purpose */
   #update(asked) {
     for (const b of this.#sorts.children) b.setAttribute("aria-pressed", String(/** @type {HTMLElement} */ (b).dataset["sort"] === this.#route.sort));
-    if (!asked) {
+    const known = this.#all.every(({ id }) => this.#stats.has(id));
+    if (!asked && (this.#settled || !known)) {
       const soon = Date.now() - this.#sorted < (this.#settled ? SETTLED : UNSETTLED);
       if (soon || (this.#settled && this.#list.matches(":hover, :focus-within"))) return;
     }
     this.#sorted = Date.now();
-    this.#settled = this.#all.every(({ id }) => this.#stats.has(id));
+    this.#settled = known;
     const words = this.#route.q.toLowerCase().split(/\s+/).filter(Boolean);
     const lagOf = (/** @type {Subscription} */ s) => this.#stats.get(s.id)?.lag ?? -1;
     const byName = (/** @type {Subscription} */ a, /** @type {Subscription} */ b) => called(a).localeCompare(called(b), "en");
