@@ -32,7 +32,7 @@ curl -sN -H 'Accept: application/x-ndjson' "$at/events" |
 while read -r line; do
   case $line in *'"event":'*) ;; *) continue ;; esac
   echo "$line" # the work
-  cursor=$(expr "$line" : '.*"cursor":"\\([^"]*\\)"')
+  cursor=$(expr "$line" : '{"cursor":"\\([^"]*\\)"')
   curl -s "$at/cursors" -H 'Content-Type: application/json' \\
     -d '{"cursors":["'"$cursor"'"]}'
 done`,
