@@ -181,12 +181,36 @@ type Joiner interface {
 type Claim interface {
 	Topic() string
 	Partition() int32
-	// Committed returns the group's committed offset, or -1 where there is none.
-	Committed(ctx context.Context) (int64, error)
-	// Commit commits offset as the partition's owner. While the group rebalances it waits for this member's next
-	// generation; it returns ErrNotOwner once the partition is another's. The end of own's ctx asks the owner to let go:
-	// it may still commit before it returns, and must not afterwards.
-	Commit(ctx context.Context, offset int64) error
+	// Committed returns the group's committed offset and its note, or -1 and "" where there is none.
+	Committed(ctx context.Context) (offset int64, note string, err error)
+	// Commit commits offset as the partition's owner, with a note: at most MaxNote bytes of UTF-8, kept beside the
+	// offset (Kafka's commit metadata), where ordinary tools show it. While the group rebalances it waits for this
+	// member's next generation; where none comes in time that is ErrUnavailable, and the partition may still be this
+	// claim's. It is ErrNotOwner, for good, once the partition is lost: no commit succeeds, not even a late one, after
+	// another's own has been called. The end of own's ctx asks the owner to let go: it may still commit before it
+	// returns, not afterwards.
+	Commit(ctx context.Context, offset int64, note string) error
+}
+
+// MaxNote bounds the note of a commit, in bytes. Kafka takes 4096 by default (offset.metadata.max.bytes).
+const MaxNote = 256
+
+// Commit is what a group has committed for a partition.
+type Commit struct {
+	Offset int64 // -1: nothing
+	Note   string
+}
+
+// Groups looks at consumer groups from outside, without being a member.
+type Groups interface {
+	// Members returns how many members a group has now: 0 where there is no such group.
+	Members(ctx context.Context, group string) (int, error)
+	// CommittedOffsets returns what a group has committed for each partition of a topic. ErrNoTopic tells that there is
+	// no such topic; a group that does not exist has committed nothing.
+	CommittedOffsets(ctx context.Context, group, topic string) ([]Commit, error)
+	// DeleteGroup deletes a group with all that it has committed. It is no error if there is no such group; ErrInUse
+	// tells that it has members.
+	DeleteGroup(ctx context.Context, group string) error
 }
 
 // Offsets finds and moves the ends of partitions.
@@ -215,6 +239,7 @@ type Log interface {
 	Reader
 	Tailer
 	Joiner
+	Groups
 	Offsets
 	Admin
 	// Close ends everything under way and frees all resources; it blocks until no goroutine is left.
@@ -229,6 +254,7 @@ var (
 	ErrTopicName   = errors.New("no name for a topic") // not valid, or another topic's but for . and _ (they collide)
 	ErrRecreated   = errors.New("topic was deleted and made again")
 	ErrNotOwner    = errors.New("partition belongs to another member or generation")
+	ErrInUse       = errors.New("consumer group has members")
 	ErrNotAllowed  = errors.New("the cluster does not allow it")     // authorization, policy, settings: asking again is of no use
 	ErrUnavailable = errors.New("log unavailable")                   // may pass: retry
 	ErrRefused     = errors.New("not written")                       // surely not on the log

@@ -82,7 +82,7 @@ func TestRestartKeepsTopicsOffsetsAndGroups(t *testing.T) {
 	if err := log.Truncate(ctx, "kept", 0, 1); err != nil {
 		t.Fatal(err)
 	}
-	commit(t, log, func(ctx context.Context, c broker.Claim) error { return c.Commit(ctx, 2) })
+	commit(t, log, func(ctx context.Context, c broker.Claim) error { return c.Commit(ctx, 2, "second") })
 	before, err := log.Describe(ctx, "kept")
 	if err != nil {
 		t.Fatal(err)
@@ -97,8 +97,8 @@ func TestRestartKeepsTopicsOffsetsAndGroups(t *testing.T) {
 		t.Errorf("bounds after a restart: %v\n%s", err, diff)
 	}
 	commit(t, log, func(ctx context.Context, c broker.Claim) error {
-		if at, err := c.Committed(ctx); err != nil || at != 2 {
-			t.Errorf("committed after a restart: %d, %v, want 2", at, err)
+		if at, note, err := c.Committed(ctx); err != nil || at != 2 || note != "second" {
+			t.Errorf("committed after a restart: %d, %q, %v, want 2, second", at, note, err)
 		}
 		return nil
 	})

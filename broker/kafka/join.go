@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -14,10 +15,10 @@ import (
 )
 
 const (
-	sessionTimeout   = 10 * time.Second       // after which a member that is silent loses its partitions
-	heartbeatEvery   = 500 * time.Millisecond // a member learns of a rebalance by a heartbeat, so it loses within a second
-	rebalanceTimeout = 30 * time.Second       // for owners to let go
-	leaveWithin      = 5 * time.Second        // of the end of a Join, else its connections are broken off
+	heartbeatEvery = 500 * time.Millisecond // at most: a member learns of a rebalance by a heartbeat
+	rebalanceLeast = 30 * time.Second       // for owners to let go
+	joinAgainAfter = 100 * time.Millisecond // when a rebalance began anew, or the coordinator moved
+	leaveWithin    = 5 * time.Second        // of the end of a Join, else its connections are broken off
 )
 
 // Join implements broker.Joiner. The group is cooperative: a rebalance takes away only what moves.
@@ -27,7 +28,7 @@ func (l *Log) Join(ctx context.Context, group string, topics []string, own func(
 		return err
 	}
 	defer end()
-	sockets := &sockets{timeout: l.cfg.DialTimeout, open: make(map[net.Conn]struct{})}
+	sockets := &sockets{timeout: l.cfg.DialTimeout, patience: l.cfg.rebalanceTimeout(), open: make(map[net.Conn]struct{})}
 	for wait := retryAfter; ctx.Err() == nil; wait = min(2*wait, retryMost) {
 		began := time.Now()
 		err := l.member(ctx, sockets, group, topics, own)
@@ -48,20 +49,32 @@ func (l *Log) Join(ctx context.Context, group string, topics []string, own func(
 
 // member is in the group until ctx ends or the group's client fails.
 func (l *Log) member(ctx context.Context, sockets *sockets, group string, topics []string, own func(ctx context.Context, c broker.Claim)) error {
+	sockets.waiting.Store(false)
 	cfg := *l.base
 	cfg.Net.Proxy.Enable, cfg.Net.Proxy.Dialer = true, sockets
 	// A strategy remembers its own member's assignment, so each member has one of its own.
-	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}
-	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
-	cfg.Consumer.Group.Session.Timeout = sessionTimeout
-	cfg.Consumer.Group.Heartbeat.Interval = heartbeatEvery
+	strategy := strategy{sarama.NewBalanceStrategyCooperativeSticky().(cooperative), &sockets.waiting}
+	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategy}
+	cfg.Consumer.Group.Rebalance.Timeout = l.cfg.rebalanceTimeout()
+	cfg.Consumer.Group.Session.Timeout = l.cfg.GroupSessionTimeout
+	cfg.Consumer.Group.Heartbeat.Interval = min(heartbeatEvery, l.cfg.GroupSessionTimeout/3)
+	// A member that waits before it joins again sends no heartbeats meanwhile: that must be short beside the session.
+	cfg.Consumer.Group.Rebalance.Retry.Backoff = joinAgainAfter
+	cfg.Consumer.Group.Rebalance.Retry.Max = int(l.cfg.rebalanceTimeout() / joinAgainAfter)
 	// The owner reads with Read. What sarama fetches before a claim is paused is kept to one batch, and thrown away;
-	// where it would begin is of no importance, and an offset that is gone must not end the session.
+	// where it would begin is of no importance, and an offset that is gone must not end the session. Heartbeats wait
+	// behind such a fetch.
 	cfg.ChannelBufferSize = 0
+	cfg.Consumer.MaxWaitTime = 100 * time.Millisecond
 	cfg.Consumer.Fetch.Default = 1
 	cfg.Consumer.Offsets.Initial = sarama.OffsetNewest
 	cfg.Consumer.Group.ResetInvalidOffsets = true
 
+	// In a cluster that has not had a group yet the coordinator is made when it is first asked for. sarama would then
+	// sleep for seconds, whatever happens to ctx.
+	if err := l.findCoordinator(ctx, group); err != nil {
+		return err
+	}
 	g, err := sarama.NewConsumerGroup(l.cfg.Brokers, group, &cfg)
 	if err != nil {
 		return fmt.Errorf("%w: join group %s: %w", broker.ErrUnavailable, group, err)
@@ -88,10 +101,41 @@ func (l *Log) member(ctx context.Context, sockets *sockets, group string, topics
 	return ctx.Err()
 }
 
+// rebalanceTimeout is how long a rebalance waits for a member. A member that has died holds it up for as long as its
+// session lasts.
+func (c Config) rebalanceTimeout() time.Duration { return max(rebalanceLeast, c.GroupSessionTimeout) }
+
+// cooperative is what sarama's cooperative strategy is.
+type cooperative interface {
+	sarama.RebalanceProtocolBalanceStrategy
+	sarama.SubscriptionUserDataBalanceStrategy
+	sarama.OnAssignmentBalanceStrategy
+}
+
+// strategy marks the time for which its member waits for a rebalance.
+type strategy struct {
+	cooperative
+	waiting *atomic.Bool
+}
+
+// SubscriptionUserData is called before the member asks to join.
+func (s strategy) SubscriptionUserData(topics []string) ([]byte, error) {
+	s.waiting.Store(true)
+	return s.cooperative.SubscriptionUserData(topics)
+}
+
+// OnAssignment is called when the member has been told what is its own.
+func (s strategy) OnAssignment(assignment *sarama.ConsumerGroupMemberAssignment, generation int32) {
+	s.cooperative.OnAssignment(assignment, generation)
+	s.waiting.Store(false)
+}
+
 // sockets are the connections of one group's client. They are kept at hand because a member that waits for a rebalance
 // hears nothing else.
 type sockets struct {
-	timeout time.Duration
+	timeout  time.Duration // of dialing
+	patience time.Duration // with a coordinator that has not answered yet because others have not joined
+	waiting  atomic.Bool   // for that
 
 	mu   sync.Mutex // guards what follows
 	open map[net.Conn]struct{}
@@ -133,6 +177,15 @@ type socket struct {
 	of *sockets
 }
 
+// SetReadDeadline implements net.Conn. A broker that is silent is given up soon, so that another can be asked, but not one
+// that waits for the other members: to give that up would be to lose all partitions.
+func (c *socket) SetReadDeadline(t time.Time) error {
+	if c.of.waiting.Load() && !t.IsZero() {
+		t = t.Add(c.of.patience)
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
 // Close implements net.Conn.
 func (c *socket) Close() error {
 	c.of.mu.Lock()
@@ -163,7 +216,7 @@ func (h *groupHandler) ConsumeClaim(session sarama.ConsumerGroupSession, sc sara
 	defer cancel()
 	c := &claim{
 		log: h.log, group: h.group, topic: sc.Topic(), partition: sc.Partition(), session: session,
-		lost: ctx.Done(), over: make(chan struct{}),
+		lost: ctx.Done(),
 	}
 	var owner sync.WaitGroup
 	owner.Go(func() { h.own(ctx, c) })
@@ -172,162 +225,6 @@ func (h *groupHandler) ConsumeClaim(session sarama.ConsumerGroupSession, sc sara
 	}
 	cancel()
 	owner.Wait()
-	close(c.over)
+	c.end()
 	return nil
-}
-
-// claim is broker.Claim.
-type claim struct {
-	log       *Log
-	group     string
-	topic     string
-	partition int32
-	session   sarama.ConsumerGroupSession
-	lost      <-chan struct{} // closed when the partition is to be let go
-	over      chan struct{}   // closed when the owner has returned
-}
-
-// Topic implements broker.Claim.
-func (c *claim) Topic() string { return c.topic }
-
-// Partition implements broker.Claim.
-func (c *claim) Partition() int32 { return c.partition }
-
-// Committed implements broker.Claim.
-func (c *claim) Committed(ctx context.Context) (offset int64, err error) {
-	ctx, end, err := c.log.begin(ctx, c.log.cfg.RequestTimeout)
-	if err != nil {
-		return 0, err
-	}
-	defer end()
-	err = c.log.atCoordinator(ctx, c.group, func(n *conn) error {
-		req := sarama.NewOffsetFetchRequest(sarama.V2_5_0_0, c.group, map[string][]int32{c.topic: {c.partition}})
-		resp, err := call(ctx, n, func(b *sarama.Broker) (*sarama.OffsetFetchResponse, error) { return b.FetchOffset(req) })
-		if err != nil {
-			return err
-		}
-		if resp.Err != sarama.ErrNoError {
-			return resp.Err
-		}
-		block := resp.GetBlock(c.topic, c.partition)
-		if block == nil {
-			return fmt.Errorf("%w: no answer for partition %d", broker.ErrUnavailable, c.partition)
-		}
-		if block.Err != sarama.ErrNoError {
-			return block.Err
-		}
-		offset = block.Offset
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("committed offset of %s/%d in group %s: %w", c.topic, c.partition, c.group, err)
-	}
-	return offset, nil
-}
-
-// Commit implements broker.Claim.
-func (c *claim) Commit(ctx context.Context, offset int64) error {
-	ctx, end, err := c.log.begin(ctx, c.log.cfg.RequestTimeout)
-	if err != nil {
-		return err
-	}
-	defer end()
-	err = c.log.atCoordinator(ctx, c.group, func(n *conn) error {
-		select {
-		case <-c.over:
-			return broker.ErrNotOwner
-		default:
-		}
-		req := sarama.NewOffsetCommitRequest(c.log.base, c.group)
-		// A member that keeps a partition over a rebalance owns it in the next generation too.
-		req.ConsumerGroupGeneration = c.session.GenerationID()
-		req.ConsumerID = c.session.MemberID()
-		req.AddBlock(c.topic, c.partition, offset, 0, "")
-		resp, err := call(ctx, n, func(b *sarama.Broker) (*sarama.OffsetCommitResponse, error) { return b.CommitOffset(req) })
-		if err != nil {
-			return err
-		}
-		switch code := resp.Errors[c.topic][c.partition]; code {
-		case sarama.ErrNoError:
-			return nil
-		case sarama.ErrUnknownMemberId, sarama.ErrFencedInstancedId:
-			return fmt.Errorf("%w: %w", broker.ErrNotOwner, code)
-		case sarama.ErrIllegalGeneration:
-			select {
-			case <-c.lost:
-				return fmt.Errorf("%w: %w", broker.ErrNotOwner, code)
-			default:
-				// A rebalance is under way, and this member has not been told its generation: it will be soon, or that
-				// the partition is lost.
-				return code
-			}
-		default:
-			return code
-		}
-	})
-	if errors.Is(err, sarama.ErrIllegalGeneration) && !errors.Is(err, broker.ErrNotOwner) {
-		err = fmt.Errorf("%w: %w", broker.ErrNotOwner, err) // no generation of this member's came in time
-	}
-	if err != nil {
-		return fmt.Errorf("commit %d of %s/%d in group %s: %w", offset, c.topic, c.partition, c.group, err)
-	}
-	return nil
-}
-
-// atCoordinator sends a request to the broker that keeps a group, finding it anew as often as needed. It does not go
-// over the group's own connection, which is taken for as long as a rebalance lasts.
-func (l *Log) atCoordinator(ctx context.Context, group string, ask func(*conn) error) error {
-	for wait := retryAfter; ; wait = min(2*wait, retryMost) {
-		addr, err := l.cluster.coordinator(ctx, group)
-		if err == nil {
-			err = l.questions.do(ctx, addr, ask)
-		}
-		switch {
-		case err == nil, errors.Is(err, broker.ErrNotOwner), errors.Is(err, broker.ErrClosed):
-			return err
-		case ctx.Err() != nil:
-			return outOfTime(ctx, nil, err)
-		case !passing(err):
-			return err
-		}
-		l.cluster.forgetCoordinator(group)
-		if pause(ctx, wait) != nil {
-			return outOfTime(ctx, err, err)
-		}
-	}
-}
-
-func (c *cluster) coordinator(ctx context.Context, group string) (string, error) {
-	c.mu.Lock()
-	addr := c.coordinators[group]
-	c.mu.Unlock()
-	if addr != "" {
-		return addr, nil
-	}
-	err := c.anyone(ctx, func(ctx context.Context, n *conn) error {
-		resp, err := call(ctx, n, func(b *sarama.Broker) (*sarama.FindCoordinatorResponse, error) {
-			return b.FindCoordinator(&sarama.FindCoordinatorRequest{Version: 3, CoordinatorKey: group, CoordinatorType: sarama.CoordinatorGroup})
-		})
-		if err != nil {
-			return err
-		}
-		if resp.Err != sarama.ErrNoError {
-			return resp.Err
-		}
-		addr = resp.Coordinator.Addr()
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	c.mu.Lock()
-	c.coordinators[group] = addr
-	c.mu.Unlock()
-	return addr, nil
-}
-
-func (c *cluster) forgetCoordinator(group string) {
-	c.mu.Lock()
-	delete(c.coordinators, group)
-	c.mu.Unlock()
 }

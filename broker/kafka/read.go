@@ -152,7 +152,8 @@ func passing(err error) bool {
 	}
 	switch code {
 	case sarama.ErrOffsetOutOfRange, sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
-		sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedVersion, sarama.ErrInvalidRequest, sarama.ErrPolicyViolation:
+		sarama.ErrGroupAuthorizationFailed, sarama.ErrSASLAuthenticationFailed, sarama.ErrUnsupportedVersion,
+		sarama.ErrInvalidRequest, sarama.ErrInvalidGroupId, sarama.ErrOffsetMetadataTooLarge, sarama.ErrPolicyViolation:
 		return false
 	}
 	return true

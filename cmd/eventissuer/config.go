@@ -39,6 +39,8 @@ type Config struct {
 	KafkaPasswordFile  string   `group:"storage" placeholder:"FILE" help:"File with the password for SASL: secrets do not belong on command lines."`
 	KafkaRack          string   `group:"storage" placeholder:"NAME" help:"Rack or zone of this process (client.rack): reads prefer a replica nearby."`
 
+	GroupSessionTimeout time.Duration `group:"storage" default:"10s" placeholder:"TIME" help:"After how long without a sign of life a replica loses its share of a pull subscription's events to the others; 1s to 5m. A Kafka takes 6s or more, unless its group.min.session.timeout.ms is lower. Default: ${default}."`
+
 	RedisURL          string `group:"storage" name:"redis-url" placeholder:"URL" help:"Redis: redis://[user:password@]host:port[/db], rediss://… for TLS, redis+cluster://host:port,host:port/…, redis+sentinel://host:port,host:port/master[/db]; rediss+cluster and rediss+sentinel too."`
 	RedisPasswordFile string `group:"storage" placeholder:"FILE" help:"File with Redis's password, instead of one in the URL."`
 
@@ -102,6 +104,12 @@ func isLoopback(host string) bool {
 // embedded tells whether Kafka and Redis run inside this process.
 func (c *Config) embedded() bool { return len(c.KafkaBrokers) == 0 && c.RedisURL == "" }
 
+// The bounds of --group-session-timeout.
+const (
+	leastGroupSession = time.Second
+	mostGroupSession  = 5 * time.Minute
+)
+
 func (c *Config) checkStorage() error {
 	var errs []error
 	switch {
@@ -128,6 +136,9 @@ func (c *Config) checkStorage() error {
 	}
 	if c.embedded() && (c.KafkaTLS || c.KafkaTLSCA != "" || c.KafkaTLSCert != "" || c.KafkaSASLMechanism != "") {
 		errs = append(errs, errors.New("settings of a Kafka's security without --kafka-brokers: the embedded one has none"))
+	}
+	if d := c.GroupSessionTimeout; d < leastGroupSession || d > mostGroupSession {
+		errs = append(errs, fmt.Errorf("--group-session-timeout is %s: it must be from %s to %s", d, leastGroupSession, mostGroupSession))
 	}
 	if !topicPrefix.MatchString(c.TopicPrefix) {
 		errs = append(errs, fmt.Errorf("--topic-prefix %q: topics have letters, digits and any of . _ - in their names, and begin with a letter or digit", c.TopicPrefix))

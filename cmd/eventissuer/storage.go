@@ -44,7 +44,8 @@ func (s *server) startStorage(ctx context.Context) error {
 			CertFile: config.KafkaTLSCert,
 			KeyFile:  config.KafkaTLSKey,
 		},
-		SASL: kafka.SASL{Mechanism: config.KafkaSASLMechanism, User: config.KafkaUsername, Password: password},
+		SASL:                kafka.SASL{Mechanism: config.KafkaSASLMechanism, User: config.KafkaUsername, Password: password},
+		GroupSessionTimeout: config.GroupSessionTimeout,
 	}, kafka.Deps{Log: s.log, Registerer: s.registry})
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (g *group) deal() {
 		if l.heir != nil {
 			owner = l.heir
 		}
-		if !l.held || l.lost {
+		if l.lost {
 			continue
 		}
 		if owner == nil || !slices.Contains(fit, owner) {

@@ -33,8 +33,8 @@ type foreign struct {
 }
 
 const (
-	announceEvery = time.Second
-	forgetAfter   = 4 * time.Second // a replica that is silent for so long has no sessions
+	announceEvery = 2 * time.Second
+	forgetAfter   = 7 * time.Second // a replica that is silent for so long has no sessions
 	parcelBytes   = 512 << 10
 )
 
@@ -76,6 +76,7 @@ func (g *group) heard(m *message) {
 		}
 		r = &replicaOf{sessions: map[ID]*Member{}}
 		g.remotes[m.From] = r
+		g.groups.bus.announceSoon(g) // it is new, and knows nothing of this one
 	}
 	r.heard, r.owns = time.Now(), m.Owns
 	there := map[ID]bool{}

@@ -151,6 +151,17 @@ func (v *View) Read(ctx context.Context, topic string, p int32, offset int64, ma
 	return v.Log.Read(ctx, topic, p, offset, 1+int(v.some(time.Duration(maxBytes))))
 }
 
+// Members implements broker.Groups.
+func (l *Log) Members(context.Context, string) (int, error) { return 0, errors.ErrUnsupported }
+
+// CommittedOffsets implements broker.Groups.
+func (l *Log) CommittedOffsets(context.Context, string, string) ([]broker.Commit, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// DeleteGroup implements broker.Groups.
+func (l *Log) DeleteGroup(context.Context, string) error { return errors.ErrUnsupported }
+
 // Bounds implements broker.Offsets.
 func (v *View) Bounds(ctx context.Context, topic string) ([]broker.Bounds, error) {
 	if err := v.wait(ctx); err != nil {
