@@ -17,6 +17,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/dedupe"
+	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/internal/quota"
 	"github.com/eventissuer/eventissuer/session"
 )
@@ -50,6 +51,8 @@ type Deps struct {
 	Ready func() []Check // what /readyz tells. Default: always ready
 	// Sessions serves the reads. Default: this replica has none, and reads are answered 503.
 	Sessions *session.Server
+	// Groups share subscriptions among their sessions, which Sessions serves. Default: they are answered 503.
+	Groups *group.Groups
 	// Dedupe lets each event in once. Default: every event is written as it comes.
 	Dedupe *dedupe.Deduper
 	// Quotas bound what is published of types that have a quota. Default: nothing does.

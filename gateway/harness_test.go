@@ -21,7 +21,9 @@ import (
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/definitions"
 	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/session"
 )
@@ -60,11 +62,11 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 	client := redis.NewClient(&redis.Options{Addr: servers.RedisAddr()})
 	closing(t, client.Close)
 
-	definitions, err := table.New(table.Config{Log: records, Topic: "_eventissuer.catalog"})
+	catalogTable, err := table.New(table.Config{Log: records, Topic: "_eventissuer.catalog"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	definitionsOf, err := catalog.New(catalog.Config{Table: definitions, Topics: records, TopicPrefix: "eventissuer."})
+	definitionsOf, err := catalog.New(catalog.Config{Table: catalogTable, Topics: records, TopicPrefix: "eventissuer."})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,9 +86,17 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sessions.Use(session.Deps{Hubs: hubs, Log: records, Consumers: consumers})
+	once := redis.NewClient(&redis.Options{Addr: servers.RedisAddr(), MaxRetries: -1})
+	closing(t, once.Close)
+	subscriptions := definitions.New(definitionsOf, nil)
+	groups, err := group.New(group.Config{MaxGroups: 3}, group.Deps{Log: records, Hubs: hubs, Definitions: subscriptions, Redis: once})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(subscriptions.Watch(groups.Changed))
+	sessions.Use(session.Deps{Hubs: hubs, Log: records, Consumers: consumers, Groups: groups})
 	for _, run := range []func(context.Context) error{
-		definitions.Run, definitionsOf.Run, positions.Run, consumers.Run, hubs.Run, sessions.Run,
+		catalogTable.Run, definitionsOf.Run, positions.Run, consumers.Run, hubs.Run, groups.Run, sessions.Run,
 	} {
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
@@ -98,12 +108,12 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 			}
 		})
 	}
-	<-definitions.Ready()
+	<-catalogTable.Ready()
 	<-positions.Ready()
 
 	h := &harness{t: t, registry: prometheus.NewRegistry(), kafka: servers.Cluster()}
 	config := Config{Version: "test"}
-	h.deps = Deps{Log: records, Catalog: definitionsOf, Consumers: consumers, Sessions: sessions, Registerer: h.registry, Gatherer: h.registry}
+	h.deps = Deps{Log: records, Catalog: definitionsOf, Consumers: consumers, Sessions: sessions, Groups: groups, Registerer: h.registry, Gatherer: h.registry}
 	for _, c := range change {
 		c(&config, &h.deps)
 	}

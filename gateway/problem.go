@@ -19,6 +19,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/internal/schema"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/session"
@@ -63,7 +64,7 @@ var (
 	kindUnsupportedMedia   = problemKind{"unsupported-media-type", 415, "The content type is not one that this operation takes", "Send one of the content types that `detail` lists."}
 	kindUnsupportedCoding  = problemKind{"unsupported-content-coding", 415, "The content coding is not supported", "Send the body as it is, or compressed with gzip or zstd."}
 	kindInvalidObject      = problemKind{"invalid-object", 422, "The definition has mistakes", "Correct what `errors` points at."}
-	kindTooManySessions    = problemKind{"too-many-sessions", 429, "There are too many connections from this address", "Close some, or wait as long as Retry-After says."}
+	kindTooManySessions    = problemKind{"too-many-sessions", 429, "There are too many connections from this address, or sessions of this subscription", "Close some, or wait as long as Retry-After says."}
 	kindOverQuota          = problemKind{"over-quota", 429, "More is published than the event type's quota allows", "Send the events again after the time that Retry-After gives, and no more than the RateLimit headers allow."}
 	kindInternal           = problemKind{"internal", 500, "The server made a mistake", "Report the requestId to the operator."}
 	kindNotImplemented     = problemKind{"not-implemented", 501, "This is not built yet", "See /openapi.json for what is."}
@@ -73,6 +74,7 @@ var (
 	kindNotReady           = problemKind{"not-ready", 503, "The server is starting or stopping", "Try again after the time that Retry-After gives, or at another replica."}
 	kindConsumerBusy       = problemKind{"consumer-busy", 503, "Several readers want this consumer at once", "Try again after the time that Retry-After gives."}
 
+	kindReconnect           = problemKind{"reconnect", 409, "What was acknowledged is no longer this session's", "Open the session again: what it was given and had not acknowledged is given again."}
 	kindUnknownSubscription = problemKind{"unknown-subscription", 404, "There is no such subscription", "List the subscriptions with GET /v1/subscriptions, or create one with POST to the same address."}
 )
 
@@ -82,7 +84,7 @@ func kinds() []problemKind {
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
 		kindBadMessage, kindInvalidUpgrade, kindOriginNotAllowed, kindNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema,
 		kindUnknownConsumer, kindUnknownSubscription, kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema,
-		kindConsumerTakenOver, kindNotCompacted, kindPreconditionFailed,
+		kindConsumerTakenOver, kindReconnect, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
 		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
 		kindOverloaded, kindNotReady, kindConsumerBusy,
@@ -96,6 +98,7 @@ type problem struct {
 	errors     []fieldError  // the single mistakes, where there are several or where they have a place
 	position   *int          // where in an expression the mistake is
 	comparison *Comparison   // of a schema with those before it
+	answer     *group.Answer // what became of what a session said
 	retryAfter time.Duration // 0: no Retry-After
 	header     http.Header   // more headers of the answer
 	cause      error         // logged, never sent
@@ -120,6 +123,7 @@ type problemDocument struct {
 	Errors    []fieldError `json:"errors,omitempty"`
 	Position  *int         `json:"position,omitempty"`
 	*Comparison
+	*group.Answer
 }
 
 // newProblem makes a problem. Texts among the arguments are quoted in part where they are long: an answer must not be as
@@ -213,6 +217,7 @@ func (p *problem) document(id string) problemDocument {
 		Position: p.position,
 
 		Comparison: p.comparison,
+		Answer:     p.answer,
 	}
 	if id != "" {
 		d.RequestID = id

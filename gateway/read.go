@@ -17,6 +17,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/session"
 )
@@ -67,6 +68,12 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, g.readProblem(err))
 		return
 	}
+	g.serveSession(w, r, media, req)
+}
+
+// serveSession serves what was asked for on a transport.
+func (g *Gateway) serveSession(w http.ResponseWriter, r *http.Request, media string, req session.Request) {
+	var err error
 	switch media {
 	case "websocket":
 		if !g.originAllowed(r) {
@@ -88,6 +95,7 @@ func (g *Gateway) read(w http.ResponseWriter, r *http.Request) {
 				}
 				return q.compile()
 			},
+			Delay:   nackDelay,
 			Problem: func(err error) session.Problem { return g.socketProblem(err, req.RequestID) },
 		})
 	case mediaSSE:
@@ -183,7 +191,7 @@ func transport(r *http.Request) (string, error) {
 
 // readRequest checks a query and finds its streams.
 func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, error) {
-	req := session.Request{Consumer: q.Consumer, Autosave: q.Autosave, Owner: localOwner, Address: g.clientAddr(r).String(), RequestID: requestID(r.Context()), Typed: q.Event == "type"}
+	req := session.Request{Consumer: q.Consumer, Autosave: q.Autosave, Owner: localOwner, Address: g.clientAddr(r).String(), RequestID: requestID(r.Context())}
 	var err error
 	if req.Streams, err = g.streamsOf(r, q); err != nil {
 		return req, err
@@ -201,9 +209,6 @@ func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, e
 	if req.From, err = q.from(); err != nil {
 		return req, err
 	}
-	if q.Event != "" && q.Event != "type" {
-		return req, newProblem(kindInvalidParameter, "event=%s: only event=type is known: the SSE event field is then the event's type", q.Event)
-	}
 	if q.Consumer != "" {
 		if err := (cursor.Name{Consumer: q.Consumer}).Check(); err != nil {
 			return req, err
@@ -212,16 +217,8 @@ func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, e
 	if q.Autosave && q.Consumer == "" {
 		return req, newProblem(kindInvalidParameter, "autosave needs consumer=<name>: it is the consumer that is saved")
 	}
-	if req.Heartbeat, err = duration("heartbeat", q.Heartbeat, time.Second, 5*time.Minute); err != nil {
-		return req, err
-	}
-	if req.Flush, err = duration("flush", q.Flush, 0, 10*time.Second); err != nil {
-		return req, err
-	}
-	if q.Flush != "" && req.Flush == 0 {
-		req.Flush = -1
-	}
-	return req, nil
+	err = q.pace(&req)
+	return req, err
 }
 
 // localOwner owns everything while there is no access control.
@@ -306,6 +303,9 @@ func (g *Gateway) writePage(ctx context.Context, w http.ResponseWriter, r *http.
 	for _, s := range page.Stalled {
 		h.Add("Stalled", headerJSON(s))
 	}
+	if page.Waiting != nil {
+		h.Set("Waiting", headerJSON(page.Waiting))
+	}
 	if page.Drain != nil {
 		h.Set("Drain", headerJSON(page.Drain))
 	}
@@ -380,7 +380,7 @@ func (g *Gateway) refuseSSE(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	after := max(p.retryAfter, time.Second)
-	if errors.Is(err, session.ErrDraining) {
+	if errors.Is(err, session.ErrDraining) || errors.Is(err, group.ErrClosed) {
 		session.Refuse(w, after, "drain", session.Drain{RetryAfter: after.Seconds()})
 		return
 	}
@@ -419,10 +419,36 @@ func (g *Gateway) refuseRead(w http.ResponseWriter, r *http.Request, err error) 
 	writeProblem(w, r, g.readProblem(err))
 }
 
+// retryFull is when a session that was not admitted may try again.
+const retryFull = 10 * time.Second
+
 // readProblem translates what can go wrong with a read.
 func (g *Gateway) readProblem(err error) *problem {
-	var limit *session.LimitError
+	var (
+		limit *session.LimitError
+		full  *group.LimitError
+	)
 	switch {
+	case errors.As(err, &full) && full.Scope == "subscription":
+		return newProblem(kindTooManySessions, "%s: end some, or raise it", err).retry(retryFull)
+	case errors.As(err, &full):
+		return newProblem(kindOverloaded, "%s: come back later, or to another replica", err).retry(retryFull)
+	case errors.Is(err, group.ErrUnknown):
+		return newProblem(kindUnknownSubscription, "the subscription was deleted")
+	case errors.Is(err, group.ErrGone):
+		return newProblem(kindUnknownStream, "%s: they were deleted", err)
+	case errors.Is(err, group.ErrCursor):
+		return newProblem(kindInvalidCursor, "%s: present it exactly as it was given, to the subscription that gave it", strings.ReplaceAll(err.Error(), "\n", ": "))
+	case errors.Is(err, group.ErrReconnect):
+		return reconnect()
+	case errors.Is(err, group.ErrReplaced):
+		return newProblem(kindConflict, "%s", err)
+	case errors.Is(err, group.ErrBusy):
+		return newProblem(kindLogUnavailable, "%s: try again; what is not stored comes again", err).retry(retrySoon)
+	case errors.Is(err, group.ErrClosed):
+		return newProblem(kindNotReady, "%s: come back, and reach another", err).retry(retrySoon)
+	case errors.Is(err, session.ErrNoGroups):
+		return newProblem(kindNotReady, "%s", err).retry(retrySoon)
 	case errors.As(err, &limit) && limit.Scope == "address":
 		return newProblem(kindTooManySessions, "there are %d connections from this address already: close some", limit.Limit).retry(limit.After)
 	case errors.As(err, &limit):

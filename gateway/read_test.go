@@ -275,7 +275,7 @@ func TestAQueryInFlightIsRefusedForWhatItCannotChange(t *testing.T) {
 func TestPagesOfOtherOriginsMayReadAllThatAPageTells(t *testing.T) {
 	h := newHarness(t, func(c *Config, _ *Deps) { c.Origins = []string{"https://app.example"} }).withTrains()
 	a := h.must(h.send("GET", "/v1/streams/trains/events", "", "Origin: https://app.example"), http.StatusOK)
-	for _, name := range []string{"Cursor", "Gap", "Skipped", "Stalled", "Drain", "Link"} {
+	for _, name := range []string{"Cursor", "Gap", "Skipped", "Stalled", "Waiting", "Drain", "Link"} {
 		if !hasToken(a.header.Values("Access-Control-Expose-Headers"), name) {
 			t.Errorf("%s is not exposed: %v", name, a.header.Values("Access-Control-Expose-Headers"))
 		}

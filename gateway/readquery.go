@@ -120,6 +120,25 @@ func (q *readQuery) from() (session.From, error) {
 	return session.From{Time: t}, nil
 }
 
+// pace checks how a client wants to be written to.
+func (q *readQuery) pace(req *session.Request) error {
+	if q.Event != "" && q.Event != "type" {
+		return newProblem(kindInvalidParameter, "event=%s: only event=type is known: the SSE event field is then the event's type", q.Event)
+	}
+	req.Typed = q.Event == "type"
+	var err error
+	if req.Heartbeat, err = duration("heartbeat", q.Heartbeat, time.Second, 5*time.Minute); err != nil {
+		return err
+	}
+	if req.Flush, err = duration("flush", q.Flush, 0, 10*time.Second); err != nil {
+		return err
+	}
+	if q.Flush != "" && req.Flush == 0 {
+		req.Flush = -1
+	}
+	return nil
+}
+
 // page checks what only a page has, on every transport, and sets it where a page is asked for.
 func (q *readQuery) page(req *session.Request, asked bool) error {
 	limit := defaultPage

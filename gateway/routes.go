@@ -67,6 +67,11 @@ func (g *Gateway) routes() []route {
 		{"PUT", "/v1/subscriptions/{id}", g.putSubscription, ordinary},
 		{"PATCH", "/v1/subscriptions/{id}", g.patchSubscription, ordinary},
 		{"DELETE", "/v1/subscriptions/{id}", g.deleteSubscription, ordinary},
+		{"GET", "/v1/subscriptions/{id}/events", g.readSubscription, streaming},
+		{"POST", "/v1/subscriptions/{id}/cursors", g.putCursors, hotPath},
+		{"GET", "/v1/subscriptions/{id}/stats", g.getSubscriptionStats, ordinary},
+		{"GET", "/v1/subscriptions/{id}/dead-letters", g.listDeadLetters, ordinary},
+		{"POST", "/v1/subscriptions/{id}:reset", g.resetSubscription, ordinary},
 
 		// Operations.
 		{"GET", "/healthz", g.healthz, hotPath},

@@ -113,6 +113,7 @@ func (g *Gateway) writeChangedSubscription(w http.ResponseWriter, r *http.Reques
 
 func (g *Gateway) deleteSubscription(w http.ResponseWriter, r *http.Request) {
 	id := pathVar(r, "id")
+	was, _ := g.deps.Catalog.Subscription(id)
 	err := g.editor(r).DeleteSubscription(r.Context(), id, r.Header.Get("If-Match"))
 	if errors.Is(err, catalog.ErrNotFound) {
 		err = unknownSubscription(id)
@@ -121,6 +122,8 @@ func (g *Gateway) deleteSubscription(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, err)
 		return
 	}
+	g.forget(r.Context(), was)
+	g.disband(r.Context(), id)
 	w.WriteHeader(http.StatusNoContent)
 }
 

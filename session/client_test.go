@@ -21,6 +21,8 @@ type got struct {
 	Control string
 	Data    string
 	Cursor  string
+	Group   string // of a subscription's delivery
+	Attempt int    // likewise
 }
 
 // client reads one session on some transport.
@@ -90,11 +92,14 @@ func (c *client) next() (got, error) {
 			return got{}, err
 		}
 		if c.as == SubprotocolEvents {
-			var e struct{ ID, Type, Eventissuercursor string }
+			var e struct {
+				ID, Type, Eventissuercursor, Eventissuergroup string
+				Eventissuerattempt                            int
+			}
 			if err := json.Unmarshal(b, &e); err != nil {
 				return got{}, err
 			}
-			g := got{ID: e.ID, Cursor: e.Eventissuercursor}
+			g := got{ID: e.ID, Cursor: e.Eventissuercursor, Group: e.Eventissuergroup, Attempt: e.Eventissuerattempt}
 			if name, ok := strings.CutPrefix(e.Type, "no.eventissuer."); ok {
 				g.ID, g.Control, g.Data = "", name, string(b)
 				if name == "cursor" {
@@ -104,8 +109,12 @@ func (c *client) next() (got, error) {
 			return g, nil
 		}
 		var m struct {
-			Events []struct{ ID string }
-			Cursor string
+			Events     []struct{ ID string }
+			Cursor     string
+			Deliveries []struct {
+				Cursor, Group string
+				Attempt       int
+			}
 		}
 		if err := json.Unmarshal(b, &m); err != nil {
 			return got{}, err
@@ -113,8 +122,12 @@ func (c *client) next() (got, error) {
 		if m.Events == nil {
 			return fromObject(b), nil
 		}
-		for _, e := range m.Events {
-			c.more = append(c.more, got{ID: e.ID})
+		for i, e := range m.Events {
+			g := got{ID: e.ID}
+			if m.Deliveries != nil {
+				g.Cursor, g.Group, g.Attempt = m.Deliveries[i].Cursor, m.Deliveries[i].Group, m.Deliveries[i].Attempt
+			}
+			c.more = append(c.more, g)
 		}
 		c.more[len(c.more)-1].Cursor = m.Cursor
 	}
@@ -141,11 +154,14 @@ func (c *client) nextSSE() (got, error) {
 		case "data":
 			g.Data = value
 			if g.Control == "" {
-				var e struct{ ID string }
+				var e struct {
+					ID, Eventissuergroup string
+					Eventissuerattempt   int
+				}
 				if err := json.Unmarshal([]byte(value), &e); err != nil {
 					return got{}, err
 				}
-				g.ID, g.Data = e.ID, ""
+				g.ID, g.Group, g.Attempt, g.Data = e.ID, e.Eventissuergroup, e.Eventissuerattempt, ""
 			}
 		}
 	}
@@ -158,7 +174,11 @@ func fromObject(b []byte) got {
 	}
 	var g got
 	_ = json.Unmarshal(m["cursor"], &g.Cursor)
+	_ = json.Unmarshal(m["group"], &g.Group)
+	_ = json.Unmarshal(m["attempt"], &g.Attempt)
 	delete(m, "cursor")
+	delete(m, "group")
+	delete(m, "attempt")
 	for name, value := range m {
 		if name == "event" {
 			var e struct{ ID string }

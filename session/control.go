@@ -24,6 +24,17 @@ type Health struct {
 	Stream string `json:"stream"`
 }
 
+// Assigned tells which partitions a session of a subscription is fed from, as "<stream>/<partition>".
+type Assigned struct {
+	Groups []string `json:"groups"`
+}
+
+// Waiting tells why a session of a subscription is given nothing.
+type Waiting struct {
+	Reason string `json:"reason"` // partitions, ackTimeout or rebalance
+	Detail string `json:"detail"`
+}
+
 // Drain tells that this replica goes away: come back with the cursor after RetryAfter seconds.
 type Drain struct {
 	RetryAfter float64 `json:"retryAfter"`
@@ -68,11 +79,19 @@ func (e *entry) payloadOf(end *ending) any {
 var (
 	problemGone = Problem{
 		Type: "/problems/unknown-stream", Title: "There is no such stream", Status: 404,
-		Detail: "The stream was deleted while it was being read. Do not come back with this cursor.",
+		Detail: "What was read was deleted meanwhile. Do not come back with this cursor.",
 	}
 	problemSuperseded = Problem{
 		Type: "/problems/consumer-taken-over", Title: "Another session took over this consumer", Status: 409,
 		Detail: "A consumer is one reader. Another session opened it, or it was reset or deleted; this session's cursors no longer move it.",
+	}
+	problemUnsubscribed = Problem{
+		Type: "/problems/unknown-subscription", Title: "There is no such subscription", Status: 404,
+		Detail: "The subscription was deleted while it was being read.",
+	}
+	problemReconnect = Problem{
+		Type: "/problems/reconnect", Title: "It is no longer this session's", Status: 409,
+		Detail: "Some of what this session was given is no longer its own: it is given again, to it or to another. Open the session again.",
 	}
 	problemInternal = Problem{
 		Type: "/problems/internal", Title: "The server made a mistake", Status: 500,

@@ -284,9 +284,9 @@ func (f *feed) confirm(c cursor.Cursor) error {
 }
 
 var (
-	errNotNamed    = &MessageError{"only a named consumer takes acknowledgements: open the stream with consumer=<name>"}
-	errOtherStream = &MessageError{"the cursor is of another stream: acknowledge with a cursor of this session"}
-	errOtherLease  = &MessageError{"the cursor is not of this session: acknowledge with a cursor that it was given"}
+	errNotNamed    = &MessageError{Detail: "only a named consumer takes acknowledgements: open the stream with consumer=<name>"}
+	errOtherStream = &MessageError{Detail: "the cursor is of another stream: acknowledge with a cursor of this session"}
+	errOtherLease  = &MessageError{Detail: "the cursor is not of this session: acknowledge with a cursor that it was given"}
 )
 
 // park leaves every reader to be woken. It returns false where one has something due.

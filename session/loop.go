@@ -29,11 +29,50 @@ type loop struct {
 	interrupt func()
 
 	// owned by run
-	feed    feed
-	out     output
-	entries []*fanout.Entry
-	last    time.Time
+	from source
+	out  output
+	last time.Time
 }
+
+// source is what a session is written from: streams, or its share of a subscription. It belongs to one goroutine.
+type source interface {
+	// gather writes what is due, about writeBytes, and tells what to do next.
+	gather(o *output) fanout.Status
+	// fill reads the log where gather found that the source is behind it.
+	fill(ctx context.Context, o *output) (fanout.Status, error)
+	// park returns false where something is due. Until unpark the loop is woken once something is.
+	park() bool
+	unpark()
+	// written tells that what was gathered is on its way to the client.
+	written()
+	// tell writes a control message, or where it has no name the cursor alone.
+	tell(o *output, name string, payload any)
+	// ended tells why gather found that there is nothing more to come.
+	ended() ending
+	close()
+}
+
+// streams are a feed as the source of a loop.
+type streams struct {
+	*feed
+	entries []*fanout.Entry // scratch
+}
+
+func (s *streams) gather(o *output) fanout.Status { return s.feed.gather(o, &s.entries, writeBytes) }
+
+func (s *streams) fill(ctx context.Context, o *output) (fanout.Status, error) {
+	return s.feed.fill(ctx, o, &s.entries, catchUpBytes)
+}
+
+func (s *streams) tell(o *output, name string, payload any) {
+	if name == "" {
+		s.codec.cursor(o, s.cursor())
+		return
+	}
+	s.codec.control(o, name, payload, s.cursor())
+}
+
+func (s *streams) ended() ending { return ending{"problem", s.feed.ended(), endStream} }
 
 // maxJobs bounds what a client may ask for before it is answered.
 const maxJobs = 64
@@ -42,6 +81,12 @@ func newLoop(s *Server, info Info, q Request) *loop {
 	l := &loop{server: s, heartbeat: s.beat(q), flush: s.flush(q), wake: make(chan struct{}, 1), quit: make(chan struct{}), entry: entry{info: info, request: q.RequestID}}
 	l.entry.stop, l.entry.cut = l.stop, l.cutOff
 	return l
+}
+
+// read has the loop written from a feed.
+func (l *loop) read(f *feed) {
+	l.from = &streams{feed: f}
+	f.onLost(l.stop)
 }
 
 func (l *loop) cutBy(cut func()) {
@@ -126,15 +171,14 @@ func (l *loop) serve(ctx context.Context, to sink, first func(*output)) {
 	l.run(ctx, to, first)
 }
 
-// run serves the session until it ends. It closes the feed and leaves the register.
+// run serves the session until it ends. It closes the source and leaves the register.
 func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 	reason := endClient
 	defer func() {
-		l.feed.close()
+		l.from.close()
 		l.server.leave(&l.entry, reason)
 	}()
 	defer l.server.guard(func() { reason = endFailure })
-	l.feed.onLost(l.stop)
 	l.out.reset()
 	first(&l.out)
 	if to.write(&l.out) != nil {
@@ -153,12 +197,12 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		if end != nil {
 			reason = end.reason
 			if end.name != "" {
-				l.feed.codec.control(&l.out, end.name, l.payloadOf(end), l.feed.cursor())
+				l.from.tell(&l.out, end.name, l.payloadOf(end))
 				_ = to.write(&l.out)
 			}
 			return
 		}
-		status = l.feed.gather(&l.out, &l.entries, writeBytes)
+		status = l.from.gather(&l.out)
 		if status == fanout.Behind {
 			status = l.fill(ctx)
 			if status == fanout.Idle {
@@ -166,7 +210,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 			}
 		}
 		if len(l.out.buf) == 0 && time.Since(l.last) >= l.heartbeat {
-			l.feed.codec.cursor(&l.out, l.feed.cursor())
+			l.from.tell(&l.out, "", nil)
 		}
 		if len(l.out.buf) > 0 {
 			if err := to.write(&l.out); err != nil {
@@ -175,14 +219,15 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 			l.server.m.writes.Inc()
 			l.server.m.bytes.Add(float64(len(l.out.buf)))
 			l.last = time.Now()
-			l.feed.written()
+			l.from.written()
 			if cap(l.out.buf) > 2*writeBytes {
 				l.out.buf = nil
 			}
 		}
 		switch status {
 		case fanout.Ended:
-			l.stop("problem", l.feed.ended(), endStream)
+			end := l.from.ended()
+			l.stop(end.name, end.payload, end.reason)
 			continue
 		case fanout.More, fanout.Behind:
 			continue
@@ -190,7 +235,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		if len(l.out.buf) > 0 && l.flush > 0 {
 			l.gatherFor(ctx, l.flush)
 		}
-		if !l.feed.park() {
+		if !l.from.park() {
 			continue
 		}
 		if len(l.out.buf) > 0 {
@@ -202,14 +247,14 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		case <-timer.C:
 		case <-ctx.Done():
 		}
-		l.feed.unpark()
+		l.from.unpark()
 	}
 }
 
 // fill reads the log for a part that is behind. A log that fails is left alone for a moment.
 func (l *loop) fill(ctx context.Context) fanout.Status {
 	reading, done := l.uninterrupted(ctx, time.Until(l.last.Add(l.heartbeat)))
-	status, err := l.feed.fill(reading, &l.out, &l.entries, catchUpBytes)
+	status, err := l.from.fill(reading, &l.out)
 	failed := err != nil && reading.Err() == nil
 	done()
 	if failed {

@@ -36,6 +36,7 @@ type Page struct {
 	// Skipped are records on the way that are no events.
 	Skipped []Skipped
 	Stalled []Health // streams that cannot be read at the moment
+	Waiting *Waiting // why a subscription gives nothing; nil: it does not say
 	Drain   *Drain   // this replica goes away; nil: it does not
 }
 
@@ -86,10 +87,15 @@ func (c *pageCodec) control(_ *output, name string, payload any, cursor []byte) 
 		c.page.Skipped = append(c.page.Skipped, p)
 		c.at = append(c.at[:0], cursor...)
 	case Health:
-		c.page.Stalled = slices.DeleteFunc(c.page.Stalled, func(h Health) bool { return h == p })
-		if name == "stalled" {
-			c.page.Stalled = append(c.page.Stalled, p)
-		}
+		c.page.stall(name, p)
+	}
+}
+
+// stall notes whether a stream can be read.
+func (p *Page) stall(name string, h Health) {
+	p.Stalled = slices.DeleteFunc(p.Stalled, func(o Health) bool { return o == h })
+	if name == "stalled" {
+		p.Stalled = append(p.Stalled, h)
 	}
 }
 
@@ -102,7 +108,10 @@ func (c *pageCodec) flush(*output) {}
 // after the session was asked to end: what a client has not taken by then is not waited for. An error is returned only
 // where write was not called; ErrPages is one of them.
 func (s *Server) Page(ctx context.Context, q Request, write func(context.Context, Page)) error {
-	e := &entry{info: Info{Transport: "poll", Address: q.Address, Consumer: q.Consumer, Filter: q.Filter != nil, Streams: names(q)}}
+	if q.Subscription != "" {
+		return s.sharePage(ctx, q, write)
+	}
+	e := newPageEntry(q)
 	wake := make(chan struct{}, 1)
 	notify := func() {
 		select {
@@ -110,34 +119,50 @@ func (s *Server) Page(ctx context.Context, q Request, write func(context.Context
 		default:
 		}
 	}
-	stopped := make(chan struct{})
-	var once sync.Once
-	var drain *Drain // set before stopped is closed
-	e.stop = func(_ string, payload any, _ string) {
-		once.Do(func() {
-			if d, ok := payload.(Drain); ok {
-				drain = &d
-			}
-			close(stopped)
-		})
-	}
-	if err := s.admit(e); err != nil {
+	if err := s.admit(&e.entry); err != nil {
 		return err
 	}
-	defer s.leave(e, endClient)
-	page, release, err := s.read(ctx, q, notify, wake, stopped)
+	defer s.leave(&e.entry, endClient)
+	page, release, err := s.read(ctx, q, notify, wake, e.stopped)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if closed(stopped) {
-		page.Drain = drain
+	if closed(e.stopped) {
+		page.Drain = e.drain
 	}
+	e.write(ctx, page, write)
+	return nil
+}
+
+// pageEntry is a page in the server's register.
+type pageEntry struct {
+	entry
+	once    sync.Once
+	stopped chan struct{} // closed once the page is to end
+	drain   *Drain        // set before stopped is closed
+}
+
+func newPageEntry(q Request) *pageEntry {
+	e := &pageEntry{entry: entry{info: infoOf("poll", q)}, stopped: make(chan struct{})}
+	e.stop = func(_ string, payload any, _ string) {
+		e.once.Do(func() {
+			if d, ok := payload.(Drain); ok {
+				e.drain = &d
+			}
+			close(e.stopped)
+		})
+	}
+	return e
+}
+
+// write has the page written until a moment after it was asked to end.
+func (e *pageEntry) write(ctx context.Context, page Page, write func(context.Context, Page)) {
 	writing, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		select {
-		case <-stopped:
+		case <-e.stopped:
 			sleep(writing, endPatience)
 			cancel()
 		case <-writing.Done():
@@ -145,7 +170,6 @@ func (s *Server) Page(ctx context.Context, q Request, write func(context.Context
 	})
 	defer func() { cancel(); watching.Wait() }()
 	write(writing, page)
-	return nil
 }
 
 // pageMemory is the memory of all pages that are being written.

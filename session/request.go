@@ -23,6 +23,11 @@ type Request struct {
 	Autosave bool
 	Typed    bool // SSE: the event field is the event's type
 
+	// Subscription is the id of the subscription that a session is opened of; "" for one that reads Streams by itself.
+	// Filter, After, From, Consumer and Autosave mean nothing to it, and Streams is what operators are told.
+	Subscription string
+	Turned       string // of a page of it: the cursor of the page before, which it acknowledges; "" for the first
+
 	Heartbeat time.Duration // 0: the server's
 	Flush     time.Duration // negative: at once; 0: the server's
 

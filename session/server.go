@@ -21,6 +21,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/group"
 )
 
 // Config configures the sessions of a replica.
@@ -42,6 +43,7 @@ type Deps struct {
 	Hubs      *fanout.Hubs
 	Log       Log
 	Consumers *cursor.Consumers
+	Groups    *group.Groups // share subscriptions among sessions; nil: there are none
 }
 
 // Log tells where streams begin and end, and which life of a topic is the present one.
@@ -84,13 +86,14 @@ type entry struct {
 
 // Info describes a session to operators.
 type Info struct {
-	ID        uint64    `json:"id"`
-	Transport string    `json:"transport"`
-	Address   string    `json:"address"`
-	Streams   []string  `json:"streams"`
-	Consumer  string    `json:"consumer,omitempty"`
-	Filter    bool      `json:"filtered"`
-	Since     time.Time `json:"since"`
+	ID           uint64    `json:"id"`
+	Transport    string    `json:"transport"`
+	Address      string    `json:"address"`
+	Streams      []string  `json:"streams"`
+	Consumer     string    `json:"consumer,omitempty"`
+	Subscription string    `json:"subscription,omitempty"` // its id
+	Filter       bool      `json:"filtered"`
+	Since        time.Time `json:"since"`
 }
 
 // The reasons for which sessions end, as the metric tells them.

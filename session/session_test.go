@@ -25,6 +25,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/internal/table"
 )
 
@@ -38,6 +39,9 @@ type site struct {
 	t   *testing.T
 	log broker.Log
 	red redis.UniversalClient
+
+	subscriptions definitions
+	defined       group.Definitions // as the replicas that start see them
 }
 
 func newSite(t *testing.T, topics ...string) *site {
@@ -53,7 +57,7 @@ func newSite(t *testing.T, topics ...string) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Close() })
-	red := redis.NewClient(&redis.Options{Addr: servers.RedisAddr(), ContextTimeoutEnabled: true})
+	red := redis.NewClient(&redis.Options{Addr: servers.RedisAddr(), ContextTimeoutEnabled: true, MaxRetries: -1})
 	t.Cleanup(func() { _ = red.Close() })
 	for _, topic := range topics {
 		if err := l.Create(ctx, topic, broker.TopicConfig{Partitions: 2}); err != nil {
@@ -100,7 +104,12 @@ func (s *site) replica(c Config, secure bool) *replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv.Use(Deps{Hubs: hubs, Log: s.log, Consumers: consumers})
+	deps := Deps{Hubs: hubs, Log: s.log, Consumers: consumers}
+	groupsRun, endGroups := context.WithCancel(context.Background())
+	if s.subscriptions != nil {
+		deps.Groups = s.groups(groupsRun, &running, hubs)
+	}
+	srv.Use(deps)
 	running.Go(func() { _ = hubs.Run(ctx) })
 	running.Go(func() { _ = srv.Run(ctx) })
 	web := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { serveTest(t, srv, w, r) }))
@@ -116,6 +125,7 @@ func (s *site) replica(c Config, secure bool) *replica {
 		done()
 		web.CloseClientConnections()
 		web.Close()
+		endGroups()
 		cancel()
 		running.Wait()
 	})
@@ -142,7 +152,10 @@ func (s *site) consumers(ctx context.Context, running *sync.WaitGroup) *cursor.C
 func serveTest(t *testing.T, srv *Server, w http.ResponseWriter, r *http.Request) {
 	t.Helper()
 	v := r.URL.Query()
-	q := Request{Address: "test", Owner: "local", Consumer: v.Get("consumer"), Autosave: v.Has("autosave"), Flush: -1, Limit: 0}
+	q := Request{
+		Address: "test", Owner: "local", Consumer: v.Get("consumer"), Autosave: v.Has("autosave"), Flush: -1, Limit: 0,
+		Subscription: v.Get("subscription"), Turned: v.Get("turned"),
+	}
 	q.From.Oldest = v.Get("from") == "oldest"
 	for _, name := range v["stream"] {
 		q.Streams = append(q.Streams, fanout.Stream{Name: name, Topic: name})

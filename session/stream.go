@@ -12,21 +12,23 @@ import (
 // SSE serves a request as Server-Sent Events. It returns an error where nothing was answered yet, which the caller
 // then turns into an answer; nil once the session has ended or is driven by a shard.
 func (s *Server) SSE(w http.ResponseWriter, r *http.Request, q Request) error {
+	if q.Subscription != "" {
+		return s.deliver(w, r, q, "sse", "text/event-stream", sseDeliveries{sseCodec{typed: q.Typed}})
+	}
 	return s.stream(w, r, q, "sse", "text/event-stream", sseCodec{typed: q.Typed})
 }
 
 // NDJSON serves a request as an endless stream of JSON lines. It returns as SSE does.
 func (s *Server) NDJSON(w http.ResponseWriter, r *http.Request, q Request) error {
+	if q.Subscription != "" {
+		return s.deliver(w, r, q, "ndjson", "application/x-ndjson", ndjsonDeliveries{})
+	}
 	return s.stream(w, r, q, "ndjson", "application/x-ndjson", ndjsonCodec{})
 }
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, transport, contentType string, c codec) error {
-	h := w.Header()
-	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", "no-cache, no-transform")
-	h.Set("X-Accel-Buffering", "no") // nginx and its kin buffer otherwise
-	h.Set("X-Content-Type-Options", "nosniff")
-	info := Info{Transport: transport, Address: q.Address, Consumer: q.Consumer, Filter: q.Filter != nil, Streams: names(q)}
+	setHead(w.Header(), contentType)
+	info := infoOf(transport, q)
 	if r.ProtoMajor == 1 {
 		if hj, ok := w.(http.Hijacker); ok {
 			return s.hijack(hj, w, r, q, info, c)
@@ -42,29 +44,40 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, trans
 		return err
 	}
 	f.codec = c
-	l.feed = f
-	l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, &l.feed))
+	l.read(&f)
+	l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, f.begin))
 	return nil
 }
 
-func names(q Request) []string {
-	var n []string
-	for _, st := range q.Streams {
-		n = append(n, st.Name)
+// setHead sets the headers of an answer without end.
+func setHead(h http.Header, contentType string) {
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx and its kin buffer otherwise
+	h.Set("X-Content-Type-Options", "nosniff")
+}
+
+func infoOf(transport string, q Request) Info {
+	info := Info{
+		Transport: transport, Address: q.Address, Streams: make([]string, 0, len(q.Streams)), Subscription: q.Subscription,
+		Consumer: q.Consumer, Filter: q.Filter != nil,
 	}
-	return n
+	for _, st := range q.Streams {
+		info.Streams = append(info.Streams, st.Name)
+	}
+	return info
 }
 
 // firstBlock is the resolved starting cursor, after the gaps there are, so that a client that is cut before its first
 // event loses nothing.
-func firstBlock(transport string, f *feed) func(*output) {
+func firstBlock(transport string, begin func(*output)) func(*output) {
 	return func(o *output) {
 		if transport == "sse" {
 			o.buf = append(o.buf, "retry: "...)
 			o.buf = strconv.AppendInt(o.buf, jitter(2*time.Second).Milliseconds(), 10)
 			o.buf = append(o.buf, '\n')
 		}
-		f.begin(o)
+		begin(o)
 	}
 }
 
@@ -101,24 +114,9 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	}
 	_ = buffered // what a client sends after its request means nothing here
 	_ = nc.SetDeadline(time.Time{})
-	var o output
-	o.buf = appendHead(o.buf, header)
 	if !plain {
-		l.feed = f
-		l.cutBy(func() { _ = nc.Close() })
-		first := firstBlock(info.Transport, &l.feed)
-		ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-		s.loops.Go(func() { // ends with the connection
-			defer cancel()
-			var b [256]byte
-			for {
-				if _, err := nc.Read(b[:]); err != nil {
-					return
-				}
-			}
-		})
-		l.serve(ctx, &connSink{nc: nc, stall: s.cfg.Stall}, func(out *output) { out.buf = append(out.buf, o.buf...); first(out) })
-		_ = nc.Close()
+		l.read(&f)
+		l.over(r.Context(), nc, header, firstBlock(info.Transport, f.begin))
 		return nil
 	}
 	raw, ok := rawConn(nc)
@@ -130,11 +128,28 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	}
 	k.feed, k.net, k.raw = f, nc, raw
 	_ = raw.Control(func(fd uintptr) { k.fd = int(fd) })
-	first := firstBlock(info.Transport, &k.feed)
-	first(&o)
+	o := output{buf: appendHead(nil, header)}
+	firstBlock(info.Transport, k.feed.begin)(&o)
 	k.feed.onLost(k.stop)
 	k.begin(o.buf)
 	return nil
+}
+
+// over serves the session over a connection that was taken from net/http, until it ends, and closes it.
+func (l *loop) over(ctx context.Context, nc net.Conn, header http.Header, first func(*output)) {
+	l.cutBy(func() { _ = nc.Close() })
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	l.server.loops.Go(func() { // ends with the connection
+		defer cancel()
+		var b [256]byte
+		for {
+			if _, err := nc.Read(b[:]); err != nil {
+				return
+			}
+		}
+	})
+	l.serve(ctx, &connSink{nc: nc, stall: l.server.cfg.Stall}, func(o *output) { o.buf = appendHead(o.buf, header); first(o) })
+	_ = nc.Close()
 }
 
 // begin sends the head and the first block and gives the connection to its shard.

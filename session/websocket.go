@@ -37,16 +37,25 @@ type SocketOptions struct {
 	OriginPatterns []string // other origins than the server's own that may connect; see websocket.AcceptOptions
 	// Query reads the body of an events:query in flight and returns its filter.
 	Query func(body json.RawMessage) (*filter.Filter, error)
+	// Delay reads for how long a subscription's client gives an event back.
+	Delay func(text string) (time.Duration, error)
 	// Problem tells the client why its message ends the session: a [MessageError], or what Query, an acknowledged cursor
 	// or the consumer is refused with. Default: all are bad messages.
 	Problem func(err error) Problem
 }
 
 // MessageError tells that a client's message is none of those that a session takes.
-type MessageError struct{ Detail string }
+type MessageError struct {
+	Detail string
+
+	cause error
+}
 
 // Error implements error.
 func (e *MessageError) Error() string { return e.Detail }
+
+// Unwrap gives why the message could not be read; nil where it could.
+func (e *MessageError) Unwrap() error { return e.cause }
 
 func badMessage(err error) Problem {
 	return Problem{Type: "/problems/bad-message", Title: "The session does not take this message", Status: http.StatusBadRequest, Detail: err.Error()}
@@ -55,51 +64,75 @@ func badMessage(err error) Problem {
 // WebSocket serves a request as a WebSocket. It returns an error where nothing was answered yet. Otherwise the session
 // goes on after the return, with a goroutine that reads and one that writes.
 func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o SocketOptions) error {
-	info := Info{Transport: "websocket", Address: q.Address, Consumer: q.Consumer, Filter: q.Filter != nil, Streams: names(q)}
-	l := newLoop(s, info, q)
+	l := newLoop(s, infoOf("websocket", q), q)
 	if err := s.admit(&l.entry); err != nil {
 		return err
+	}
+	if q.Subscription != "" {
+		return s.deliverSocket(w, r, q, o, l)
 	}
 	f, err := s.prepare(r.Context(), q, 0, l, l.notify)
 	if err != nil {
 		s.leave(&l.entry, endFailure)
 		return err
 	}
+	k, cancel := s.accept(w, r, o, l)
+	if k == nil {
+		f.close()
+		s.leave(&l.entry, endFailure)
+		return nil
+	}
+	if k.batches() {
+		f.codec = &batchCodec{}
+	} else {
+		f.codec = k.eventCodec()
+	}
+	l.read(&f)
+	k.hear = (&readerWords{socket: k, feed: &f, query: o.Query, hurry: make(chan struct{}, 1)}).hear
+	k.serve(cancel, f.begin)
+	return nil
+}
+
+// accept takes the connection for a WebSocket. It returns nil where it could not, and has then answered.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, o SocketOptions, l *loop) (*socket, context.CancelFunc) {
 	gw := &gatherWriter{ResponseWriter: w, stall: s.cfg.Stall}
 	ws, err := websocket.Accept(gw, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{SubprotocolEvents, SubprotocolBatch},
 		OriginPatterns:  o.OriginPatterns,
 		CompressionMode: websocket.CompressionDisabled,
 	})
-	if err != nil { // Accept has answered
-		f.close()
-		s.leave(&l.entry, endFailure)
-		return nil //nolint:nilerr // told to the client by Accept
+	if err != nil {
+		return nil, nil //nolint:nilerr // told to the client by Accept
 	}
 	ws.SetReadLimit(clientMessageBytes)
-	if ws.Subprotocol() == SubprotocolBatch {
-		f.codec = &batchCodec{}
-	} else {
-		f.codec = &eventCodec{source: s.cfg.Source, id: controlIDs()}
-	}
-	l.feed = f
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, query: o.Query, problem: o.Problem, ctx: ctx, hurry: make(chan struct{}, 1)}
+	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, problem: o.Problem, ctx: ctx}
 	if k.problem == nil {
 		k.problem = badMessage
 	}
 	l.cutBy(func() { _ = gw.conn.Close() })
-	s.loops.Go(func() {
+	return k, cancel
+}
+
+// batches says that the client asked for messages of many events.
+func (k *socket) batches() bool { return k.ws.Subprotocol() == SubprotocolBatch }
+
+func (k *socket) eventCodec() *eventCodec {
+	return &eventCodec{source: k.server.cfg.Source, id: controlIDs()}
+}
+
+// serve starts the session, which ends by itself.
+func (k *socket) serve(cancel context.CancelFunc, first func(*output)) {
+	k.server.loops.Go(func() {
 		defer cancel()
-		defer s.guard(func() {})
+		defer k.server.guard(func() {})
 		k.read()
 	})
-	s.loops.Go(func() {
+	k.server.loops.Go(func() {
 		defer cancel()
-		l.run(ctx, k, l.feed.begin)
+		k.loop.run(k.ctx, k, first)
 		k.close()
 	})
-	return nil
 }
 
 // controlIDs numbers the control messages of a session: source and id together are to be unique.
@@ -118,15 +151,9 @@ type socket struct {
 	loop    *loop
 	ws      *websocket.Conn
 	conn    *gatherConn
-	query   func(json.RawMessage) (*filter.Filter, error)
+	hear    func(b []byte) error // takes a message of the client
 	problem func(error) Problem
 	ctx     context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
-
-	// owned by the loop
-	hurry  chan struct{} // one place: a client waits for its acknowledgement to be durable
-	acked  string        // the newest acknowledged cursor not yet told to be saved
-	saved  time.Time     // when the consumers were last saved
-	saving bool
 }
 
 // write sends the messages of o in one write to the connection.
@@ -169,7 +196,21 @@ func closing(end *ending) (websocket.StatusCode, string) {
 	return websocket.StatusInternalError, p.Title
 }
 
-// clientMessage is what a client may send.
+// readerWords takes what the client of streams says.
+type readerWords struct {
+	// static
+	*socket
+	feed  *feed
+	query func(json.RawMessage) (*filter.Filter, error)
+	hurry chan struct{} // one place: a client waits for its acknowledgement to be durable
+
+	// owned by the loop
+	acked  string    // the newest acknowledged cursor not yet told to be saved
+	saved  time.Time // when the consumers were last saved
+	saving bool
+}
+
+// clientMessage is what a client of streams may send.
 type clientMessage struct {
 	Ack   string          `json:"ack"`
 	Final bool            `json:"final"` // answer once the position is saved, at once
@@ -179,28 +220,39 @@ type clientMessage struct {
 
 // decode reads a message strictly: what the server does not know, or would not come to, must not be lost silently.
 func (m *clientMessage) decode(b []byte) error {
-	if err := json.Unmarshal(b, m); err != nil {
+	if err := decodeStrictly(b, m); err != nil {
 		return err
-	}
-	strict := json.NewDecoder(bytes.NewReader(b))
-	strict.DisallowUnknownFields()
-	if err := strict.Decode(&clientMessage{}); err != nil {
-		return err
-	}
-	said := 0
-	for _, is := range []bool{m.Ack != "", len(m.Query) > 0, m.Auth != ""} {
-		if is {
-			said++
-		}
 	}
 	switch {
-	case said > 1:
-		return errors.New("a message says one of them: send several, in the order in which they are to hold")
+	case several(m.Ack != "", len(m.Query) > 0, m.Auth != ""):
+		return errSeveral
 	case m.Final && m.Ack == "":
 		return errors.New("final belongs to an ack")
 	}
 	return nil
 }
+
+// decodeStrictly reads one JSON value that has no other members than v.
+func decodeStrictly(b []byte, v any) error {
+	if !json.Valid(b) { // or what follows the value would be lost
+		return json.Unmarshal(b, new(any))
+	}
+	strict := json.NewDecoder(bytes.NewReader(b))
+	strict.DisallowUnknownFields()
+	return strict.Decode(v)
+}
+
+func several(said ...bool) bool {
+	n := 0
+	for _, is := range said {
+		if is {
+			n++
+		}
+	}
+	return n > 1
+}
+
+var errSeveral = errors.New("a message says one of them: send several, in the order in which they are to hold")
 
 // read takes the client's messages until the connection ends.
 func (k *socket) read() {
@@ -209,29 +261,36 @@ func (k *socket) read() {
 		if err != nil {
 			return
 		}
-		var m clientMessage
-		if err := m.decode(b); err != nil {
+		if err := k.hear(b); err != nil {
 			var syntax *json.SyntaxError
-			p := k.problem(&MessageError{"expected " + expected + ": " + strings.TrimPrefix(err.Error(), "json: ")})
+			p := k.problem(err)
 			p.unreadable = errors.As(err, &syntax)
 			k.refuse(p)
 			return
 		}
-		switch {
-		case m.Ack != "":
-			err = k.ack(m)
-		case len(m.Query) > 0:
-			err = k.requery(m.Query)
-		case m.Auth != "":
-			continue // without access control no session expires
-		default:
-			err = &MessageError{"expected " + expected + "; what came has none of these members"}
-		}
-		if err != nil {
-			k.refuse(k.problem(err))
-			return
-		}
 	}
+}
+
+// unexpected tells what was expected in place of a message that cannot be read.
+func unexpected(expected string, err error) error {
+	return &MessageError{Detail: "expected " + expected + ": " + strings.TrimPrefix(err.Error(), "json: "), cause: err}
+}
+
+// hear takes one message.
+func (k *readerWords) hear(b []byte) error {
+	var m clientMessage
+	if err := m.decode(b); err != nil {
+		return unexpected(expected, err)
+	}
+	switch {
+	case m.Ack != "":
+		return k.ack(m)
+	case len(m.Query) > 0:
+		return k.requery(m.Query)
+	case m.Auth != "":
+		return nil // without access control no session expires
+	}
+	return &MessageError{Detail: "expected " + expected + "; what came has none of these members"}
 }
 
 // expected is what a client may send.
@@ -242,13 +301,13 @@ func (k *socket) refuse(p Problem) {
 	<-k.ctx.Done()
 }
 
-func (k *socket) ack(m clientMessage) error {
+func (k *readerWords) ack(m clientMessage) error {
 	c, err := cursor.Parse(m.Ack)
 	if err != nil {
 		return fmt.Errorf("acknowledge: %w", err)
 	}
 	k.ask(func(*output) {
-		if err := k.loop.feed.confirm(c); err != nil {
+		if err := k.feed.confirm(c); err != nil {
 			k.loop.stop("problem", k.problem(err), endMessage)
 			return
 		}
@@ -268,7 +327,7 @@ func (k *socket) ask(job func(o *output)) {
 
 // save makes what was acknowledged durable and then says so. Only the loop calls it; the wait for the log is a
 // goroutine's.
-func (k *socket) save(now bool) {
+func (k *readerWords) save(now bool) {
 	if now {
 		select {
 		case k.hurry <- struct{}{}:
@@ -280,9 +339,9 @@ func (k *socket) save(now bool) {
 	}
 	wait := max(0, time.Until(k.saved.Add(ackSaveInterval)))
 	k.saving = true
-	held := make([]*cursor.Held, 0, len(k.loop.feed.parts))
-	for i := range k.loop.feed.parts {
-		held = append(held, k.loop.feed.parts[i].held)
+	held := make([]*cursor.Held, 0, len(k.feed.parts))
+	for i := range k.feed.parts {
+		held = append(held, k.feed.parts[i].held)
 	}
 	k.server.loops.Go(func() {
 		due := time.NewTimer(wait)
@@ -306,7 +365,7 @@ func (k *socket) save(now bool) {
 			k.saving, k.saved = false, time.Now()
 			switch {
 			case err == nil:
-				k.loop.feed.codec.control(o, "acked", map[string]string{"cursor": token}, nil)
+				k.feed.codec.control(o, "acked", map[string]string{"cursor": token}, nil)
 			case k.acked == "":
 				k.acked = token // in doubt: told with a later save
 			}
@@ -327,13 +386,13 @@ func (k *socket) await(job func(o *output)) {
 
 // requery changes the session's filter in flight: what follows is what matches the new one, from where the session
 // stands.
-func (k *socket) requery(body json.RawMessage) error {
+func (k *readerWords) requery(body json.RawMessage) error {
 	f, err := k.query(body)
 	if err != nil {
 		return err
 	}
 	k.ask(func(o *output) {
-		feed := &k.loop.feed
+		feed := k.feed
 		for i := range feed.parts {
 			p := &feed.parts[i]
 			vec, _ := p.reader.Position()

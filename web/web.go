@@ -20,10 +20,11 @@ import (
 	"github.com/eventissuer/eventissuer/internal/demo/timetable"
 )
 
-//go:embed page client catalog
+//go:embed page client catalog subscriptions
 var embedded embed.FS
 
-// FS is what is served: the page at its root, the client under client/, the catalogue under catalog/.
+// FS is what is served: the page at its root, the client under client/, the catalogue under catalog/, the
+// subscriptions under subscriptions/.
 func FS() fs.FS { return embedded }
 
 // policy lets the page load and connect to nothing but its own origin, and never make script out of text.
@@ -38,8 +39,8 @@ type asset struct {
 	gzipped     []byte // nil where it would not be smaller
 }
 
-// Handler serves the page at /, its parts beside it, the catalogue of event types at /catalog/, and the JavaScript client
-// at /client/eventissuer.js. It answers GET and HEAD; anything it does not have is 404.
+// Handler serves the page at /, its parts beside it, the catalogue of event types at /catalog/, subscriptions at
+// /subscriptions/, and the JavaScript client at /client/eventissuer.js. It answers GET and HEAD; anything it does not have is 404.
 func Handler() http.Handler {
 	assets := map[string]*asset{"/data/norway.json": newAsset("norway.json", timetable.JSON())}
 	// Neither walking nor reading an embedded file system can fail.
@@ -49,11 +50,11 @@ func Handler() http.Handler {
 		}
 		body, err := embedded.ReadFile(name)
 		a := newAsset(name, body)
-		assets["/"+name] = a // the catalogue's modules import the page's by the way that leads there in the source too
+		assets["/"+name] = a // modules import the other pages' by the way that leads there in the source too
 		assets["/"+strings.TrimPrefix(name, "page/")] = a
 		return err
 	})
-	assets["/"], assets["/catalog"] = assets["/index.html"], assets["/catalog/index.html"]
+	assets["/"], assets["/catalog"], assets["/subscriptions"] = assets["/index.html"], assets["/catalog/index.html"], assets["/subscriptions/index.html"]
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secure(w.Header())
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {

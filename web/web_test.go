@@ -30,7 +30,7 @@ func body(t *testing.T, r io.Reader) string {
 }
 
 func TestEveryAnswerCarriesThePolicy(t *testing.T) {
-	for _, target := range []string{"/", "/app.js", "/style.css", "/client/eventissuer.js", "/data/norway.json", "/data/land.json", "/catalog/", "/catalog/app.js", "/page/dom.js", "/nothing"} {
+	for _, target := range []string{"/", "/app.js", "/style.css", "/client/eventissuer.js", "/data/norway.json", "/data/land.json", "/catalog/", "/catalog/app.js", "/subscriptions/", "/subscriptions/app.js", "/page/dom.js", "/nothing"} {
 		res := get(t, "GET", target)
 		csp := res.Header.Get("Content-Security-Policy")
 		if !strings.Contains(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") || res.Header.Get("X-Content-Type-Options") != "nosniff" {
@@ -43,7 +43,7 @@ func TestEveryAnswerCarriesThePolicy(t *testing.T) {
 }
 
 func TestThePagesHaveNoInlineScriptOrStyle(t *testing.T) {
-	for _, at := range []string{"/", "/catalog/"} {
+	for _, at := range []string{"/", "/catalog/", "/subscriptions/"} {
 		t.Run(at, func(t *testing.T) { noInline(t, body(t, get(t, "GET", at).Body)) })
 	}
 }

@@ -96,6 +96,7 @@ func startKafka(cfg Config) (*kfake.Cluster, error) {
 		kfake.ClusterID("eventissuer"),
 		kfake.DataDir(filepath.Join(cfg.Dir, "kafka")),
 		kfake.BrokerConfigs(map[string]string{"log.cleaner.backoff.ms": strconv.Itoa(int(cleanEvery / time.Millisecond))}),
+		kfake.GroupMinSessionTimeout(time.Second),
 		kfake.WithLogger(kafkaLog{cfg.Log}),
 		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
 			return net.Listen(network, net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.KafkaPort)))

@@ -31,6 +31,7 @@ func (c Config) withDefaults() Config {
 	def(&c.RequestTimeout, 10*time.Second)
 	def(&c.DialTimeout, 5*time.Second)
 	def(&c.MetadataEvery, time.Second)
+	def(&c.GroupSessionTimeout, 10*time.Second)
 	num(&c.MaxMessageBytes, 8<<20)
 	num(&c.FetchBytes, 1<<20)
 	num(&c.FetchTotalBytes, 8<<20)

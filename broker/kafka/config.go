@@ -24,6 +24,10 @@ type Config struct {
 	FetchBytes      int           // default 1 MiB: per partition and fetch of a tail
 	FetchTotalBytes int           // default 8 MiB: per fetch of a tail and leader, shared by its partitions; a single larger batch still comes
 	ReadConnections int           // default 4: connections per broker for random reads
+
+	// GroupSessionTimeout is after how long a silent member of a consumer group loses its partitions. Default 10 s. The
+	// cluster must allow it (group.min.session.timeout.ms, 6 s by default).
+	GroupSessionTimeout time.Duration
 }
 
 // TLS says how connections are secured. There is no way to switch verification off.

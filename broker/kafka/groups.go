@@ -153,6 +153,16 @@ func (l *Log) atCoordinator(ctx context.Context, group string, ask func(*conn) e
 	}
 }
 
+// findCoordinator waits until a group has a coordinator.
+func (l *Log) findCoordinator(ctx context.Context, group string) error {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.RequestTimeout)
+	defer cancel()
+	if err := l.atCoordinator(ctx, group, func(*conn) error { return nil }); err != nil {
+		return fmt.Errorf("find the coordinator of group %s: %w", group, err)
+	}
+	return nil
+}
+
 func (c *cluster) coordinator(ctx context.Context, group string) (string, error) {
 	c.mu.Lock()
 	addr := c.coordinators[group]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -14,10 +15,10 @@ import (
 )
 
 const (
-	sessionTimeout   = 10 * time.Second       // after which a member that is silent loses its partitions
-	heartbeatEvery   = 500 * time.Millisecond // a member learns of a rebalance by a heartbeat, so it loses within a second
-	rebalanceTimeout = 30 * time.Second       // for owners to let go
-	leaveWithin      = 5 * time.Second        // of the end of a Join, else its connections are broken off
+	heartbeatEvery = 500 * time.Millisecond // at most: a member learns of a rebalance by a heartbeat
+	rebalanceLeast = 30 * time.Second       // for owners to let go
+	joinAgainAfter = 100 * time.Millisecond // when a rebalance began anew, or the coordinator moved
+	leaveWithin    = 5 * time.Second        // of the end of a Join, else its connections are broken off
 )
 
 // Join implements broker.Joiner. The group is cooperative: a rebalance takes away only what moves.
@@ -27,7 +28,7 @@ func (l *Log) Join(ctx context.Context, group string, topics []string, own func(
 		return err
 	}
 	defer end()
-	sockets := &sockets{timeout: l.cfg.DialTimeout, open: make(map[net.Conn]struct{})}
+	sockets := &sockets{timeout: l.cfg.DialTimeout, patience: l.cfg.rebalanceTimeout(), open: make(map[net.Conn]struct{})}
 	for wait := retryAfter; ctx.Err() == nil; wait = min(2*wait, retryMost) {
 		began := time.Now()
 		err := l.member(ctx, sockets, group, topics, own)
@@ -48,20 +49,32 @@ func (l *Log) Join(ctx context.Context, group string, topics []string, own func(
 
 // member is in the group until ctx ends or the group's client fails.
 func (l *Log) member(ctx context.Context, sockets *sockets, group string, topics []string, own func(ctx context.Context, c broker.Claim)) error {
+	sockets.waiting.Store(false)
 	cfg := *l.base
 	cfg.Net.Proxy.Enable, cfg.Net.Proxy.Dialer = true, sockets
 	// A strategy remembers its own member's assignment, so each member has one of its own.
-	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}
-	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
-	cfg.Consumer.Group.Session.Timeout = sessionTimeout
-	cfg.Consumer.Group.Heartbeat.Interval = heartbeatEvery
+	strategy := strategy{sarama.NewBalanceStrategyCooperativeSticky().(cooperative), &sockets.waiting}
+	cfg.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{strategy}
+	cfg.Consumer.Group.Rebalance.Timeout = l.cfg.rebalanceTimeout()
+	cfg.Consumer.Group.Session.Timeout = l.cfg.GroupSessionTimeout
+	cfg.Consumer.Group.Heartbeat.Interval = min(heartbeatEvery, l.cfg.GroupSessionTimeout/3)
+	// A member that waits before it joins again sends no heartbeats meanwhile: that must be short beside the session.
+	cfg.Consumer.Group.Rebalance.Retry.Backoff = joinAgainAfter
+	cfg.Consumer.Group.Rebalance.Retry.Max = int(l.cfg.rebalanceTimeout() / joinAgainAfter)
 	// The owner reads with Read. What sarama fetches before a claim is paused is kept to one batch, and thrown away;
-	// where it would begin is of no importance, and an offset that is gone must not end the session.
+	// where it would begin is of no importance, and an offset that is gone must not end the session. Heartbeats wait
+	// behind such a fetch.
 	cfg.ChannelBufferSize = 0
+	cfg.Consumer.MaxWaitTime = 100 * time.Millisecond
 	cfg.Consumer.Fetch.Default = 1
 	cfg.Consumer.Offsets.Initial = sarama.OffsetNewest
 	cfg.Consumer.Group.ResetInvalidOffsets = true
 
+	// In a cluster that has not had a group yet the coordinator is made when it is first asked for. sarama would then
+	// sleep for seconds, whatever happens to ctx.
+	if err := l.findCoordinator(ctx, group); err != nil {
+		return err
+	}
 	g, err := sarama.NewConsumerGroup(l.cfg.Brokers, group, &cfg)
 	if err != nil {
 		return fmt.Errorf("%w: join group %s: %w", broker.ErrUnavailable, group, err)
@@ -88,10 +101,41 @@ func (l *Log) member(ctx context.Context, sockets *sockets, group string, topics
 	return ctx.Err()
 }
 
+// rebalanceTimeout is how long a rebalance waits for a member. A member that has died holds it up for as long as its
+// session lasts.
+func (c Config) rebalanceTimeout() time.Duration { return max(rebalanceLeast, c.GroupSessionTimeout) }
+
+// cooperative is what sarama's cooperative strategy is.
+type cooperative interface {
+	sarama.RebalanceProtocolBalanceStrategy
+	sarama.SubscriptionUserDataBalanceStrategy
+	sarama.OnAssignmentBalanceStrategy
+}
+
+// strategy marks the time for which its member waits for a rebalance.
+type strategy struct {
+	cooperative
+	waiting *atomic.Bool
+}
+
+// SubscriptionUserData is called before the member asks to join.
+func (s strategy) SubscriptionUserData(topics []string) ([]byte, error) {
+	s.waiting.Store(true)
+	return s.cooperative.SubscriptionUserData(topics)
+}
+
+// OnAssignment is called when the member has been told what is its own.
+func (s strategy) OnAssignment(assignment *sarama.ConsumerGroupMemberAssignment, generation int32) {
+	s.cooperative.OnAssignment(assignment, generation)
+	s.waiting.Store(false)
+}
+
 // sockets are the connections of one group's client. They are kept at hand because a member that waits for a rebalance
 // hears nothing else.
 type sockets struct {
-	timeout time.Duration
+	timeout  time.Duration // of dialing
+	patience time.Duration // with a coordinator that has not answered yet because others have not joined
+	waiting  atomic.Bool   // for that
 
 	mu   sync.Mutex // guards what follows
 	open map[net.Conn]struct{}
@@ -131,6 +175,15 @@ func (s *sockets) closeAll() {
 type socket struct {
 	net.Conn
 	of *sockets
+}
+
+// SetReadDeadline implements net.Conn. A broker that is silent is given up soon, so that another can be asked, but not one
+// that waits for the other members: to give that up would be to lose all partitions.
+func (c *socket) SetReadDeadline(t time.Time) error {
+	if c.of.waiting.Load() && !t.IsZero() {
+		t = t.Add(c.of.patience)
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // Close implements net.Conn.

@@ -165,18 +165,19 @@ func retryAfter(h http.Header) time.Duration {
 
 // remedies say what to do here about a kind of problem; what is not in the list is explained by the server's own page.
 var remedies = map[string]string{ //nolint:gochecknoglobals // a constant table
-	"unknown-stream":      "see 'eventctl streams list', or make it: 'eventctl streams create NAME'",
-	"unknown-event-type":  "see 'eventctl types list', or register it: 'eventctl types register TYPE --stream STREAM'",
-	"unknown-schema":      "see 'eventctl schemas list TYPE'",
-	"incompatible-schema": "change what breaks, or register a successor of the event type; 'eventctl schemas check' tells the same without writing",
-	"unknown-consumer":    "a consumer begins with the first read that names it ('eventctl tail STREAM --consumer NAME') or with 'eventctl consumers reset'",
-	"invalid-cursor":      "give a cursor exactly as it was printed, or begin with --from oldest, latest or a time; delete the file if it came from --cursor-file",
-	"invalid-filter":      "correct --filter; CloudEvents SQL, for instance: --filter \"subject LIKE '/train/%'\"",
-	"precondition-failed": "somebody changed it meanwhile: look at it again, then decide",
-	"log-unavailable":     "try again; publishing the same events again is safe",
-	"not-ready":           "the server is starting or stopping: try again in a moment",
-	"overloaded":          "try again in a moment",
-	"internal":            "tell the operator the request's id",
+	"unknown-stream":       "see 'eventctl streams list', or make it: 'eventctl streams create NAME'",
+	"unknown-event-type":   "see 'eventctl types list', or register it: 'eventctl types register TYPE --stream STREAM'",
+	"unknown-schema":       "see 'eventctl schemas list TYPE'",
+	"incompatible-schema":  "change what breaks, or register a successor of the event type; 'eventctl schemas check' tells the same without writing",
+	"unknown-consumer":     "a consumer begins with the first read that names it ('eventctl tail STREAM --consumer NAME') or with 'eventctl consumers reset'",
+	"invalid-cursor":       "give a cursor exactly as it was printed, or begin with --from oldest, latest or a time; delete the file if it came from --cursor-file",
+	"invalid-filter":       "correct --filter; CloudEvents SQL, for instance: --filter \"subject LIKE '/train/%'\"",
+	"unknown-subscription": "see 'eventctl subscriptions list'",
+	"precondition-failed":  "somebody changed it meanwhile: look at it again, then decide",
+	"log-unavailable":      "try again; publishing the same events again is safe",
+	"not-ready":            "the server is starting or stopping: try again in a moment",
+	"overloaded":           "try again in a moment",
+	"internal":             "tell the operator the request's id",
 }
 
 func (c *client) remedyOf(kind string) string {
@@ -226,3 +227,7 @@ func (p *problem) Error() string {
 func (p *problem) final() bool {
 	return p.Status/100 == 4 && p.Status != http.StatusTooManyRequests && p.Status != http.StatusRequestTimeout
 }
+
+// reconnect says that the session that a request speaks of is no longer there, or no longer has what it had: opening
+// another one helps.
+func (p *problem) reconnect() bool { return strings.HasSuffix(p.Type, "/reconnect") }

@@ -161,6 +161,12 @@ func cell(v any) string {
 		return cmp.Or(v, "-")
 	case float64:
 		return strconv.FormatFloat(v, 'f', -1, 64)
+	case []any:
+		cells := make([]string, len(v))
+		for i := range v {
+			cells[i] = cell(v[i])
+		}
+		return cmp.Or(strings.Join(cells, ","), "-")
 	}
 	return fmt.Sprint(v)
 }
@@ -206,19 +212,45 @@ func change(ctx context.Context, c *client, o *console, method, path string, obj
 
 // remove deletes one object, after a question if there is somebody to ask.
 func remove(ctx context.Context, c *client, o *console, path, what string, yes bool) error {
-	if !yes {
-		if !o.terminals.in {
-			return &usageError{"deleting " + what + " needs --yes where nobody can be asked"}
-		}
-		_, _ = fmt.Fprintf(o.err, "Delete %s? Type yes: ", what)
-		var reply string
-		if _, _ = fmt.Fscanln(o.in, &reply); reply != "yes" && reply != "y" {
-			return &usageError{"nothing was deleted"}
-		}
+	if err := o.confirm(deletion, what, yes); err != nil {
+		return err
 	}
 	if _, err := c.do(ctx, http.MethodDelete, path, nil); err != nil {
 		return err
 	}
 	o.note("deleted %s", what)
+	return nil
+}
+
+// deed is what is asked about before it is done, in the forms that the question and its answers need.
+type deed struct{ verb, doing, done string }
+
+// What is asked about.
+var (
+	deletion  = deed{"Delete", "deleting", "deleted"} //nolint:gochecknoglobals // a constant
+	resetting = deed{"Reset", "resetting", "reset"}   //nolint:gochecknoglobals // a constant
+)
+
+// confirm asks before something is done, if there is somebody to ask. An error says that it is not to be done.
+func (c *console) confirm(d deed, what string, yes bool) error {
+	if yes {
+		return nil
+	}
+	if err := c.askable(d, what); err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintf(c.err, "%s %s? Type yes: ", d.verb, what)
+	var reply string
+	if _, _ = fmt.Fscanln(c.in, &reply); reply != "yes" && reply != "y" {
+		return &usageError{"nothing was " + d.done}
+	}
+	return nil
+}
+
+// askable tells whether there is somebody to ask.
+func (c *console) askable(d deed, what string) error {
+	if !c.terminals.in {
+		return &usageError{d.doing + " " + what + " needs --yes where nobody can be asked"}
+	}
 	return nil
 }

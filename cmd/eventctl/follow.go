@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,8 +125,11 @@ func (f *follower) connect(ctx context.Context) (blocks int, err error) {
 	}
 	var answer error
 	c.ResponseValidator = func(_ *sse.Client, resp *http.Response) error {
-		if answer = f.check(resp); answer != nil {
+		if answer = f.client.streaming(resp, "text/event-stream"); answer != nil {
 			_ = resp.Body.Close()
+			if final(answer) {
+				f.final = answer
+			}
 		}
 		return answer
 	}
@@ -155,25 +159,28 @@ func (f *follower) connect(ctx context.Context) (blocks int, err error) {
 	return blocks, err
 }
 
-// check tells a stream from anything else.
-func (f *follower) check(resp *http.Response) error {
-	if resp.StatusCode == http.StatusOK {
-		if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind != "text/event-stream" {
-			f.final = &refusedError{fmt.Sprintf("the answer is %q and no event stream: does --server lead to an Event Issuer?", resp.Header.Get("Content-Type"))}
-			return f.final
+// streaming tells a stream of a media type from any other answer, which is an error: of the server or of the address.
+func (c *client) streaming(resp *http.Response, kind string) error {
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if got, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); got != kind {
+			return &refusedError{fmt.Sprintf("the answer is %q and no event stream: does --server lead to an Event Issuer?", resp.Header.Get("Content-Type"))}
 		}
 		return nil
-	}
-	if resp.StatusCode == http.StatusNoContent {
-		f.final = &refusedError{"the server asks this reader to stop (204): another one has taken over its consumer"}
-		return f.final
+	case http.StatusNoContent:
+		return &refusedError{"the server asks this reader to stop (204): another one has taken over its consumer"}
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	no := f.client.problemOf(resp.StatusCode, resp.Header, body)
-	if no.final() {
-		f.final = no
-	}
-	return no
+	return c.problemOf(resp.StatusCode, resp.Header, body)
+}
+
+// final tells whether an answer to opening a stream leaves no reason to come back.
+func final(answer error) bool {
+	var (
+		no      *problem
+		refused *refusedError
+	)
+	return errors.As(answer, &refused) || errors.As(answer, &no) && no.final() && !no.reconnect()
 }
 
 // block takes one whole block of the stream.
@@ -205,32 +212,48 @@ func (f *follower) block(ctx context.Context, m *sse.Event) error {
 // control tells what the server says besides events.
 func (f *follower) control(name string, data []byte) {
 	if name != "problem" {
-		var payload struct {
-			Stream, Reason   string
-			Partition        int
-			From, To, Offset json.Number
-		}
-		_ = json.Unmarshal(data, &payload) // a payload in another form is shown as it is
-		switch name {
-		case "gap":
-			f.console.note("GAP in stream %s, partition %d: what was from %s up to %s is gone (%s)", payload.Stream, payload.Partition, payload.From, payload.To, payload.Reason)
-		case "drain":
-			f.console.note("the server is going away; coming back at the next one")
-		default:
-			f.console.note("%s %s", name, data)
-		}
+		f.console.tell(name, data)
 		return
 	}
-	no := &problem{}
-	if json.Unmarshal(data, no) != nil || no.Title == "" {
-		no = &problem{Title: "the server ended the session", Detail: string(data)}
-	}
-	no.remedy = f.client.remedyOf(no.Type)
+	no := f.client.problemIn(data)
 	if no.final() {
 		f.final = no
 		return
 	}
 	f.console.note("%v", no)
+}
+
+// tell notes a control message.
+func (c *console) tell(name string, data []byte) {
+	var payload struct {
+		Stream, Reason, Detail string
+		Partition              int
+		From, To, Offset       json.Number
+		Groups                 []string
+	}
+	_ = json.Unmarshal(data, &payload) // a payload in another form is shown as it is
+	switch name {
+	case "gap":
+		c.note("GAP in stream %s, partition %d: what was from %s up to %s is gone (%s)", payload.Stream, payload.Partition, payload.From, payload.To, payload.Reason)
+	case "drain":
+		c.note("the server is going away; coming back at the next one")
+	case "waiting":
+		c.note("waiting (%s): %s", payload.Reason, cmp.Or(payload.Detail, "there is nothing for this session at the moment"))
+	case "assigned":
+		c.note("fed from %s", cmp.Or(strings.Join(payload.Groups, ", "), "nothing at the moment"))
+	default:
+		c.note("%s %s", name, data)
+	}
+}
+
+// problemIn reads a problem that came in band.
+func (c *client) problemIn(data []byte) *problem {
+	no := &problem{}
+	if json.Unmarshal(data, no) != nil || no.Title == "" {
+		no = &problem{Title: "the server ended the session", Detail: string(data)}
+	}
+	no.remedy = c.remedyOf(no.Type)
+	return no
 }
 
 // once is the strategy of connecting once a call: coming back is follow's part.

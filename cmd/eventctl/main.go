@@ -1,4 +1,4 @@
-// Eventctl publishes to an Event Issuer, reads from it, and keeps its streams, event types and consumers.
+// Eventctl publishes to an Event Issuer, reads from it, and keeps its streams, event types, consumers and subscriptions.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/version"
 )
 
-const description = `Publishes to an Event Issuer, reads from it, and keeps its streams, event types and consumers.
+const description = `Publishes to an Event Issuer, reads from it, and keeps its streams, event types, consumers and subscriptions.
 
 A first event:
 
@@ -51,14 +51,15 @@ type cli struct {
 	Header []string `short:"H" sep:"none" placeholder:"'Name: value'" help:"Header field of every request. Repeatable."`
 	Quiet  bool     `short:"q" help:"Say nothing on standard error but errors."`
 
-	Publish   publishCommand   `cmd:"" help:"Publish events from files, standard input, or the command line."`
-	Tail      tailCommand      `cmd:"" help:"Follow streams; goes on by itself after any interruption."`
-	Replay    replayCommand    `cmd:"" help:"Publish recorded events at the pace of their own times."`
-	Streams   streamsCommand   `cmd:"" help:"List, show, create and delete streams."`
-	Types     typesCommand     `cmd:"" help:"List, show, register and delete event types; move them between environments."`
-	Schemas   schemasCommand   `cmd:"" help:"List, show, check and register the schemas of event types."`
-	Consumers consumersCommand `cmd:"" help:"Show, save, reset and delete named consumers."`
-	Version   versionCommand   `cmd:"" help:"Print the version."`
+	Publish       publishCommand       `cmd:"" help:"Publish events from files, standard input, or the command line."`
+	Tail          tailCommand          `cmd:"" help:"Follow streams, or take a subscription's events; goes on by itself after any interruption."`
+	Replay        replayCommand        `cmd:"" help:"Publish recorded events at the pace of their own times."`
+	Streams       streamsCommand       `cmd:"" help:"List, show, create and delete streams."`
+	Types         typesCommand         `cmd:"" help:"List, show, register and delete event types; move them between environments."`
+	Schemas       schemasCommand       `cmd:"" help:"List, show, check and register the schemas of event types."`
+	Consumers     consumersCommand     `cmd:"" help:"Show, save, reset and delete named consumers."`
+	Subscriptions subscriptionsCommand `cmd:"" help:"Create, list, show, reset and delete subscriptions, which readers share; see their lag; take their events."`
+	Version       versionCommand       `cmd:"" help:"Print the version."`
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 }
@@ -93,7 +94,9 @@ func (c *console) note(format string, args ...any) {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	signal.Ignore(syscall.SIGPIPE) // a reader that has enough is an error of writing, after which the cursor is still kept
+	// A reader that has enough is an error of writing, after which the cursor is still kept. The signal is not ignored: a
+	// command that is started would ignore it too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	c := &console{in: os.Stdin, out: os.Stdout, err: os.Stderr}
 	c.terminals.in = term.IsTerminal(int(os.Stdin.Fd()))
 	c.terminals.out = term.IsTerminal(int(os.Stdout.Fd()))

@@ -35,6 +35,18 @@ func (p *printer) event(cursor string, event []byte) error {
 	return err
 }
 
+// delivery writes an event of a subscription. Its envelope is the line that it came in.
+func (p *printer) delivery(d delivery) error {
+	if p.pretty || !p.envelope {
+		return p.event(d.Cursor, d.Event)
+	}
+	p.buffer.Reset()
+	p.buffer.Write(d.line)
+	p.buffer.WriteByte('\n')
+	_, err := p.out.Write(p.buffer.Bytes())
+	return err
+}
+
 // forPeople writes a heading of what matters in an event, and its data below.
 func (p *printer) forPeople(cursor string, event []byte) {
 	var e struct {

@@ -14,18 +14,26 @@ import (
 type tailCommand struct {
 	Streams []string `arg:"" optional:"" help:"Streams to follow, on one connection. None: those that the types of --type belong to."`
 
-	From       string   `placeholder:"WHERE" help:"Where to begin: oldest, latest (the default), or a time as 2026-01-02T03:04:05Z."`
-	After      string   `placeholder:"CURSOR" help:"Begin after this cursor."`
-	CursorFile string   `name:"cursor-file" placeholder:"FILE" help:"Keep the cursor in this file: begin after it if it is there, else as --from or --after say."`
-	Consumer   string   `placeholder:"NAME" help:"Read as this named consumer, whose cursor the server keeps. What was printed is confirmed every 10 s and at the end."`
-	Type       []string `sep:"none" help:"Only events of this type; a * at the end makes it a prefix. Repeatable."`
-	Source     []string `sep:"none" help:"Only events of this source; likewise."`
-	Subject    []string `sep:"none" help:"Only events with this subject; likewise. It stands in the address: not for identifiers of persons."`
-	Resource   []string `sep:"none" help:"Only events with this resource attribute; likewise."`
-	Filter     string   `placeholder:"CESQL" help:"Only events for which this CloudEvents SQL expression is true."`
-	Count      int      `short:"n" placeholder:"N" help:"End after so many events."`
-	Pretty     bool     `help:"For people instead of programs: time, type and subject, then the data, indented."`
-	Envelope   bool     `help:"Print {\"cursor\":…,\"event\":…} instead of the event alone."`
+	From         string   `placeholder:"WHERE" help:"Where to begin: oldest, latest (the default), or a time as 2026-01-02T03:04:05Z."`
+	After        string   `placeholder:"CURSOR" help:"Begin after this cursor."`
+	CursorFile   string   `name:"cursor-file" placeholder:"FILE" help:"Keep the cursor in this file: begin after it if it is there, else as --from or --after say."`
+	Consumer     string   `placeholder:"NAME" help:"Read as this named consumer, whose cursor the server keeps. What was printed is confirmed every 10 s and at the end."`
+	Subscription string   `placeholder:"ID|NAME" help:"Take this subscription's events, which its other readers then do not get, and acknowledge each one as soon as it is printed or --exec is done with it."`
+	Type         []string `sep:"none" help:"Only events of this type; a * at the end makes it a prefix. Repeatable."`
+	Source       []string `sep:"none" help:"Only events of this source; likewise."`
+	Subject      []string `sep:"none" help:"Only events with this subject; likewise. It stands in the address: not for identifiers of persons."`
+	Resource     []string `sep:"none" help:"Only events with this resource attribute; likewise."`
+	Filter       string   `placeholder:"CESQL" help:"Only events for which this CloudEvents SQL expression is true."`
+
+	reading `embed:""`
+	working `embed:""`
+}
+
+// reading is how events are read and printed.
+type reading struct {
+	Count    int  `short:"n" placeholder:"N" help:"End after so many events."`
+	Pretty   bool `help:"For people instead of programs: time, type and subject, then the data, indented."`
+	Envelope bool `help:"Print {\"cursor\":…,\"event\":…} instead of the event alone; of a subscription with group and attempt."`
 
 	MaxEvent    int           `name:"max-event" default:"16777216" help:"Bytes of the largest event to be read (${default})."`
 	IdleTimeout time.Duration `name:"idle-timeout" default:"50s" help:"Take the connection for dead after so long without a byte; servers send a heartbeat every 15 s (${default})."`
@@ -40,8 +48,9 @@ func (t *tailCommand) Help() string {
   eventctl tail trains --subject /train/61 --from 2026-01-02T03:04:05Z
   eventctl tail trains --filter "delay > 60 AND subject LIKE '/train/%'"
   eventctl tail trains --cursor-file trains.cursor | my-program
+  eventctl tail --subscription billing --exec ./invoice
 
-One JSON event a line on standard output; what the server says besides (gaps, drains) on standard error. After an interruption it goes on where it was: nothing is missed, and the last event may be printed twice only if the program itself was killed.
+One JSON event a line on standard output; what the server says besides (gaps, drains) on standard error. After an interruption it goes on where it was: nothing is missed, and the last event may be printed twice only if the program itself was killed. Of --subscription and --exec, 'eventctl subscriptions tail --help' says more.
 `
 }
 
@@ -76,8 +85,22 @@ func (t *tailCommand) address() (string, error) {
 	return path, nil
 }
 
+// selects tells whether something says what to read, or from where.
+func (t *tailCommand) selects() bool {
+	return len(t.Streams)+len(t.Type)+len(t.Source)+len(t.Subject)+len(t.Resource) > 0 ||
+		t.From+t.After+t.CursorFile+t.Consumer+t.Filter != ""
+}
+
 // Run is called by kong.
 func (t *tailCommand) Run(ctx context.Context, c *client, o *console) error {
+	switch {
+	case t.Subscription != "" && t.selects():
+		return &usageError{"--subscription has its own streams, filters and position: leave out the others"}
+	case t.Subscription != "":
+		return t.work(ctx, c, o, t.Subscription, t.reading)
+	case t.Exec != "":
+		return &usageError{"--exec needs --subscription, whose events can be given back"}
+	}
 	path, err := t.address()
 	if err != nil {
 		return err

@@ -39,6 +39,8 @@ type Config struct {
 	KafkaPasswordFile  string   `group:"storage" placeholder:"FILE" help:"File with the password for SASL: secrets do not belong on command lines."`
 	KafkaRack          string   `group:"storage" placeholder:"NAME" help:"Rack or zone of this process (client.rack): reads prefer a replica nearby."`
 
+	GroupSessionTimeout time.Duration `group:"storage" default:"10s" placeholder:"TIME" help:"After how long without a sign of life a replica loses its share of a pull subscription's events to the others; 1s to 5m. A Kafka takes 6s or more, unless its group.min.session.timeout.ms is lower. Default: ${default}."`
+
 	RedisURL          string `group:"storage" name:"redis-url" placeholder:"URL" help:"Redis: redis://[user:password@]host:port[/db], rediss://… for TLS, redis+cluster://host:port,host:port/…, redis+sentinel://host:port,host:port/master[/db]; rediss+cluster and rediss+sentinel too."`
 	RedisPasswordFile string `group:"storage" placeholder:"FILE" help:"File with Redis's password, instead of one in the URL."`
 
@@ -47,8 +49,9 @@ type Config struct {
 
 	MaxSessions           int           `group:"limits" default:"50000" placeholder:"N" help:"Long-lived connections of this process. Default: ${default}."`
 	MaxSessionsPerAddress int           `group:"limits" default:"20000" placeholder:"N" help:"Long-lived connections from one client address. Many phones share one: be generous. Default: ${default}."`
+	MaxSubscriptionGroups int           `group:"limits" default:"1000" placeholder:"N" help:"Subscriptions that have sessions on this process at once: it is a member of a Kafka consumer group for each. Default: ${default}."`
 	RingBytes             ByteSize      `group:"limits" default:"32MiB" placeholder:"SIZE" help:"Memory for the recent events of one stream, shared by all its readers. Default: ${default}."`
-	MemoryBytes           ByteSize      `group:"limits" default:"512MiB" placeholder:"SIZE" help:"Memory for recent events, the lists of filters' matches, and caches of all streams together; pages that are being written take an eighth of it besides. Default: ${default}."`
+	MemoryBytes           ByteSize      `group:"limits" default:"512MiB" placeholder:"SIZE" help:"Memory for recent events, the lists of filters' matches, and caches of all streams together; events that subscriptions have not done yet take a quarter of it besides, and pages that are being written an eighth. Default: ${default}."`
 	CatchUpReads          int           `group:"limits" default:"128" placeholder:"N" help:"Reads of the log at once for clients that are behind, of all streams together; one stream has half of them at most. Each takes up to 256 KiB, or an event's size, beside --memory-bytes. Default: ${default}."`
 	DedupeBytes           ByteSize      `group:"limits" default:"128MiB" placeholder:"SIZE" help:"Memory for the ids of published events, by which the same event again is told, with the embedded broker; about 40 bytes an event. Beyond it the oldest are forgotten before their window is over. With --redis-url they are in Redis. Default: ${default}."`
 	DedupeLease           time.Duration `group:"limits" default:"60s" placeholder:"TIME" help:"How long an event is answered 'send it again' when a replica went away half way through writing it; then the log is searched for it. At least 25s, and more than 20s and the brokers' replica.lag.time.max.ms together: so long may a write take to land. The same for all replicas. Default: ${default}."`
@@ -101,6 +104,12 @@ func isLoopback(host string) bool {
 // embedded tells whether Kafka and Redis run inside this process.
 func (c *Config) embedded() bool { return len(c.KafkaBrokers) == 0 && c.RedisURL == "" }
 
+// The bounds of --group-session-timeout.
+const (
+	leastGroupSession = time.Second
+	mostGroupSession  = 5 * time.Minute
+)
+
 func (c *Config) checkStorage() error {
 	var errs []error
 	switch {
@@ -112,7 +121,7 @@ func (c *Config) checkStorage() error {
 		errs = append(errs, errors.New("--data-dir is empty: name a folder for the embedded servers' data"))
 	}
 	if c.RedisURL != "" {
-		if _, err := c.redisClient(); err != nil {
+		if _, err := c.redisClient(0); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -127,6 +136,9 @@ func (c *Config) checkStorage() error {
 	}
 	if c.embedded() && (c.KafkaTLS || c.KafkaTLSCA != "" || c.KafkaTLSCert != "" || c.KafkaSASLMechanism != "") {
 		errs = append(errs, errors.New("settings of a Kafka's security without --kafka-brokers: the embedded one has none"))
+	}
+	if d := c.GroupSessionTimeout; d < leastGroupSession || d > mostGroupSession {
+		errs = append(errs, fmt.Errorf("--group-session-timeout is %s: it must be from %s to %s", d, leastGroupSession, mostGroupSession))
 	}
 	if !topicPrefix.MatchString(c.TopicPrefix) {
 		errs = append(errs, fmt.Errorf("--topic-prefix %q: topics have letters, digits and any of . _ - in their names, and begin with a letter or digit", c.TopicPrefix))
@@ -179,6 +191,7 @@ func (c *Config) checkLimits() error {
 	}{
 		{"max-sessions", int64(c.MaxSessions), 1, number, ""},
 		{"max-sessions-per-address", int64(c.MaxSessionsPerAddress), 1, number, ""},
+		{"max-subscription-groups", int64(c.MaxSubscriptionGroups), 1, number, ""},
 		{"max-batch-events", int64(c.MaxBatchEvents), 1, number, ""},
 		{"dedupe-bytes", int64(c.DedupeBytes), 1 << 20, size, ""},
 		{"dedupe-lease", int64(c.DedupeLease), int64(leastLease), span, ""},

@@ -42,7 +42,7 @@ func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
 	want := Config{
 		Listen: "127.0.0.1:8080", DataDir: "./data", TopicPrefix: "eventissuer.", ReplicationFactor: -1,
 		MaxSessions: 50000, MaxSessionsPerAddress: 20000, RingBytes: 32 << 20, MemoryBytes: 512 << 20,
-		CatchUpReads: 128, DedupeBytes: 128 << 20, DedupeLease: time.Minute, MaxEventBytes: 1 << 20, MaxBatchBytes: 8 << 20, MaxBatchEvents: 1000,
+		CatchUpReads: 128, DedupeBytes: 128 << 20, DedupeLease: time.Minute, GroupSessionTimeout: 10 * time.Second, MaxEventBytes: 1 << 20, MaxBatchBytes: 8 << 20, MaxBatchEvents: 1000,
 		DrainTimeout: 30 * time.Second, LameDuck: 3 * time.Second, LogFormat: "text", LogLevel: "info",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
@@ -107,6 +107,8 @@ func TestMistakesInTheConfigurationAreErrorsThatSayWhatToDo(t *testing.T) {
 		{"events larger than topics take", []string{"--max-event-bytes", "4MiB"}, "is 4MiB: it must be at most 1280KiB"},
 		{"negative time", []string{"--drain-timeout=-1s"}, "--drain-timeout is -1s"},
 		{"lease shorter than a write may take", []string{"--dedupe-lease=20s"}, "--dedupe-lease is 20s: it must be at least 25s"},
+		{"group session that is none", []string{"--group-session-timeout=500ms"}, "--group-session-timeout is 500ms: it must be from 1s to 5m0s"},
+		{"group session without end", []string{"--group-session-timeout=1h"}, "--group-session-timeout is 1h0m0s: it must be from 1s to 5m0s"},
 		{"prefix that no topic can have", []string{"--topic-prefix", "a b"}, "letters, digits"},
 		{"no replicas", []string{"--replication-factor", "0"}, "-1"},
 		{"unknown level", []string{"--log-level", "loud"}, "debug"},
@@ -228,7 +230,7 @@ func TestRedisAddressesOfEveryKind(t *testing.T) {
 		"redis+cluster://u:p@a:1,b:2,c:3", "rediss+cluster://a:1,b:2/?read_timeout=1s",
 		"redis+sentinel://a:1,b:2/main", "rediss+sentinel://u:p@a:1,b:2/main/4",
 	} {
-		client, err := newRedis(text, "")
+		client, err := newRedis(text, "", 0)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -237,7 +239,7 @@ func TestRedisAddressesOfEveryKind(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	_, err := newRedis("redis://user:hunter2@r:notaport/x", "")
+	_, err := newRedis("redis://user:hunter2@r:notaport/x", "", 0)
 	if err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("the error %v is missing or shows the password", err)
 	}

@@ -10,21 +10,21 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// redisClient makes the client that --redis-url describes: one server, a cluster, or servers watched by sentinels.
-// It connects to nothing yet.
-func (c *Config) redisClient() (redis.UniversalClient, error) {
+// redisClient makes a client of what --redis-url describes: one server, a cluster, or servers watched by sentinels.
+// retries is as go-redis's MaxRetries: 0 for its default, -1 for none. It connects to nothing yet.
+func (c *Config) redisClient(retries int) (redis.UniversalClient, error) {
 	password, err := secret(c.RedisPasswordFile)
 	if err != nil {
 		return nil, err
 	}
-	client, err := newRedis(c.RedisURL, password)
+	client, err := newRedis(c.RedisURL, password, retries)
 	if err != nil {
 		return nil, fmt.Errorf("--redis-url %s: %w", withoutPassword(c.RedisURL), err)
 	}
 	return client, nil
 }
 
-func newRedis(text, password string) (redis.UniversalClient, error) {
+func newRedis(text, password string, retries int) (redis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(text, "://")
 	if !ok {
 		return nil, fmt.Errorf("write redis://host:port, rediss://…, redis+cluster://… or redis+sentinel://…")
@@ -46,6 +46,9 @@ func newRedis(text, password string) (redis.UniversalClient, error) {
 		}
 		o.MaintNotificationsConfig = silent
 		o.ContextTimeoutEnabled = true // or a silent Redis would hold up every session's start for seconds
+		if retries != 0 {
+			o.MaxRetries = retries
+		}
 		return redis.NewClient(o), nil
 	case "cluster":
 		o, err := redis.ParseClusterURL(plain + "://" + first + path + query)
@@ -57,6 +60,9 @@ func newRedis(text, password string) (redis.UniversalClient, error) {
 		}
 		o.MaintNotificationsConfig = silent
 		o.ContextTimeoutEnabled = true
+		if retries != 0 {
+			o.MaxRetries = retries
+		}
 		return redis.NewClusterClient(o), nil
 	case "sentinel":
 		master, db, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
@@ -75,6 +81,9 @@ func newRedis(text, password string) (redis.UniversalClient, error) {
 			o.Password = password
 		}
 		o.ContextTimeoutEnabled = true
+		if retries != 0 {
+			o.MaxRetries = retries
+		}
 		return redis.NewFailoverClient(o), nil
 	}
 	return nil, fmt.Errorf("%q is not known: write redis+cluster or redis+sentinel", scheme)

@@ -26,6 +26,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/dedupe"
 	"github.com/eventissuer/eventissuer/internal/demo"
 	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/internal/quota"
 	"github.com/eventissuer/eventissuer/internal/version"
 	"github.com/eventissuer/eventissuer/session"
@@ -48,6 +49,7 @@ type server struct {
 	listener  net.Listener
 	records   *kafka.Log
 	redis     redis.UniversalClient
+	redisOnce redis.UniversalClient // repeats nothing by itself
 	tables    []namedTable
 	audit     *audit.Log
 	catalog   *catalog.Catalog
@@ -55,6 +57,7 @@ type server struct {
 	quotas    *quota.Quotas
 	consumers *cursor.Consumers
 	sessions  *session.Server
+	groups    *group.Groups
 	demo      *http.Client // how the demo reaches the server
 
 	kafkaReach *reach
@@ -117,7 +120,7 @@ func (s *server) start(ctx context.Context) error {
 		s.startCatalog,   // streams, event types
 		s.startDedupe,    // each event once, and not more than its type's quota
 		s.startConsumers, // named cursors
-		s.startSessions,  // fan-out and the readers on it
+		s.startSessions,  // fan-out, and the readers and subscriptions on it
 		s.startHTTP,      // requests are answered; /readyz is not yet ready
 		s.startDrain,     // stopped first of these: sessions go elsewhere while requests are still answered
 		s.awaitLoaded,    // now it is
@@ -173,8 +176,11 @@ func (s *server) startSessions(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.sessions.Use(session.Deps{Hubs: hubs, Log: s.records, Consumers: s.consumers})
 	s.life.run("hubs", hubs.Run)
+	if err := s.startGroups(hubs); err != nil {
+		return err
+	}
+	s.sessions.Use(session.Deps{Hubs: hubs, Log: s.records, Consumers: s.consumers, Groups: s.groups})
 	s.life.run("sessions", s.sessions.Run)
 	s.drainer = &drainer{sessions: s.sessions, consumers: s.consumers, timeout: s.config.DrainTimeout, log: s.log}
 	return nil
@@ -219,6 +225,7 @@ func (s *server) startHTTP(context.Context) error {
 		Catalog:   s.catalog,
 		Consumers: s.consumers,
 		Sessions:  s.sessions,
+		Groups:    s.groups,
 		Page:      web.Handler(),
 		Ready:     s.checks,
 		Drain:     s.drainer.begin,

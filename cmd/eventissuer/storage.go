@@ -44,17 +44,23 @@ func (s *server) startStorage(ctx context.Context) error {
 			CertFile: config.KafkaTLSCert,
 			KeyFile:  config.KafkaTLSKey,
 		},
-		SASL: kafka.SASL{Mechanism: config.KafkaSASLMechanism, User: config.KafkaUsername, Password: password},
+		SASL:                kafka.SASL{Mechanism: config.KafkaSASLMechanism, User: config.KafkaUsername, Password: password},
+		GroupSessionTimeout: config.GroupSessionTimeout,
 	}, kafka.Deps{Log: s.log, Registerer: s.registry})
 	if err != nil {
 		return err
 	}
 	s.life.closing("log", records.Close)
 	s.records = records
-	if s.redis, err = config.redisClient(); err != nil {
+	if s.redis, err = config.redisClient(0); err != nil {
 		return err
 	}
 	s.life.closing("redis", s.redis.Close)
+	// A write of a subscription's position that came late, by a retry of the client's own, would land over a newer one.
+	if s.redisOnce, err = config.redisClient(-1); err != nil {
+		return err
+	}
+	s.life.closing("subscriptions' redis", s.redisOnce.Close)
 	return nil
 }
 
@@ -65,6 +71,11 @@ func (s *server) ownTopic(name string) string {
 		prefix = "eventissuer."
 	}
 	return "_" + prefix + name
+}
+
+// ownKeys begins the names of all that the server keeps in Redis.
+func (s *server) ownKeys() string {
+	return strings.TrimPrefix(strings.TrimSuffix(s.ownTopic(""), "."), "_") + ":"
 }
 
 func (s *server) newTable(name string, partitions int32) (*table.Table, error) {
@@ -122,7 +133,7 @@ func (s *server) startConsumers(context.Context) error {
 		Redis:      s.redis,
 		Log:        s.log,
 		Registerer: s.registry,
-		Prefix:     strings.TrimPrefix(strings.TrimSuffix(s.ownTopic(""), "."), "_") + ":",
+		Prefix:     s.ownKeys(),
 	})
 	if err != nil {
 		return err

@@ -49,20 +49,28 @@ export class Unanswered extends Error {
   /**
    * @param {number} status 0: there was no answer
    * @param {string} message
+   * @param {{pointer?: string, detail?: string}[]} [errors] what is wrong where in the body that was sent
    */
-  constructor(status, message) {
+  constructor(status, message, errors = []) {
     super(message);
     this.name = "Unanswered";
     this.status = status;
+    this.errors = errors;
+  }
+
+  /** Whether the same may be answered before long. */
+  get soon() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
   }
 }
 
 /**
+ * Asks, and throws Unanswered where the answer is no success.
  * @param {string} path
  * @param {RequestInit} [init]
  * @returns {Promise<Response>}
  */
-async function ask(path, init = {}) {
+export async function ask(path, init = {}) {
   const limit = AbortSignal.timeout(PATIENCE);
   const signal = init.signal ? AbortSignal.any([init.signal, limit]) : limit;
   let answer;
@@ -74,7 +82,7 @@ async function ask(path, init = {}) {
   }
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({}));
-  throw new Unanswered(answer.status, problem.detail ?? problem.title ?? `The server answers ${answer.status}.`);
+  throw new Unanswered(answer.status, problem.detail ?? problem.title ?? `The server answers ${answer.status}.`, problem.errors);
 }
 
 /** @param {string} type */

@@ -151,7 +151,7 @@ async function unknown(type, signal) {
  * @param {AbortSignal} signal
  */
 function away(error, signal) {
-  const soon = !(error instanceof Unanswered) || error.status === 0 || error.status === 429 || error.status >= 500;
+  const soon = !(error instanceof Unanswered) || error.soon;
   const when = make("span", { class: "quiet" });
   const again = make("button", { type: "button", class: "button" }, "Try now");
   again.addEventListener("click", () => void show());

@@ -84,7 +84,7 @@ export class LiveEvents extends HTMLElement {
         break;
       } catch (error) {
         if (signal.aborted) return;
-        const gone = error instanceof Unanswered && (error.status === 0 || error.status >= 500 || error.status === 429);
+        const gone = error instanceof Unanswered && error.soon;
         this.#say(gone ? "warn" : "bad", gone ? "Connecting" : "Not there");
         write(this.#note, error instanceof Error ? error.message : String(error));
         if (!gone) return;

@@ -138,3 +138,34 @@ export async function readAll(url, stream) {
     query = `after=${answer.headers.get("Cursor")}`;
   }
 }
+
+/** Runs in the page: every element that has text of its own against what is painted under it. */
+export function poorlyReadable() {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const ctx = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { willReadFrequently: true }));
+  const painted = (/** @type {string[]} */ colours) => {
+    for (const c of colours) {
+      ctx.fillStyle = c;
+      ctx.fillRect(0, 0, 1, 1);
+    }
+    return [...ctx.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (/** @type {number[]} */ c) => {
+    const [r = 0, g = 0, b = 0] = c.map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const out = new Set();
+  for (const e of document.querySelectorAll("main *, header *, dialog *")) {
+    if (!(e instanceof HTMLElement) || !e.checkVisibility({ opacityProperty: true }) || e.closest(".unseen, option")) continue;
+    if (![...e.childNodes].some((n) => n instanceof Text && n.data.trim())) continue;
+    const under = [];
+    for (let at = /** @type {Element | null} */ (e); at; at = at.parentElement) under.unshift(getComputedStyle(at).backgroundColor);
+    const [a = 0, b = 0] = [light(painted([...under, getComputedStyle(e).color])), light(painted(under))].sort((x, y) => y - x);
+    const contrast = (a + 0.05) / (b + 0.05);
+    const style = getComputedStyle(e);
+    const large = parseFloat(style.fontSize) >= 24 || (Number(style.fontWeight) >= 600 && parseFloat(style.fontSize) >= 18.6);
+    if (contrast < (large ? 3 : 4.5)) out.add(`${e.tagName}.${e.className} "${e.textContent?.slice(0, 24)}" ${contrast.toFixed(2)}`);
+  }
+  return [...out];
+}

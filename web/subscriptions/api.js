@@ -1,0 +1,172 @@
+// @ts-check
+/** What the page asks of the server about subscriptions. */
+import { ask } from "../catalog/api.js";
+
+/**
+ * @typedef {import("../catalog/api.js").Stamp} Stamp
+ * @typedef {import("../catalog/api.js").CloudEvent} CloudEvent
+ *
+ * @typedef {object} Config
+ * @property {string} [from]
+ * @property {"key" | "none"} [ordering]
+ * @property {string} [ackTimeout]
+ * @property {number} [maxUncommitted]
+ * @property {number} [maxSessions]
+ * @property {number} [maxAttempts]
+ *
+ * @typedef {object} Subscription
+ * @property {string} id
+ * @property {string} [name]
+ * @property {string} [description]
+ * @property {string} [owner]
+ * @property {string[]} [streams]
+ * @property {string[]} [types]
+ * @property {any[]} [filters]
+ * @property {Config} [config]
+ * @property {{state: string, reason?: string}} [status]
+ * @property {Stamp} [created]
+ * @property {Stamp} [changed]
+ *
+ * @typedef {object} Session
+ * @property {string} id
+ * @property {string} [replica]
+ * @property {string} [transport]
+ * @property {string} [address]
+ * @property {string} [since]
+ * @property {number} [uncommitted]
+ * @property {string[]} [groups]
+ * @property {string} [waiting] why it is given nothing
+ *
+ * @typedef {object} Partition
+ * @property {string} stream
+ * @property {number} partition
+ * @property {number} position
+ * @property {number} end
+ * @property {number} lag
+ * @property {number} [lagSeconds]
+ * @property {number} [uncommitted]
+ * @property {number} [acknowledgedAbove]
+ * @property {number} [redeliveries]
+ * @property {string} [session]
+ * @property {string} [replica]
+ *
+ * @typedef {object} Stats
+ * @property {string} id
+ * @property {string} [name]
+ * @property {string} [state]
+ * @property {string} [reason]
+ * @property {Session[]} [sessions]
+ * @property {number} lag
+ * @property {number} [lagSeconds]
+ * @property {number} [uncommitted]
+ * @property {number} [redeliveries]
+ * @property {number} [deadLetters]
+ * @property {Partition[]} [partitions]
+ * @property {{at: string, lag: number}[]} [history]
+ *
+ * @typedef {object} DeadLetter
+ * @property {string} stream
+ * @property {number} partition
+ * @property {number} offset
+ * @property {number} [attempts]
+ * @property {string} [reason]
+ * @property {string} [at]
+ * @property {CloudEvent} event
+ */
+
+/** As many subscriptions as the page holds. */
+export const MOST_SUBSCRIPTIONS = 2000;
+
+/** @param {string} id */
+export const address = (id) => `/v1/subscriptions/${encodeURIComponent(id)}`;
+
+/** @param {unknown} body */
+const json = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+
+/**
+ * @param {AbortSignal} signal
+ * @returns {Promise<{items: Subscription[], whole: boolean}>} whole: there are no more
+ */
+export async function listSubscriptions(signal) {
+  /** @type {Subscription[]} */
+  const items = [];
+  let next = "";
+  do {
+    const query = new URLSearchParams({ limit: "1000", ...(next ? { next } : {}) });
+    const page = await (await ask(`/v1/subscriptions?${query}`, { signal })).json();
+    items.push(...page.items);
+    next = page.next ?? "";
+  } while (next && items.length < MOST_SUBSCRIPTIONS);
+  return { items, whole: !next };
+}
+
+/**
+ * @param {string} id
+ * @param {AbortSignal} signal
+ * @returns {Promise<Subscription>}
+ */
+export async function getSubscription(id, signal) {
+  return (await ask(address(id), { signal })).json();
+}
+
+/**
+ * @param {string} id
+ * @param {AbortSignal} signal
+ * @returns {Promise<{stats: Stats, skew: number}>} skew: how many milliseconds the server's clock is behind this one's
+ */
+export async function getStats(id, signal) {
+  const answer = await ask(`${address(id)}/stats`, { signal });
+  const skew = Date.now() - Date.parse(answer.headers.get("Date") ?? "");
+  // The header tells whole seconds: what is less than that, and a little on the way, is no difference.
+  return { stats: await answer.json(), skew: Math.abs(skew) > 2500 ? skew : 0 };
+}
+
+/**
+ * @param {string} id
+ * @param {AbortSignal} signal
+ * @param {string} [next]
+ * @returns {Promise<{items: DeadLetter[], next?: string}>}
+ */
+export async function listDeadLetters(id, signal, next = "") {
+  return (await ask(`${address(id)}/dead-letters${next ? `?next=${encodeURIComponent(next)}` : ""}`, { signal })).json();
+}
+
+/**
+ * @param {string} id
+ * @param {string} from oldest, latest, or a time as in RFC 3339
+ * @param {boolean} force although it has sessions
+ * @returns {Promise<Stats>}
+ */
+export async function resetSubscription(id, from, force) {
+  return (await ask(`${address(id)}:reset${force ? "?force=true" : ""}`, json({ from }))).json();
+}
+
+/** @param {string} id */
+export async function deleteSubscription(id) {
+  await ask(address(id), { method: "DELETE" });
+}
+
+/**
+ * @param {Partial<Subscription>} subscription
+ * @returns {Promise<{subscription: Subscription, made: boolean}>} made: there was none like it before
+ */
+export async function createSubscription(subscription) {
+  const answer = await ask("/v1/subscriptions", json(subscription));
+  return { subscription: await answer.json(), made: answer.status === 201 };
+}
+
+/**
+ * The names of all streams.
+ * @param {AbortSignal} signal
+ * @returns {Promise<{name: string, description?: string}[]>}
+ */
+export async function listStreams(signal) {
+  const all = [];
+  let next = "";
+  do {
+    const page = await (await ask(`/v1/streams?limit=1000${next ? `&next=${encodeURIComponent(next)}` : ""}`, { signal })).json();
+    all.push(...page.items);
+    next = page.next ?? "";
+  } while (next && all.length < MOST_SUBSCRIPTIONS);
+  return all;
+}

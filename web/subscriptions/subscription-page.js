@@ -1,0 +1,263 @@
+// @ts-check
+/** <subscription-page>: everything of one subscription: how far behind, who reads it, where, and what to do about it. */
+import { durationWords, momentWords } from "../catalog/catalog-words.js";
+import { codeBlock, copyButton } from "../catalog/code-block.js";
+import { pretty } from "../catalog/json-text.js";
+import { make, write } from "../page/dom.js";
+import { deleteSubscription } from "./api.js";
+import { ConfirmDialog } from "./confirm-dialog.js";
+import { DeadLetters } from "./dead-letters.js";
+import { joinCode } from "./join-code.js";
+import { LagChart } from "./lag-chart.js";
+import { LiveTable } from "./live-table.js";
+import { ResetDialog } from "./reset-dialog.js";
+import { called, condition, count, counted, events, groupsWords, lasting, moment, rate, waitingWords } from "./words.js";
+
+/** @typedef {import("./api.js").Subscription} Subscription */
+/** @typedef {import("./api.js").Stats} Stats */
+/** @typedef {import("./api.js").Session} Session */
+/** @typedef {import("./api.js").Partition} Partition */
+/** @typedef {import("./lag-history.js").LagHistory} LagHistory */
+
+/** Where the code was looked at last: it stays from one to the next. */
+let chosenCode = "sse";
+
+/** A session's id where there is little room. */
+const short = (/** @type {string} */ id) => (id.length > 12 ? `${id.slice(0, 10)}…` : id);
+
+export class SubscriptionPage extends HTMLElement {
+  /** @type {Subscription} */ #about;
+  /** @type {Stats | undefined} */ #stats;
+  /** @type {LagHistory | undefined} */ #history;
+  #acted;
+  /** @type {ResetDialog | undefined} */ #reset;
+  #greatest = 1;
+  #byLag = false;
+  #state = make("p", { class: "condition" });
+  #title = make("span");
+  #says = make("span", { class: "says" });
+  #figures = {
+    lag: make("dd"), seconds: make("dd"), incoming: make("dd"), done: make("dd"), held: make("dd"), again: make("dd"), dead: make("dd"),
+  };
+  #chart = new LagChart();
+  #letters = new DeadLetters();
+  #resetButton = make("button", { type: "button", class: "button" }, "Reset…");
+  #deleteButton = make("button", { type: "button", class: "button bad" }, "Delete…");
+  #noSessions = make("p", { class: "nothing" }, "Nobody reads it. Join with the code on this page; events wait until then.");
+  #sortPartitions = make("button", { type: "button", class: "plainly", "aria-pressed": "false" }, "Most behind first");
+  /** @type {LiveTable<Session>} */ #sessions = new LiveTable("Sessions", [
+    { title: "Session", kind: "code", says: (s) => short(s.id), whole: (s) => s.id },
+    { title: "Reads by", says: (s) => [transport(s.transport), s.address].filter(Boolean).join(", ") },
+    { title: "Replica", says: (s) => s.replica ?? "" },
+    { title: "Since", says: (s) => (s.since ? moment(Date.parse(s.since), Date.now()) : "") },
+    { title: "Holds", kind: "number", says: (s) => count(s.uncommitted ?? 0), whole: () => "events that it was given and has not acknowledged" },
+    { title: "Is fed from", kind: "name", says: (s) => (s.waiting ? `Waits ${waitingWords(s.waiting)}` : groupsWords(s.groups ?? [])), whole: (s) => (s.groups ?? []).join(", ") },
+  ], (s) => s.id);
+  /** @type {LiveTable<Partition>} */ #partitions = new LiveTable("Partitions", [
+    { title: "Partition", kind: "name", says: (p) => `${p.stream}/${p.partition}` },
+    { title: "Position", kind: "number", says: (p) => count(p.position), whole: (p) => (p.acknowledgedAbove ? `${counted(p.acknowledgedAbove, "event")} above it ${p.acknowledgedAbove === 1 ? "is" : "are"} acknowledged already` : "") },
+    { title: "End", kind: "number", says: (p) => count(p.end) },
+    { title: "Behind", kind: "number", says: (p) => count(p.lag), share: (p) => p.lag / this.#greatest },
+    { title: "In time", kind: "number", says: (p) => (p.lag ? lasting(p.lagSeconds ?? 0) : "–") },
+    { title: "Held", kind: "number", says: (p) => count(p.uncommitted ?? 0) },
+    { title: "Again", kind: "number", says: (p) => count(p.redeliveries ?? 0), whole: () => "deliveries that were not the first" },
+    { title: "Session", kind: "code", says: (p) => (p.session ? short(p.session) : "none"), whole: (p) => [p.session, p.replica && `on ${p.replica}`].filter(Boolean).join(" ") },
+  ], (p) => `${p.stream}/${p.partition}`);
+
+  /**
+   * @param {Subscription} about
+   * @param {{reset: (stats: Stats) => void, refresh: () => void, deleted: () => void}} acted what to do after something was done
+   */
+  constructor(about, acted) {
+    super();
+    this.#about = about;
+    this.#acted = acted;
+    this.#resetButton.disabled = true;
+    this.#resetButton.addEventListener("click", () => this.#askReset());
+    this.#deleteButton.addEventListener("click", () => this.#askDelete());
+    this.#sortPartitions.addEventListener("click", () => {
+      this.#byLag = !this.#byLag;
+      this.#sortPartitions.setAttribute("aria-pressed", String(this.#byLag));
+      write(this.#sortPartitions, this.#byLag ? "By number" : "Most behind first");
+      this.#showPartitions();
+    });
+    this.#state.append(make("span", { class: "state" }, make("span", { class: "dot" }), this.#title), this.#says);
+    this.#build(about);
+  }
+
+  get subscription() {
+    return this.#about.id;
+  }
+
+  /**
+   * @param {Stats} stats
+   * @param {LagHistory} history
+   */
+  took(stats, history) {
+    this.#stats = stats;
+    this.#history = history;
+    this.#resetButton.disabled = false;
+    const rates = history.rates();
+    const { grade, title, says } = condition(stats, rates);
+    this.#state.dataset["grade"] = grade;
+    write(this.#title, title);
+    write(this.#says, says);
+    const f = this.#figures;
+    write(f.lag, count(stats.lag));
+    write(f.seconds, lasting(stats.lagSeconds ?? 0));
+    write(f.incoming, rates ? `${rate(rates.incoming)}/s` : "–");
+    write(f.done, rates ? `${rate(rates.done)}/s` : "–");
+    write(f.held, count(stats.uncommitted ?? 0));
+    write(f.again, count(stats.redeliveries ?? 0));
+    write(f.dead, count(stats.deadLetters ?? 0));
+    this.#chart.show(history, Date.now());
+    const sessions = stats.sessions ?? [];
+    this.#noSessions.hidden = sessions.length > 0;
+    this.#sessions.element.hidden = sessions.length === 0;
+    this.#sessions.show(sessions);
+    this.#showPartitions();
+    this.#letters.show(stats.id, stats.deadLetters ?? 0);
+    if (this.#reset?.open) this.#reset.show(stats);
+  }
+
+  #showPartitions() {
+    const all = [...(this.#stats?.partitions ?? [])];
+    this.#greatest = Math.max(1, ...all.map((p) => p.lag));
+    const named = (/** @type {Partition} */ a, /** @type {Partition} */ b) => (a.stream === b.stream ? a.partition - b.partition : a.stream < b.stream ? -1 : 1);
+    this.#partitions.show(all.sort((a, b) => (this.#byLag ? b.lag - a.lag : 0) || named(a, b)));
+  }
+
+  /** @param {Subscription} about */
+  #build(about) {
+    const figure = (/** @type {string} */ name, /** @type {HTMLElement} */ value, /** @type {string} */ says) => make("div", { title: says }, make("dt", {}, name), value);
+    const f = this.#figures;
+    this.replaceChildren(
+      this.#head(about),
+      make("section", { class: "card now", "aria-labelledby": "now-title" },
+        make("h2", { id: "now-title", class: "unseen" }, "How it stands"),
+        this.#state,
+        make("dl", { class: "figures" },
+          figure("Behind", f.lag, "events that are not acknowledged yet"),
+          figure("In time", f.seconds, "how long the oldest of them waits"),
+          figure("Come in", f.incoming, "events a second, over the last half minute"),
+          figure("Are done", f.done, "events a second that are acknowledged, over the last half minute"),
+          figure("Held", f.held, "events that sessions have and have not acknowledged"),
+          figure("Given again", f.again, "deliveries that were not the first"),
+          figure("Dead letters", f.dead, "events that were given up"),
+        ),
+        this.#chart,
+      ),
+      make("div", { class: "doc" },
+        this.#section("sessions", "Sessions", "Who reads it now.", this.#noSessions, this.#sessions.element),
+        this.#section("partitions", "Partitions", "Up to where it has been read. All before a position is acknowledged.", make("p", { class: "openers" }, this.#sortPartitions), this.#partitions.element),
+        this.#section("dead-letters", "Dead letters", "Events that were given up, newest first.", this.#letters),
+      ),
+      make("aside", { "aria-label": "Code and settings" }, this.#code(about), this.#rules(about)),
+    );
+  }
+
+  /** @param {Subscription} about */
+  #head(about) {
+    const made = about.created;
+    return make("div", { class: "head-of" },
+      make("a", { class: "back", href: "#/" }, "← All subscriptions"),
+      make("div", { class: "title-line" },
+        make("h1", { tabindex: -1 }, called(about)),
+        make("div", { class: "acts" }, this.#resetButton, this.#deleteButton),
+      ),
+      ...(about.description ? [make("p", { class: "lead" }, about.description)] : []),
+      make("p", { class: "badges" },
+        ...(about.streams ?? []).map((s) => make("a", { class: "badge plain", href: `/catalog/#/?stream=${encodeURIComponent(s)}` }, make("span", { class: "unseen" }, "stream "), s)),
+        make("span", { class: "badge" }, about.config?.ordering === "none" ? "in no order" : "in order by key"),
+        ...(made ? [make("span", { class: "quiet" }, "made ", make("time", { datetime: made.at }, momentWords(made.at)), made.by ? ` by ${made.by}` : "")] : []),
+        copyButton(() => about.id, "Copy the subscription’s id", "Copy id"),
+      ),
+    );
+  }
+
+  /**
+   * @param {string} id
+   * @param {string} title
+   * @param {string} says
+   * @param {Node[]} content
+   */
+  #section(id, title, says, ...content) {
+    return make("section", { class: "card", id, "aria-labelledby": `${id}-title` }, make("h2", { id: `${id}-title` }, title), make("p", { class: "quiet" }, says), ...content);
+  }
+
+  /** @param {Subscription} about */
+  #rules(about) {
+    const list = make("dl", { class: "rules" });
+    const rule = (/** @type {string} */ name, /** @type {(Node | string)[]} */ ...value) => list.append(make("dt", {}, name), make("dd", {}, ...value));
+    const { types = [], filters = [], config = {} } = about;
+    rule("Events", types.length ? "" : filters.length ? "Those that pass the filters below." : "All of its streams.", ...types.map((t) => make("div", {}, t.endsWith("*") ? make("code", {}, t) : make("a", { href: `/catalog/#/${encodeURIComponent(t)}` }, make("code", {}, t)))));
+    rule("Order", config.ordering === "none" ? "None is kept: every session gets events of every partition, and others go on past one that takes long." : "Events with the same key come in order, one at a time: the next when the one before is acknowledged. A partition is one session’s.");
+    if (config.from) rule("Began at", { latest: "the end of its streams at that time", oldest: "the oldest event" }[config.from] ?? momentWords(config.from));
+    if (config.ackTimeout) rule("Time to acknowledge", `${durationWords(config.ackTimeout)}; after that an event comes again.`);
+    if (config.maxUncommitted) rule("A session holds", `at most ${events(config.maxUncommitted)} that it has not acknowledged.`);
+    if (config.maxAttempts) rule("Attempts", `${count(config.maxAttempts)}; then an event becomes a dead letter.`);
+    if (config.maxSessions) rule("Sessions", `${count(config.maxSessions)} at most.`);
+    const changed = about.changed;
+    if (changed && changed.at !== about.created?.at) rule("Changed", momentWords(changed.at), changed.by ? ` by ${changed.by}` : "");
+    const card = make("section", { class: "card", id: "rules", "aria-labelledby": "rules-title" }, make("h2", { id: "rules-title" }, "What it gives"), list);
+    if (filters.length) card.append(make("h3", {}, "Filters"), make("p", { class: "note" }, filters.length === 1 ? "An event has to pass it." : "An event has to pass them all."), codeBlock(pretty(JSON.stringify(filters), 44), "json", "filters"));
+    return card;
+  }
+
+  /** @param {Subscription} about */
+  #code(about) {
+    const all = joinCode(location.origin, about);
+    const tabs = make("div", { class: "tabs", role: "tablist", "aria-label": "Code" });
+    const panel = make("div", { role: "tabpanel", id: "code-panel" });
+    const show = (/** @type {string} */ id, focus = false) => {
+      const chosen = all.find((s) => s.id === id) ?? all[0];
+      if (!chosen) return;
+      chosenCode = chosen.id;
+      for (const tab of tabs.children) {
+        const on = tab.id === `code-${chosen.id}`;
+        tab.setAttribute("aria-selected", String(on));
+        /** @type {HTMLElement} */ (tab).tabIndex = on ? 0 : -1;
+        if (on && focus) /** @type {HTMLElement} */ (tab).focus();
+      }
+      panel.setAttribute("aria-labelledby", `code-${chosen.id}`);
+      panel.replaceChildren(codeBlock(chosen.text, chosen.language, `code: ${chosen.title}`), make("p", { class: "note" }, chosen.note));
+    };
+    for (const { id, title } of all) {
+      const tab = make("button", { type: "button", role: "tab", id: `code-${id}`, "aria-controls": "code-panel" }, title);
+      tab.addEventListener("click", () => show(id));
+      tabs.append(tab);
+    }
+    tabs.addEventListener("keydown", (e) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
+      if (!step) return;
+      e.preventDefault();
+      show(all[(all.findIndex((s) => s.id === chosenCode) + step + all.length) % all.length]?.id ?? "", true);
+    });
+    show(chosenCode);
+    return make("section", { class: "card snippets", id: "code", "aria-labelledby": "code-title" }, make("div", { class: "bar" }, make("h2", { id: "code-title" }, "Join it"), tabs), panel);
+  }
+
+  #askReset() {
+    if (!this.#stats || !this.#history) return;
+    const { reset, refresh } = this.#acted;
+    this.#reset = new ResetDialog({ ...this.#stats, name: this.#about.name }, this.#history, (stats) => {
+      this.dispatchEvent(new CustomEvent("say", { bubbles: true, detail: "It was reset." }));
+      reset(stats);
+    }, refresh);
+  }
+
+  #askDelete() {
+    const { lag = 0, sessions = [] } = this.#stats ?? {};
+    const says = [`Its position is forgotten${lag ? `, and with it that ${events(lag)} ${lag === 1 ? "waits" : "wait"}` : ""}. The events themselves stay in their streams. One that is made again under this name begins anew.`];
+    if (sessions.length) says.push(`${counted(sessions.length, "session reads", "sessions read")} it now, and will be ended.`);
+    const dialog = new ConfirmDialog(`Delete ${called(this.#about)}`, says.map((s) => make("p", {}, s)), "Delete", async () => {
+      await deleteSubscription(this.#about.id);
+      this.#acted.deleted();
+    });
+    dialog.demand({ can: true, type: called(this.#about) });
+    dialog.show();
+  }
+}
+
+/** @param {string} [name] */
+const transport = (name = "") => ({ sse: "SSE", ndjson: "NDJSON", websocket: "WebSocket", ws: "WebSocket", poll: "pages" })[name] ?? name;
