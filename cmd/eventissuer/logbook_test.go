@@ -12,7 +12,12 @@ import (
 // moment is when something came to pass, counted from the logbook's beginning. No two are the same.
 type moment time.Duration
 
-func (m moment) String() string { return time.Duration(m).Round(10 * time.Microsecond).String() }
+func (m moment) String() string {
+	if m == never {
+		return "no time"
+	}
+	return time.Duration(m).Round(10 * time.Microsecond).String()
+}
 
 const never = moment(1<<63 - 1)
 
@@ -291,6 +296,7 @@ type post struct {
 	offset int64
 	event  string
 	said   moment // when the last of this and all before it was first acknowledged
+	last   string // which that is
 }
 
 type committed struct {
@@ -326,10 +332,12 @@ func (l *logbook) mistakes(log map[place]string) []mistake {
 	}
 	for _, line := range e.lines {
 		slices.SortFunc(line, func(a, b post) int { return int(a.offset - b.offset) })
-		high := moment(0)
+		high, last := moment(0), ""
 		for i := range line {
-			high = max(high, e.saidAt(line[i].event))
-			line[i].said = high
+			if said := e.saidAt(line[i].event); said > high {
+				high, last = said, line[i].event
+			}
+			line[i].said, line[i].last = high, last
 		}
 	}
 	for _, c := range l.commits {
@@ -452,7 +460,7 @@ func (e *evidence) checkAhead(looks []look, what string) {
 	for _, k := range looks {
 		for p, position := range k.positions {
 			if last, ok := e.below(p, position); ok && last.said > k.to {
-				e.wrong(ruleAhead, "%s of partition %d was %d at %s, and what is before that was acknowledged by %s", what, p, position, k.to, last.said)
+				e.wrong(ruleAhead, "%s of partition %d was %d at %s, and %s before it was acknowledged at %s", what, p, position, k.to, last.last, last.said)
 			}
 		}
 	}
