@@ -337,8 +337,7 @@ test("while the server is away the page says so, and goes on by itself", async (
     await own.start();
     await page.waitForFunction(() => document.querySelector("live-events .state")?.textContent === "Live");
   } finally {
-    await context.close();
-    await own.remove();
+    await Promise.all([context.close(), own.remove()]);
   }
 });
 

@@ -28,6 +28,12 @@ export function freePort() {
   });
 }
 
+/** @type {Set<import("node:child_process").ChildProcess>} */
+const running = new Set();
+// A file that takes too long is sent SIGTERM by the test runner, which then waits for its end.
+process.once("SIGTERM", () => process.exit(143));
+process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
 /** An Event Issuer with the demo, on a data folder of its own. */
 export class Server {
   /** @type {import("node:child_process").ChildProcess | undefined} */ #process;
@@ -62,7 +68,9 @@ export class Server {
     const args = ["serve", "--demo", "--listen", `127.0.0.1:${this.port}`, "--data-dir", this.folder, "--drain-timeout", "2s", "--lame-duck", "0s", ...this.flags];
     const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = child;
+    running.add(child);
     this.#exit = new Promise((resolve) => child.once("exit", resolve));
+    child.once("exit", () => running.delete(child));
     for (const stream of [child.stdout, child.stderr]) stream?.on("data", (b) => (this.#log = (this.#log + b).slice(-4000)));
     const deadline = Date.now() + PATIENCE;
     while (!(await this.#runs())) {
@@ -94,6 +102,7 @@ export class Server {
 export function launch() {
   return chromium.launch({
     executablePath: CHROMIUM,
+    handleSIGTERM: false, // it would close the browser, and let the tests go on without
     args: [
       "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
       "--disable-component-update", "--disable-sync",

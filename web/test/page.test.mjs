@@ -442,7 +442,6 @@ test("by night the closer map opens where trains run", async () => {
     });
     assert.equal(new URL(page.url()).hash, "", "nobody asked to follow a train");
   } finally {
-    await context.close();
-    await night.remove();
+    await Promise.all([context.close(), night.remove()]);
   }
 });
