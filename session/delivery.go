@@ -7,12 +7,6 @@ import (
 	"github.com/eventissuer/eventissuer/internal/group"
 )
 
-// The extension attributes of a delivery beside event.CursorAttribute.
-const (
-	groupAttribute   = "eventissuergroup"
-	attemptAttribute = "eventissuerattempt"
-)
-
 // deliveryCodec is a codec of a subscription's deliveries, whose cursors, control messages and heartbeats are those of
 // streams.
 type deliveryCodec interface {
@@ -110,9 +104,9 @@ func appendDelivery(dst []byte, d *group.Delivery, cursor []byte) []byte {
 		dst = append(dst, cursor...)
 		dst = append(dst, `",`...)
 	}
-	dst = append(dst, `"`+groupAttribute+`":`...)
+	dst = append(dst, `"`+event.GroupAttribute+`":`...)
 	dst = strconv.AppendQuote(dst, d.Group)
-	dst = append(dst, `,"`+attemptAttribute+`":`...)
+	dst = append(dst, `,"`+event.AttemptAttribute+`":`...)
 	dst = strconv.AppendInt(dst, int64(d.Attempt), 10)
 	dst = append(dst, ',')
 	json := d.JSON

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -137,6 +138,45 @@ func TestEventsDefinitionsAndConsumersOutliveTheServer(t *testing.T) {
 	}
 }
 
+func TestASubscriptionAndWhatItAcknowledgedOutliveTheServer(t *testing.T) {
+	dir := t.TempDir()
+	first := startServer(t, "--data-dir", dir).withTrains()
+	var sub struct{ ID string }
+	body := first.must(201, "POST", "/v1/subscriptions", "application/json", `{"name":"app","streams":["trains"],"config":{"from":"oldest"}}`)
+	if err := json.Unmarshal(body, &sub); err != nil {
+		t.Fatal(err)
+	}
+	first.publish("1")
+	events := "/v1/subscriptions/" + sub.ID + "/events?wait=20s"
+	page := func(r *running) (ids []string, at string) {
+		t.Helper()
+		var all []struct{ ID, Eventissuercursor string }
+		if err := json.Unmarshal(r.must(200, "GET", events, "", ""), &all); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			ids, at = append(ids, e.ID), e.Eventissuercursor
+		}
+		return ids, at
+	}
+	ids, at := page(first)
+	if !slices.Equal(ids, []string{"1"}) {
+		t.Fatalf("the first page is %v", ids)
+	}
+	first.must(200, "POST", "/v1/subscriptions/"+sub.ID+"/cursors", "application/json", `{"cursors":["`+at+`"]}`)
+	if err := first.stop(); err != nil {
+		t.Fatal(err)
+	}
+	second := startServer(t, "--data-dir", dir)
+	second.publish("2")
+	if ids, _ := page(second); !slices.Equal(ids, []string{"2"}) {
+		t.Errorf("after a restart the page is %v", ids)
+	}
+	if metrics := second.must(200, "GET", "/metrics", "", ""); !bytes.Contains(metrics, []byte("eventissuer_subscription_sessions 1")) {
+		t.Error("the session is not in the metrics")
+	}
+}
+
 func TestStopTellsReadersToComeBackAndThenEnds(t *testing.T) {
 	r := startServer(t, "--data-dir", t.TempDir()).withTrains()
 	req, err := http.NewRequestWithContext(context.Background(), "GET", r.url+"/v1/streams/trains/events", nil)
@@ -167,7 +207,7 @@ func TestStopTellsReadersToComeBackAndThenEnds(t *testing.T) {
 		t.Errorf("the stop took %s", took)
 	}
 	log := r.log.String()
-	order := []string{"sessions' drain", "part=http", "part=sessions", "part=consumers", "part=catalog", "part=log", `part="embedded servers"`}
+	order := []string{"sessions' drain", "part=http", "part=sessions", "part=subscriptions", "part=hubs", "part=consumers", "part=catalog", "part=log", `part="embedded servers"`}
 	last := -1
 	for _, name := range order {
 		at := strings.LastIndex(log, name)

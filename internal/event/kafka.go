@@ -64,7 +64,7 @@ func fromBinaryRecord(r broker.Record, contentType string) (Event, error) {
 		}
 		name := strings.ToLower(h.Key[len(kafkaPrefix):])
 		switch {
-		case name == "datacontenttype", name == CursorAttribute, !validName(name):
+		case name == "datacontenttype", reserved(name), !validName(name):
 			continue // the content type's; ours to set; and what can be no attribute is better lost than the event
 		case h.Value == nil:
 			continue // an unset attribute

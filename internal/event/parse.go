@@ -22,8 +22,20 @@ const (
 // it cannot be published, and one that was stored with it is read without it.
 const CursorAttribute = "eventissuercursor"
 
-// Parse reads a structured event that is being published and holds it to the specification and to the reserved name
-// [CursorAttribute]. The event aliases raw, which must not be changed any more. The error is an [*Error]; the event
+// GroupAttribute and AttemptAttribute are the extension attributes in which a subscription's reader is told the partition
+// that an event is of, and how often it was given out. An event that has one of them cannot be published.
+const (
+	GroupAttribute   = "eventissuergroup"
+	AttemptAttribute = "eventissuerattempt"
+)
+
+// reserved says that an attribute is for readers to be told something in.
+func reserved(name string) bool {
+	return name == CursorAttribute || name == GroupAttribute || name == AttemptAttribute
+}
+
+// Parse reads a structured event that is being published and holds it to the specification and to the reserved names
+// [CursorAttribute], [GroupAttribute] and [AttemptAttribute]. The event aliases raw, which must not be changed any more. The error is an [*Error]; the event
 // then holds what could be read.
 func Parse(raw []byte) (Event, error) {
 	return parse(textOf(raw), false)
@@ -336,12 +348,11 @@ func (p *parser) keep(attrs []attribute, a attribute, name string, begin int) []
 			p.problem(name, "one member of the name", "the member comes twice")
 			return attrs
 		}
-		if name == CursorAttribute {
-			if p.stored {
-				p.cutMember(begin)
-			} else {
-				p.problem(name, "another name", "the attribute is reserved: readers are given their cursors in it")
-			}
+		if name == CursorAttribute && p.stored {
+			p.cutMember(begin)
+			a.kind = invalid
+		} else if reserved(name) && !p.stored {
+			p.problem(name, "another name", "the attribute is reserved: readers are told of their reading in it")
 			a.kind = invalid
 		} else if !validName(name) {
 			if !p.stored {

@@ -214,6 +214,8 @@ func TestParseRefusesWithThePlaceOfTheMistake(t *testing.T) {
 		{"noncharacter", with(`,"x":"\ufdd0"`), "/x", "U+FDD0"},
 		{"half a pair", with(`,"x":"\ud83d"`), "/x", "surrogate"},
 		{"a reserved name", with(`,"eventissuercursor":"x"`), "/eventissuercursor", "reserved"},
+		{"the name of a delivery's partition", with(`,"eventissuergroup":"x"`), "/eventissuergroup", "reserved"},
+		{"the name of a delivery's attempt", with(`,"eventissuerattempt":1`), "/eventissuerattempt", "reserved"},
 		{"too many attributes", with(manyMembers(252)), "", "too many"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -62,8 +62,8 @@ func (e *Event) With(name, value string) (Event, error) {
 	switch {
 	case !validName(name) || len(name) > maxNameLength:
 		p.problem(name, "lower-case letters a-z and digits 0-9, at most 255", "%q cannot be the name of an attribute", abbreviate(name))
-	case name == CursorAttribute:
-		p.problem(name, "another name", "the attribute is reserved: readers are given their cursors in it")
+	case reserved(name):
+		p.problem(name, "another name", "the attribute is reserved: readers are told of their reading in it")
 	case invalidUTF8(value) >= 0:
 		p.problem(name, "UTF-8", "the value is not UTF-8")
 	case value == "" && c != notCore:
