@@ -257,9 +257,11 @@ func (w *world) step(ctx context.Context, n int) {
 	case draw < 52:
 		d := time.Duration(100+w.rand.IntN(1400)) * time.Millisecond
 		w.say("step %d: pause Redis for %s", n, d)
+		over := w.still()
 		must(w.store.Pause())
 		time.Sleep(d) // it is what is done to Redis
 		must(w.store.Resume())
+		over()
 	case draw < 70:
 		w.say("step %d: cut a client of %s", n, s.name)
 		s.takers[w.rand.IntN(len(s.takers))].drop()
@@ -283,6 +285,19 @@ func (w *world) flush(ctx context.Context) error {
 	return flush()
 }
 
+// still notes in all logbooks that something stands still, until the function that it returns is called.
+func (w *world) still() (over func()) {
+	var all []func()
+	for _, s := range w.subscriptions {
+		all = append(all, s.book.still())
+	}
+	return func() {
+		for _, over := range all {
+			over()
+		}
+	}
+}
+
 // start starts a replica while all goes on.
 func (w *world) start(m *machine) {
 	w.set(m, stateBusy)
@@ -297,10 +312,12 @@ func (w *world) start(m *machine) {
 // pause has a replica stand still for so long.
 func (w *world) pause(m *machine, d time.Duration) error {
 	w.set(m, statePaused)
+	over := w.still()
 	if err := m.Pause(); err != nil {
 		return err
 	}
 	w.repairs.Go(func() {
+		defer over()
 		time.Sleep(d) // it is what is done to the replica
 		if err := m.Resume(); err != nil {
 			w.t.Errorf("a replica cannot be resumed: %v", err)
