@@ -164,7 +164,8 @@ func (g *Gateway) putCursors(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, err)
 		return
 	}
-	answer, err := g.deps.Groups.Say(r.Context(), s.ID, words)
+	// It is said also where the client does not wait for the answer; Say bounds the wait itself.
+	answer, err := g.deps.Groups.Say(context.WithoutCancel(r.Context()), s.ID, words)
 	switch {
 	case err != nil:
 		writeProblem(w, r, g.readProblem(err))
