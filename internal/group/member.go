@@ -29,7 +29,7 @@ type Member struct {
 	// guarded by the group's mu
 	seq         uint64   // of the newest delivery
 	taken       uint64   // of the newest that was taken
-	ledger      []*given // deliveries from seq base on; nil: answered
+	ledger      []*given // deliveries from seq base on; nil: nothing can be said of it any more
 	base        uint64
 	queue       []*given // not taken yet
 	outstanding int      // given and neither acknowledged nor back
@@ -58,6 +58,8 @@ type given struct {
 	n       int
 	bytes   []byte // of a foreign one
 	typ     string // likewise
+	said    bool   // it is acknowledged; whether that is stored is another matter
+	done    bool   // of a foreign one: its owner has stored it
 }
 
 // Delivery is an event as a session gets it.
@@ -234,6 +236,9 @@ func (m *Member) take(i *item) {
 
 func (m *Member) enter(d *given) {
 	if len(m.ledger) >= ledgerMost*m.group.sub.MaxUncommitted {
+		m.trim()
+	}
+	if len(m.ledger) >= ledgerMost*m.group.sub.MaxUncommitted {
 		m.finish(endingReconnect)
 		m.void = true
 	}
@@ -250,9 +255,14 @@ func (m *Member) ID() string { return m.id.String() }
 // Take appends to dst what the session was given and has not taken, up to most events and about maxBytes. more says that
 // there is more at once. What it returns has to be acknowledged in time from now on.
 func (m *Member) Take(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	return m.takeOut(dst, most, maxBytes)
+}
+
+// takeOut is Take for a caller that holds mu.
+func (m *Member) takeOut(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
 	g := m.group
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	now := time.Now()
 	if g.checkLate(now) {
 		return dst, false // what waits is given once the partitions are known to be still this replica's
@@ -270,8 +280,9 @@ func (m *Member) Take(dst []Delivery, most, maxBytes int) (_ []Delivery, more bo
 				return dst, false
 			}
 			json = d.item.entry.Event.JSON()
-		default: // it has come back meanwhile
+		default: // it has come back meanwhile: the client, which never sees it, must not acknowledge it with the rest
 			m.queue = m.queue[1:]
+			m.forget(d)
 			continue
 		}
 		if n := len(dst) - from; n >= most || n > 0 && bytes+len(json) > maxBytes {
@@ -349,48 +360,61 @@ type stretch struct {
 	Delay int64  `json:"delay,omitempty"` // nanoseconds
 }
 
-// say takes a session's word, and returns what has to be said to other replicas. The caller holds mu.
-func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]int64) {
+// say takes a session's word, and returns what has to be said to other replicas. What was said before and is not stored
+// yet is waited for again. The caller holds mu.
+func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]*given) {
 	if m.void || w.To > m.seq {
 		r.answer.Refused++
 		m.finish(endingReconnect)
 		m.void = true
 		return nil
 	}
-	promised := map[*lane]int{}
+	promised := map[*lane]promise{}
 	from := max(w.From, m.base)
 	for seq := from; seq <= w.To; seq++ {
 		d := m.ledger[seq-m.base]
-		if d == nil {
+		if d.settled() || d.said && w.Back {
 			continue
 		}
 		if d.foreign != nil {
 			if abroad == nil {
-				abroad = map[*foreign][]int64{}
+				abroad = map[*foreign][]*given{}
 			}
-			abroad[d.foreign] = append(abroad[d.foreign], d.offset)
-			m.outstanding--
-			m.ledger[seq-m.base] = nil
+			abroad[d.foreign] = append(abroad[d.foreign], d)
+			if !d.said {
+				m.outstanding--
+			}
+			if d.said = !w.Back; w.Back {
+				m.ledger[seq-m.base] = nil
+			}
 			continue
 		}
 		i := d.item
 		l := i.lane
-		m.ledger[seq-m.base] = nil
 		switch {
 		case i.tenure != l.tenure || !l.held:
+			m.ledger[seq-m.base] = nil
 			r.answer.Refused++
 			m.void = true
 			m.finish(endingReconnect)
 		case w.Back:
+			m.ledger[seq-m.base] = nil
 			if i.to == m && i.seq == seq {
 				l.giveBack(i, ReasonNack, time.Duration(w.Delay))
 			}
 			r.answer.Returned++
 		case i.phase == phaseDone || i.phase == phaseBurying:
+			m.ledger[seq-m.base] = nil
 			r.answer.Acknowledged++
 		default:
 			l.acknowledge(i)
-			promised[l]++
+			p := promised[l]
+			if d.said {
+				p.again++
+			} else {
+				p.n++
+			}
+			d.said, promised[l] = true, p
 		}
 	}
 	m.trim()
@@ -402,18 +426,31 @@ func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]int64) {
 		m.slow = false
 		m.group.deal()
 	}
-	for l, n := range promised {
+	for l, p := range promised {
 		r.open++
-		l.receipts = append(l.receipts, promise{r, n})
+		p.to = r
+		l.receipts = append(l.receipts, p)
 		nudge(l.kick)
 	}
 	return abroad
 }
 
-// trim forgets the beginning of the ledger that is answered.
+// forget takes a delivery that was not taken out of the ledger.
+func (m *Member) forget(d *given) {
+	if d.seq >= m.base && m.ledger[d.seq-m.base] == d && !d.said {
+		m.ledger[d.seq-m.base] = nil
+	}
+}
+
+// settled reports whether nothing more can become of a delivery.
+func (d *given) settled() bool {
+	return d == nil || d.done || d.said && d.item != nil && d.item.phase == phaseDone
+}
+
+// trim forgets the beginning of the ledger that is settled.
 func (m *Member) trim() {
 	n := 0
-	for n < len(m.ledger) && m.ledger[n] == nil {
+	for n < len(m.ledger) && m.ledger[n].settled() {
 		n++
 	}
 	m.base += uint64(n)
@@ -489,9 +526,9 @@ func (gs *Groups) hear(ctx context.Context, id string, session ID, words []stret
 		return Answer{Refused: len(words)}, nil
 	}
 	for _, w := range words {
-		for f, offsets := range m.say(w, r) {
+		for f, all := range m.say(w, r) {
 			r.open++
-			gs.running.Go(func() { g.sayAbroad(ctx, f, offsets, w, r) })
+			gs.running.Go(func() { g.sayAbroad(ctx, f, all, w, r) })
 		}
 	}
 	for _, l := range g.lanes {

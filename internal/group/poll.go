@@ -104,20 +104,23 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 			return Page{}, ErrReconnect
 		}
 	}
+	var page Page
 	g.mu.Lock()
-	m.queue = nil
-	for _, d := range m.ledger {
-		if d != nil && d.seq > after {
-			m.queue = append(m.queue, d)
+	if m.turns == turn {
+		m.queue = nil
+		for _, d := range m.ledger {
+			if d != nil && !d.said && d.seq > after {
+				m.queue = append(m.queue, d)
+			}
 		}
 	}
 	g.mu.Unlock()
-	var page Page
 	until := time.NewTimer(p.Wait)
 	defer until.Stop()
 	for {
-		page.Deliveries, _ = m.Take(page.Deliveries, p.Most, p.MaxBytes)
-		page.Notes = append(page.Notes, m.Notes()...)
+		if !m.takePage(&page, p, turn) {
+			return Page{}, ErrReplaced
+		}
 		if len(page.Deliveries) > 0 || p.Wait <= 0 {
 			break
 		}
@@ -151,7 +154,22 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 	}
 	for _, d := range page.Deliveries {
 		page.Cursors = append(page.Cursors, string(m.AppendCursor(nil, d.Seq)))
+		after = d.Seq
 	}
-	page.Cursor = string(m.AppendCursor(nil, m.Taken()))
+	page.Cursor = string(m.AppendCursor(nil, after))
 	return page, nil
+}
+
+// takePage takes what there is for a request. It returns false where a later one has taken its place: what is taken is then
+// that one's.
+func (m *Member) takePage(page *Page, p Poll, turn int) bool {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	if m.turns != turn {
+		return false
+	}
+	page.Deliveries, _ = m.takeOut(page.Deliveries, p.Most, p.MaxBytes)
+	page.Notes = append(page.Notes, m.notes...)
+	m.notes = nil
+	return true
 }

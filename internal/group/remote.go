@@ -212,7 +212,11 @@ type foreignKey struct {
 const foreignsMost = 4096
 
 // sayAbroad passes a word on to the owner of a partition.
-func (g *group) sayAbroad(ctx context.Context, f *foreign, offsets []int64, w stretch, r *receipt) {
+func (g *group) sayAbroad(ctx context.Context, f *foreign, all []*given, w stretch, r *receipt) {
+	offsets := make([]int64, len(all))
+	for i, d := range all {
+		offsets[i] = d.offset
+	}
 	a, err := g.groups.bus.ask(ctx, f.replica, message{
 		Kind: "done", Group: g.id, Stream: f.stream, Partition: f.partition, Nonce: f.nonce, Offsets: offsets, Word: w,
 	})
@@ -221,6 +225,11 @@ func (g *group) sayAbroad(ctx context.Context, f *foreign, offsets []int64, w st
 	switch {
 	case err == nil && a.Error == "":
 		r.answer.add(a.Answer)
+		if a.Answer.Refused == 0 {
+			for _, d := range all {
+				d.done = true
+			}
+		}
 	case errors.Is(err, errNobody):
 		r.answer.Refused += len(offsets)
 	default:
@@ -265,7 +274,7 @@ func (g *group) hearForeign(ctx context.Context, m *message) (Answer, error) {
 	}
 	if promised > 0 {
 		r.open++
-		l.receipts = append(l.receipts, promise{r, promised})
+		l.receipts = append(l.receipts, promise{to: r, n: promised})
 		nudge(l.kick)
 	}
 	g.feed(l)

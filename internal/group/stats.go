@@ -42,6 +42,7 @@ type PartitionStats struct {
 	Partition         int32   `json:"partition"`
 	Session           string  `json:"session,omitempty"` // with ordering by key
 	Replica           string  `json:"replica,omitempty"` // that owns it
+	Begin             int64   `json:"begin"`             // the oldest offset that the log keeps
 	Position          int64   `json:"position"`
 	End               int64   `json:"end"`
 	Lag               int64   `json:"lag"`
@@ -226,7 +227,7 @@ func (gs *Groups) partitions(ctx context.Context, sub *Subscription, src Source,
 			p.Position = known.pos
 			p.LagSeconds = gs.waiting(ctx, topic, n, max(known.pos, b.First), b)
 		}
-		p.End = b.Next
+		p.Begin, p.End = b.First, b.Next
 		p.Lag = max(0, b.Next-max(p.Position, b.First))
 		if p.Lag == 0 {
 			p.LagSeconds = 0

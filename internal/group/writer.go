@@ -30,8 +30,9 @@ func (r *receipt) said() {
 
 // promise is a lane's part of a receipt.
 type promise struct {
-	to *receipt
-	n  int // events
+	to    *receipt
+	n     int // events
+	again int // those that were promised before
 }
 
 // keep tells whether they are stored.
@@ -39,7 +40,7 @@ func (p promise) keep(stored bool) {
 	if stored {
 		p.to.answer.Acknowledged += p.n
 	} else {
-		p.to.answer.Refused += p.n
+		p.to.answer.Refused += p.n + p.again
 	}
 	p.to.said()
 }

@@ -51,12 +51,11 @@ type ideal struct {
 	retain   int64
 	state    map[string]*Version
 	states   []string
-	accepted map[uuid.UUID]int64 // where each write was accepted
-	seen     map[uuid.UUID]bool
+	accepted map[uuid.UUID][]int64 // where each write was accepted: mostly once
 }
 
 func newIdeal(retain int64) *ideal {
-	return &ideal{retain: retain, state: map[string]*Version{}, states: []string{""}, accepted: map[uuid.UUID]int64{}, seen: map[uuid.UUID]bool{}}
+	return &ideal{retain: retain, state: map[string]*Version{}, states: []string{""}, accepted: map[uuid.UUID][]int64{}}
 }
 
 func (f *ideal) add(r broker.Record) {
@@ -70,14 +69,13 @@ func (f *ideal) add(r broker.Record) {
 		}
 	}
 	id, at := string(r.Key), int64(len(f.states)-1)
-	f.seen[u] = true
 	var cur uuid.UUID
 	if v := f.state[id]; v != nil {
 		cur = v.U
 	}
 	if u != uuid.Nil && cur == prev {
 		f.state[id] = &Version{U: u, Body: r.Value, Offset: at}
-		f.accepted[u] = at
+		f.accepted[u] = append(f.accepted[u], at)
 	}
 	for id, v := range f.state {
 		if v.Body == nil && v.Offset+f.retain <= at {

@@ -49,7 +49,9 @@ type Config struct {
 	PartBytes     int           // a snapshot's part is closed above this; default 512 KiB
 	ReadBytes     int           // of one fetch while loading; default 4 MiB
 	Backoff       time.Duration // upper bound of the wait after a failure; default 5 s
-	Retain        int64         // offsets for which a deletion stays the current version; default and protocol: 100,000
+	// Retain is for how many offsets a deletion stays the current version. A second copy of a creation that comes later
+	// than that creates again. Default and protocol: 100,000.
+	Retain int64
 }
 
 // Version is one version of an object. Its body must not be changed.

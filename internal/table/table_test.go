@@ -106,6 +106,27 @@ func TestADeletionIsRememberedForItsOffsetsAndNoLonger(t *testing.T) {
 	})
 }
 
+func TestASecondCopyOfACreationIsRejectedAsLongAsItsDeletionIsRemembered(t *testing.T) {
+	single(t, func(c *Config) { c.Retain = 5 }, func(t *testing.T, log *tabletest.Log, r *process) {
+		a := mustPut(t, r, "a", uuid.Nil, "1") // 0
+		again := write{id: "a", u: a.U, body: a.Body}
+		must2(r.Delete(t.Context(), "a", a.U))(t) // 1
+		for offset := int64(2); offset <= 6; offset++ {
+			log.Append(t.Context(), topic, []broker.Message{again.message(0)})
+			synctest.Wait()
+			if v, ok := r.Get("a"); ok {
+				t.Fatalf("a copy at %d brought back what is deleted: %v", offset, v)
+			}
+		}
+		// Now nothing tells it from a first copy: it is a record of its own, accepted where it is.
+		log.Append(t.Context(), topic, []broker.Message{again.message(0)})
+		synctest.Wait()
+		if v, ok := r.Get("a"); !ok || v.U != a.U || v.Offset != 7 {
+			t.Fatalf("got %v %v", v, ok)
+		}
+	})
+}
+
 func TestAWriteWithoutAVerdictIsInDoubt(t *testing.T) {
 	single(t, nil, func(t *testing.T, _ *tabletest.Log, r *process) {
 		r.log.Set(tabletest.Faults{Lose: 1})

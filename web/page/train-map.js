@@ -102,8 +102,10 @@ export class TrainMap extends HTMLElement {
       canvas.height = Math.round((this.#height + 2 * margin) * ratio);
     }
     this.#baseCamera = undefined;
-    this.#painted = 0;
     if (this.#kind === "country") this.fit();
+    this.#painted = performance.now();
+    // The new size has emptied the canvas, and it would be seen so: this frame's turn to paint is over.
+    if (this.land && this.#width) this.#paint(this.#painted);
   }
 
   /**

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { Server, launch, poorlyReadable, watch } from "./harness.mjs";
+import { PATIENCE, Server, launch, poorlyReadable, watch } from "./harness.mjs";
 import { OLD_POSITION, PATTERN, POSITION, RESTRICTION, publishPositions, seedCatalog } from "./seed-catalog.mjs";
 
 /** @typedef {import("playwright-core").Page} Page */
@@ -38,7 +38,7 @@ async function withPage(hash, use, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
   try {
     const page = await context.newPage();
-    page.setDefaultTimeout(30_000);
+    page.setDefaultTimeout(PATIENCE);
     const faults = watch(page, server.url);
     await page.goto(`${server.url}/catalog/${hash}`);
     await page.waitForSelector("main:not([aria-busy]) h1");
@@ -261,8 +261,9 @@ test("the code runs: curl reads, curl publishes what is valid, and a browser rea
       code = (await page.textContent("#code-panel code")) ?? "";
     });
     const context = await browser.newContext({ bypassCSP: true });
+    context.setDefaultTimeout(PATIENCE);
     const page = await context.newPage();
-    const heard = page.waitForEvent("console", { predicate: (m) => m.text().includes("/train/"), timeout: 30_000 });
+    const heard = page.waitForEvent("console", { predicate: (m) => m.text().includes("/train/"), timeout: PATIENCE });
     const opened = page.waitForResponse((r) => r.url().includes("/events?") && r.ok());
     await page.goto(`${server.url}/problems`);
     await page.addScriptTag({ type: "module", content: code });
@@ -275,7 +276,7 @@ test("the code runs: curl reads, curl publishes what is valid, and a browser rea
 
 test("events are shown as they come, the newest first, and wait while one is read", async () => {
   await withPage(`#/${POSITION}`, async (page) => {
-    await page.waitForFunction(() => document.querySelectorAll(".events li").length >= 5, undefined, { timeout: 30_000 });
+    await page.waitForFunction(() => document.querySelectorAll(".events li").length >= 5);
     await page.waitForFunction(() => document.querySelector("live-events .state")?.textContent === "Live");
     const cursor = await page.textContent(".at code");
     await publish(3);
@@ -321,7 +322,7 @@ test("while the server is away the page says so, and goes on by itself", async (
   try {
     await seedCatalog(own.url);
     const page = await context.newPage();
-    page.setDefaultTimeout(60_000);
+    page.setDefaultTimeout(PATIENCE);
     await page.goto(`${own.url}/catalog/`);
     await page.waitForSelector(".results a");
     await own.stop("SIGKILL");
@@ -336,8 +337,7 @@ test("while the server is away the page says so, and goes on by itself", async (
     await own.start();
     await page.waitForFunction(() => document.querySelector("live-events .state")?.textContent === "Live");
   } finally {
-    await context.close();
-    await own.remove();
+    await Promise.all([context.close(), own.remove()]);
   }
 });
 
@@ -427,7 +427,7 @@ test("leaving a type's page ends its stream", async () => {
     assert.ok((await ours()) >= 1);
     await page.locator("type-rail .back").click();
     await page.waitForSelector("type-list");
-    const deadline = Date.now() + 30_000;
+    const deadline = Date.now() + PATIENCE;
     while ((await ours()) > 0) {
       assert.ok(Date.now() < deadline, "the session stays");
       await publish(1); // a session that is gone is found when something is written to it

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
-import { launch } from "./harness.mjs";
+import { PATIENCE, launch } from "./harness.mjs";
 
 /** @typedef {(request: import("node:http").IncomingMessage, response: import("node:http").ServerResponse, url: URL) => void} Behaviour */
 
@@ -44,6 +44,7 @@ async function reading(behaviour, options, use) {
   behave = behaviour;
   asked = [];
   const context = await browser.newContext();
+  context.setDefaultTimeout(PATIENCE);
   try {
     const page = await context.newPage();
     await begin(page, options);
@@ -86,7 +87,7 @@ function stream(response, blocks) {
  * @param {number} n
  */
 async function events(page, n) {
-  await page.waitForFunction((count) => /** @type {any} */ (globalThis).events.length >= count, n, { timeout: 20_000 });
+  await page.waitForFunction((count) => /** @type {any} */ (globalThis).events.length >= count, n, { timeout: PATIENCE });
   return page.evaluate(() => /** @type {any} */ (globalThis).events);
 }
 

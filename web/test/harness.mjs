@@ -10,6 +10,9 @@ import { chromium } from "playwright-core";
 const BINARY = process.env["EVENTISSUER_BIN"] ?? "";
 const CHROMIUM = process.env["EVENTISSUER_TEST_CHROMIUM"] ?? "/usr/bin/chromium";
 
+/** How long anything may take that a page or a server does, on a machine that has much else to do: milliseconds. */
+export const PATIENCE = 60_000;
+
 /** @typedef {import("playwright-core").Page} Page */
 
 /** @returns {Promise<number>} */
@@ -24,6 +27,12 @@ export function freePort() {
     });
   });
 }
+
+/** @type {Set<import("node:child_process").ChildProcess>} */
+const running = new Set();
+// A file that takes too long is sent SIGTERM by the test runner, which then waits for its end.
+process.once("SIGTERM", () => process.exit(143));
+process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 
 /** An Event Issuer with the demo, on a data folder of its own. */
 export class Server {
@@ -51,20 +60,31 @@ export class Server {
     return server;
   }
 
-  /** Starts it, again on the same port and folder, and waits until it is ready. */
+  /**
+   * Starts it, again on the same port and folder, and waits until there are trains to be read. A server is ready before
+   * the demo has made its streams, and until then a browser complains of an answer of 404.
+   */
   async start() {
     const args = ["serve", "--demo", "--listen", `127.0.0.1:${this.port}`, "--data-dir", this.folder, "--drain-timeout", "2s", "--lame-duck", "0s", ...this.flags];
     const child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = child;
+    running.add(child);
     this.#exit = new Promise((resolve) => child.once("exit", resolve));
+    child.once("exit", () => running.delete(child));
     for (const stream of [child.stdout, child.stderr]) stream?.on("data", (b) => (this.#log = (this.#log + b).slice(-4000)));
-    const deadline = Date.now() + 30_000;
-    for (;;) {
-      const answer = await fetch(`${this.url}/readyz`).catch(() => undefined);
-      if (answer?.ok) return;
-      if (child.exitCode !== null || Date.now() > deadline) throw new Error(`the server does not become ready; its log ends with\n${this.#log}`);
+    const deadline = Date.now() + PATIENCE;
+    while (!(await this.#runs())) {
+      if (child.exitCode !== null || Date.now() > deadline) throw new Error(`the server does not come to run its trains; its log ends with\n${this.#log}`);
       await pause(50);
     }
+  }
+
+  async #runs() {
+    const ready = await fetch(`${this.url}/readyz`).catch(() => undefined);
+    if (!ready?.ok) return false;
+    const query = "/v1/streams/train-positions/events?from=oldest&limit=1";
+    const answer = await fetch(this.url + query, { headers: { Accept: "application/cloudevents-batch+json" } }).catch(() => undefined);
+    return answer?.ok && /** @type {any[]} */ (await answer.json()).length > 0;
   }
 
   /** @param {"SIGKILL" | "SIGTERM"} signal */
@@ -82,6 +102,7 @@ export class Server {
 export function launch() {
   return chromium.launch({
     executablePath: CHROMIUM,
+    handleSIGTERM: false, // it would close the browser, and let the tests go on without
     args: [
       "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
       "--disable-component-update", "--disable-sync",
@@ -113,11 +134,23 @@ export function pause(ms) {
 }
 
 /**
- * Waits until the page shows about a hundred trains.
+ * Waits until the page shows about a hundred trains, in the list and on the map: what is heard is drawn a frame later.
  * @param {Page} page
  */
 export async function trainsShown(page) {
-  await page.waitForFunction(() => document.querySelectorAll("train-list li").length >= 85, undefined, { timeout: 30_000 });
+  await page.waitForFunction(() => {
+    const map = /** @type {any} */ (document.querySelector("train-map"));
+    const drawn = [...(map?.fleet?.trains.values() ?? [])].filter((t) => !Number.isNaN(t.shown[0]));
+    return drawn.length >= 85 && document.querySelectorAll("train-list li").length >= 85;
+  }, undefined, { timeout: PATIENCE });
+}
+
+/**
+ * The number of the train that the page follows, or "".
+ * @param {Page} page
+ */
+export function followed(page) {
+  return page.evaluate(() => location.hash.replace("#train/", ""));
 }
 
 /**

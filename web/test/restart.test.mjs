@@ -1,7 +1,7 @@
 // @ts-check
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
-import { Server, launch, pause, readAll, trainsShown } from "./harness.mjs";
+import { PATIENCE, Server, launch, pause, readAll, trainsShown } from "./harness.mjs";
 
 const STREAMS = ["train-positions", "train-movements"];
 
@@ -89,6 +89,7 @@ async function compare(events) {
 for (const [signal, name] of /** @type {["SIGKILL" | "SIGTERM", string][]} */ ([["SIGKILL", "killed"], ["SIGTERM", "stopped"]])) {
   test(`a page whose server is ${name} and started again has lost nothing`, async () => {
     const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+    context.setDefaultTimeout(PATIENCE);
     try {
       const page = await context.newPage();
       await page.goto(server.url);
@@ -105,9 +106,9 @@ for (const [signal, name] of /** @type {["SIGKILL" | "SIGTERM", string][]} */ ([
       await pause(2000);
       await server.start();
 
-      await page.waitForFunction(() => document.querySelector("connection-state")?.textContent?.startsWith("Live"), undefined, { timeout: 30_000 });
-      await page.waitForFunction(() => /Nothing missed.*0 lost/.test(document.querySelector("outage-banner:not([hidden])")?.textContent ?? ""), undefined, { timeout: 30_000 });
-      await page.waitForFunction((n) => /** @type {any} */ (globalThis).events.length > n + 260, before.events.length, { timeout: 30_000 });
+      await page.waitForFunction(() => document.querySelector("connection-state")?.textContent?.startsWith("Live"));
+      await page.waitForFunction(() => /Nothing missed.*0 lost/.test(document.querySelector("outage-banner:not([hidden])")?.textContent ?? ""));
+      await page.waitForFunction((n) => /** @type {any} */ (globalThis).events.length > n + 260, before.events.length);
 
       const { events, controls, opened } = await seen(page);
       assert.ok(opened >= 2, "the stream was not opened again");
