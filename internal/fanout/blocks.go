@@ -204,14 +204,23 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key place, life int) {
 
 // sameTopic fails where the topic is no longer the one of the epoch; the hub learns of it within a second.
 func (b *blocks) sameTopic(ctx context.Context, epoch broker.Epoch) error {
-	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
+	present, err := b.present(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
-	if info.Epoch != epoch {
+	if present != epoch {
 		return errMadeAnew
 	}
 	return nil
+}
+
+// present asks which life of the topic is the present one.
+func (b *blocks) present(ctx context.Context) (broker.Epoch, error) {
+	if p, ok := b.cache.log.(broker.Prover); ok {
+		return p.Present(ctx, b.hub.stream.Topic)
+	}
+	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
+	return info.Epoch, err
 }
 
 var errMadeAnew = fmt.Errorf("%w: the topic was made anew while it was read", broker.ErrUnavailable)
