@@ -59,12 +59,11 @@ func (g *group) subscription() Subscription {
 // run is a member of the consumer group until the last session has left, or ctx ends.
 func (g *group) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	g.groups.bus.follow(g)
+	defer g.groups.bus.leave(g) // last: sessions elsewhere acknowledge what they have of a partition that is let go
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
-	g.groups.bus.follow(g)
-	defer g.groups.bus.leave(g)
 	parts.Go(func() { g.buryAll(ctx) })
 	parts.Go(func() { g.member(ctx) })
 	tick := time.NewTicker(tickEvery)

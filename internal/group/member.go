@@ -58,6 +58,7 @@ type given struct {
 	n       int
 	bytes   []byte // of a foreign one
 	typ     string // likewise
+	due     int64  // likewise, in Unix nanoseconds: by then it has come back to its owner
 	said    bool   // it is acknowledged; whether that is stored is another matter
 	done    bool   // of a foreign one: its owner has stored it
 }
@@ -273,8 +274,13 @@ func (m *Member) takeOut(dst []Delivery, most, maxBytes int) (_ []Delivery, more
 		d := m.queue[0]
 		var json []byte
 		switch {
-		case d.foreign != nil:
+		case d.foreign != nil && d.due > now.UnixNano():
 			json = d.bytes
+		case d.foreign != nil:
+			m.outstanding--
+			m.queue = m.queue[1:]
+			m.forget(d)
+			continue
 		case d.item.to == m && d.item.seq == d.seq && d.item.phase == phaseGiven:
 			if d.item.lane.suspect {
 				return dst, false

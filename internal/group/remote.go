@@ -194,10 +194,11 @@ func (g *group) delivered(msg *message) {
 		f = &foreign{replica: msg.From, name: laneName(msg.Stream, msg.Partition), stream: msg.Stream, partition: msg.Partition, nonce: msg.Nonce}
 		m.foreigns[key] = f
 	}
+	due := time.Now().Add(g.sub.AckTimeout).UnixNano()
 	for _, p := range msg.Parcels {
 		m.seq++
 		m.outstanding++
-		m.enter(&given{foreign: f, offset: p.Offset, seq: m.seq, n: p.N, bytes: p.JSON, typ: p.Type})
+		m.enter(&given{foreign: f, offset: p.Offset, seq: m.seq, n: p.N, bytes: p.JSON, typ: p.Type, due: due})
 	}
 }
 
