@@ -89,16 +89,7 @@ func (b *blocks) get(ctx context.Context, epoch uint64, p int32, offset int64) (
 			}
 			return found, nil
 		}
-		key := place{p, from}
-		l := b.reading[key]
-		if l == nil || !b.loads.join(l) {
-			life := b.life
-			l = &loading{}
-			l.work = func(ctx context.Context) { b.fetch(ctx, l, key, life) }
-			l.over = func() { b.forgetLoad(key, l) }
-			b.reading[key] = l
-			b.loads.start(l)
-		}
+		l := b.begin(place{p, from})
 		b.cache.mu.Unlock()
 		if err := b.loads.await(ctx, l); err != nil {
 			return nil, err
@@ -118,6 +109,37 @@ func (b *blocks) get(ctx context.Context, epoch uint64, p int32, offset int64) (
 		}
 		floor = l.block.next
 	}
+}
+
+// ahead begins to read what follows a block, for a reader that works a partition off and will be there soon.
+func (b *blocks) ahead(p int32, offset int64) {
+	b.hub.mu.RLock()
+	end := int(p) < len(b.hub.ends) && offset >= b.hub.ends[p]
+	b.hub.mu.RUnlock()
+	if end {
+		return
+	}
+	b.cache.mu.Lock()
+	defer b.cache.mu.Unlock()
+	if found, _ := b.find(p, offset, offset); found != nil {
+		return
+	}
+	b.begin(place{p, offset})
+}
+
+// begin has a stretch read, for its caller and others that join. The caller holds the cache's mutex.
+func (b *blocks) begin(key place) *loading {
+	l := b.reading[key]
+	if l != nil && b.loads.join(l) {
+		return l
+	}
+	life := b.life
+	l = &loading{}
+	l.work = func(ctx context.Context) { b.fetch(ctx, l, key, life) }
+	l.over = func() { b.forgetLoad(key, l) }
+	b.reading[key] = l
+	b.loads.start(l)
+	return l
 }
 
 func (b *blocks) forgetLoad(key place, l *loading) {
@@ -182,14 +204,23 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key place, life int) {
 
 // sameTopic fails where the topic is no longer the one of the epoch; the hub learns of it within a second.
 func (b *blocks) sameTopic(ctx context.Context, epoch broker.Epoch) error {
-	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
+	present, err := b.present(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
-	if info.Epoch != epoch {
+	if present != epoch {
 		return errMadeAnew
 	}
 	return nil
+}
+
+// present asks which life of the topic is the present one.
+func (b *blocks) present(ctx context.Context) (broker.Epoch, error) {
+	if p, ok := b.cache.log.(broker.Prover); ok {
+		return p.Present(ctx, b.hub.stream.Topic)
+	}
+	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
+	return info.Epoch, err
 }
 
 var errMadeAnew = fmt.Errorf("%w: the topic was made anew while it was read", broker.ErrUnavailable)

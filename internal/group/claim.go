@@ -18,11 +18,11 @@ func (l *lane) acquire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	info, err := g.groups.deps.Log.Describe(ctx, l.source.Stream.Topic)
+	epoch, err := g.groups.deps.Log.Present(ctx, l.source.Stream.Topic)
 	if err != nil {
 		return fmt.Errorf("find the present life of %s: %w", l.source.Stream.Topic, err)
 	}
-	at := place{sub.Incarnation, epochText(info.Epoch), l.partition}
+	at := place{sub.Incarnation, epochText(epoch), l.partition}
 	g.mu.Lock()
 	mine := state{}
 	if l.at == at {
@@ -73,7 +73,7 @@ func (l *lane) acquire(ctx context.Context) error {
 	g.groups.m.claims.Inc()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	l.at, l.nonce, l.epoch = at, nonce, cursor.EpochOf(info.Epoch)
+	l.at, l.nonce, l.epoch = at, nonce, cursor.EpochOf(epoch)
 	l.stored = join(kept, known)
 	l.read = l.stored.pos
 	l.held = true

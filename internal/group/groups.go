@@ -40,6 +40,7 @@ type Log interface {
 	broker.Reader
 	broker.Appender
 	broker.Placer
+	broker.Prover
 	broker.Offsets
 	broker.Admin
 }
