@@ -409,10 +409,10 @@ func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]*given) {
 				l.giveBack(i, ReasonNack, time.Duration(w.Delay))
 			}
 			r.answer.Returned++
-		case i.phase == phaseDone || i.phase == phaseBurying:
+		case i.phase == phaseBurying:
 			m.ledger[seq-m.base] = nil
 			r.answer.Acknowledged++
-		default:
+		default: // one that is done already, too: that it is still stored is for a write to say
 			l.acknowledge(i)
 			p := promised[l]
 			if d.said {

@@ -266,10 +266,12 @@ func (g *group) hearForeign(ctx context.Context, m *message) (Answer, error) {
 				l.giveBack(i, ReasonNack, time.Duration(m.Word.Delay))
 			}
 			r.answer.Returned++
-		case i == nil || i.phase == phaseDone || i.phase == phaseBurying:
-			r.answer.Acknowledged++ // under this claim nothing leaves the window but what is done
-		default:
-			l.acknowledge(i)
+		case i != nil && i.phase == phaseBurying:
+			r.answer.Acknowledged++
+		default: // under this claim nothing leaves the window but what is done
+			if i != nil {
+				l.acknowledge(i)
+			}
 			promised++
 		}
 	}
