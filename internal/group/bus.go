@@ -52,6 +52,7 @@ type message struct {
 	Partition int32    `json:"partition,omitempty"`
 	Nonce     string   `json:"nonce,omitempty"`
 	Offsets   []int64  `json:"offsets,omitempty"`
+	Attempts  []int    `json:"attempts,omitempty"` // of each
 	Word      stretch  `json:"word,omitzero"`
 	Parcels   []parcel `json:"parcels,omitempty"`
 

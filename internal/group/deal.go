@@ -117,6 +117,10 @@ func (l *lane) assign(m *Member) {
 	case l.given == 0:
 		l.member, l.heir = m, nil
 	default:
+		if l.recall(); l.given == 0 {
+			l.member, l.heir = m, nil
+			return
+		}
 		l.heir = m
 	}
 }
@@ -171,15 +175,11 @@ func (g *group) reassigned(*lane) {
 
 // give gives an item to a session.
 func (l *lane) give(i *item, m *Member, due int64) {
-	i.phase, i.to, i.due = phaseGiven, m, due
-	i.n++
+	i.phase, i.to, i.due, i.handed = phaseGiven, m, due, false
 	l.given++
-	l.dirty = true // its attempts rise with the next write
-	if i.n > 1 {
-		l.counts.redelivered++
-		l.group.groups.m.redelivered.Inc()
+	if m.proxy != nil {
+		l.hand(i)
 	}
-	l.group.groups.m.delivered.Inc()
 	m.take(i)
 }
 

@@ -248,7 +248,9 @@ func (g *group) tick() {
 		for _, i := range l.live() {
 			switch {
 			case i.phase == phaseGiven && i.due <= nano:
-				i.to.slow, slow = true, true
+				if i.handed { // else the session has taken nothing of late, which is no fault of the event's
+					i.to.slow, slow = true, true
+				}
 				l.giveBack(i, ReasonTimeout, 0)
 			case i.phase == phaseDelayed && i.due <= nano:
 				i.phase = phaseWaiting
@@ -265,6 +267,7 @@ func (g *group) tick() {
 		}
 	}
 	for _, m := range slices.Clone(g.members) {
+		m.expire(nano)
 		if m.session.Poll && !m.polling && now.After(m.expires) {
 			g.remove(m)
 		}

@@ -163,15 +163,14 @@ func (l *lane) find(offset int64) *item {
 	return nil
 }
 
-// acknowledge takes an item for acknowledged, once that is stored. It returns false where it was already.
-func (l *lane) acknowledge(i *item) bool {
-	if i.phase >= phaseAcking {
-		return false
+// acknowledge takes an item for acknowledged, once that is stored.
+func (l *lane) acknowledge(i *item) {
+	if i.phase == phaseAcking || i.phase == phaseDone {
+		return
 	}
 	l.unhand(i)
-	i.phase = phaseAcking
+	i.phase = phaseAcking // the dead letter of one that was to have one is not needed any more
 	l.todo = append(l.todo, i)
-	return true
 }
 
 // unhand takes an item back from whom it was given to.
@@ -181,7 +180,31 @@ func (l *lane) unhand(i *item) {
 	}
 	i.to.outstanding--
 	l.given--
+	if !i.handed {
+		i.to.strike(i.seq)
+	}
 	i.to = nil
+}
+
+// recall takes back what waits with sessions to be handed over.
+func (l *lane) recall() {
+	for _, i := range l.live() {
+		if i.phase == phaseGiven && !i.handed {
+			l.giveBack(i, i.why, 0)
+		}
+	}
+}
+
+// hand notes that an item is being handed over.
+func (l *lane) hand(i *item) {
+	i.handed = true
+	i.n++
+	l.dirty = true // its attempts rise with the next write
+	if i.n > 1 {
+		l.counts.redelivered++
+		l.group.groups.m.redelivered.Inc()
+	}
+	l.group.groups.m.delivered.Inc()
 }
 
 // giveBack makes an item free again, after a delay. Where its attempts are used up it goes to the dead letters.
@@ -190,7 +213,9 @@ func (l *lane) giveBack(i *item, why Reason, delay time.Duration) {
 		return
 	}
 	l.unhand(i)
-	i.why = why
+	if i.handed {
+		i.why = why
+	}
 	if i.n >= l.group.sub.MaxAttempts {
 		i.phase = phaseBurying
 		l.group.bury(i)
@@ -397,6 +422,7 @@ func (l *lane) letGo(w *writer) {
 	g := l.group
 	g.mu.Lock()
 	l.lost = true
+	l.recall()
 	g.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), min(goodbye, g.subscription().AckTimeout))
 	defer cancel()

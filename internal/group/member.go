@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -29,7 +30,7 @@ type Member struct {
 	// guarded by the group's mu
 	seq         uint64   // of the newest delivery
 	taken       uint64   // of the newest that was taken
-	ledger      []*given // deliveries from seq base on; nil: answered
+	ledger      []*given // deliveries from seq base on; nil: answered, or never handed over
 	base        uint64
 	queue       []*given // not taken yet
 	outstanding int      // given and neither acknowledged nor back
@@ -42,6 +43,7 @@ type Member struct {
 	left        bool
 	ending      *Ending
 	foreigns    map[foreignKey]*foreign // partitions of others that it was given events of
+	abroad      int                     // deliveries of others that are outstanding
 
 	polling bool      // a request is under way
 	stop    func()    // ends it
@@ -55,9 +57,14 @@ type given struct {
 	foreign *foreign // where the item is on another replica; then item is nil
 	offset  int64
 	seq     uint64
-	n       int
-	bytes   []byte // of a foreign one
-	typ     string // likewise
+	n       int  // which attempt it is; 0: it was not taken yet
+	said    bool // its session has acknowledged it; it stays in the ledger until that is known to be stored
+
+	// of a foreign one
+	bytes []byte
+	typ   string
+	due   int64 // Unix nanoseconds: then it is given to another
+	open  bool  // it counts as outstanding
 }
 
 // Delivery is an event as a session gets it.
@@ -104,8 +111,9 @@ func (e Ending) Closed() bool { return e == endingClosed }
 func (e Ending) Reconnect() bool { return e == endingReconnect }
 
 const (
-	notesMost  = 64
-	ledgerMost = 4 // times MaxUncommitted: deliveries that a session lets time out are remembered so far
+	notesMost   = 64
+	ledgerMost  = 4 // times MaxUncommitted: deliveries that a session lets time out are remembered so far
+	ledgerLeast = 4096
 )
 
 // admit takes a session in.
@@ -151,6 +159,11 @@ func (g *group) remove(m *Member) {
 		}
 	}
 	m.queue, m.notes = nil, nil
+	for _, d := range m.ledger {
+		if d != nil {
+			d.bytes = nil
+		}
+	}
 	if len(g.departed) < departedMost {
 		m.expires = time.Now().Add(max(g.sub.AckTimeout, time.Minute))
 		g.departed[m.id] = m
@@ -229,18 +242,50 @@ func (m *Member) take(i *item) {
 		m.proxy.send(i)
 		return
 	}
-	m.enter(&given{item: i, offset: i.offset, seq: m.seq, n: i.n})
+	m.enter(&given{item: i, offset: i.offset, seq: m.seq})
 }
 
 func (m *Member) enter(d *given) {
-	if len(m.ledger) >= ledgerMost*m.group.sub.MaxUncommitted {
-		m.finish(endingReconnect)
-		m.void = true
+	if most := max(ledgerMost*m.group.sub.MaxUncommitted, ledgerLeast); len(m.ledger) >= most {
+		if m.trim(); len(m.ledger) >= most {
+			m.finish(endingReconnect)
+			m.void = true
+		}
+	}
+	if len(m.queue) > 2*m.group.sub.MaxUncommitted { // what has come back is still in it
+		m.queue = slices.DeleteFunc(m.queue, func(q *given) bool { return q != m.entry(q.seq) })
 	}
 	m.ledger = append(m.ledger, d)
 	m.queue = append(m.queue, d)
 	if len(m.queue) == 1 {
 		m.wake()
+	}
+}
+
+// entry returns a delivery, nil where it is answered or was never handed over.
+func (m *Member) entry(seq uint64) *given {
+	if seq < m.base || seq-m.base >= uint64(len(m.ledger)) {
+		return nil
+	}
+	return m.ledger[seq-m.base]
+}
+
+// strike takes a delivery out of the ledger: no cursor speaks for it any more.
+func (m *Member) strike(seq uint64) {
+	d := m.entry(seq)
+	if d == nil {
+		return
+	}
+	m.free(d)
+	m.ledger[seq-m.base] = nil
+}
+
+// free has a foreign delivery count as outstanding no longer.
+func (m *Member) free(d *given) {
+	if d.open {
+		d.open = false
+		m.outstanding--
+		m.abroad--
 	}
 }
 
@@ -250,9 +295,14 @@ func (m *Member) ID() string { return m.id.String() }
 // Take appends to dst what the session was given and has not taken, up to most events and about maxBytes. more says that
 // there is more at once. What it returns has to be acknowledged in time from now on.
 func (m *Member) Take(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
+	m.group.mu.Lock()
+	defer m.group.mu.Unlock()
+	return m.handOver(dst, most, maxBytes)
+}
+
+// handOver is Take. The caller holds mu.
+func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
 	g := m.group
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	now := time.Now()
 	if g.checkLate(now) {
 		return dst, false // what waits is given once the partitions are known to be still this replica's
@@ -263,14 +313,18 @@ func (m *Member) Take(dst []Delivery, most, maxBytes int) (_ []Delivery, more bo
 		d := m.queue[0]
 		var json []byte
 		switch {
-		case d.foreign != nil:
+		case d.said:
+			m.queue = m.queue[1:]
+			continue
+		case d.foreign != nil && d.open && d.due > now.UnixNano():
 			json = d.bytes
-		case d.item.to == m && d.item.seq == d.seq && d.item.phase == phaseGiven:
+		case d.foreign == nil && d.item.to == m && d.item.seq == d.seq && d.item.phase == phaseGiven:
 			if d.item.lane.suspect {
 				return dst, false
 			}
 			json = d.item.entry.Event.JSON()
-		default: // it has come back meanwhile
+		default: // It has come back meanwhile. The client may never have seen it: what it acknowledges is not this.
+			m.strike(d.seq)
 			m.queue = m.queue[1:]
 			continue
 		}
@@ -279,10 +333,17 @@ func (m *Member) Take(dst []Delivery, most, maxBytes int) (_ []Delivery, more bo
 		}
 		m.queue = m.queue[1:]
 		bytes += len(json)
-		m.taken = d.seq
+		m.taken = max(m.taken, d.seq)
 		if d.foreign != nil {
+			if !m.session.Poll { // a poll may be repeated
+				d.bytes = nil
+			}
 			dst = append(dst, Delivery{JSON: json, Type: d.typ, Group: d.foreign.name, Attempt: d.n, Seq: d.seq})
 			continue
+		}
+		if d.n == 0 {
+			d.item.lane.hand(d.item)
+			d.n = d.item.n
 		}
 		d.item.due = due
 		dst = append(dst, Delivery{JSON: json, Type: d.item.entry.Event.Type(), Group: d.item.lane.name, Attempt: d.n, Seq: d.seq})
@@ -350,8 +411,8 @@ type stretch struct {
 }
 
 // say takes a session's word, and returns what has to be said to other replicas. The caller holds mu.
-func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]int64) {
-	if m.void || w.To > m.seq {
+func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]*given) {
+	if m.void || w.To > m.taken {
 		r.answer.Refused++
 		m.finish(endingReconnect)
 		m.void = true
@@ -364,33 +425,45 @@ func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]int64) {
 		if d == nil {
 			continue
 		}
-		if d.foreign != nil {
+		if w.Back && d.said {
+			continue
+		}
+		if d.foreign != nil { // it stays in the ledger until its owner has answered
 			if abroad == nil {
-				abroad = map[*foreign][]int64{}
+				abroad = map[*foreign][]*given{}
 			}
-			abroad[d.foreign] = append(abroad[d.foreign], d.offset)
-			m.outstanding--
-			m.ledger[seq-m.base] = nil
+			abroad[d.foreign] = append(abroad[d.foreign], d)
+			m.free(d)
+			d.said = d.said || !w.Back
 			continue
 		}
 		i := d.item
 		l := i.lane
-		m.ledger[seq-m.base] = nil
 		switch {
+		case i.phase == phaseDone && d.said:
+			m.ledger[seq-m.base] = nil
+		case i.phase == phaseDone && !w.Back:
+			r.answer.Acknowledged++
+			m.ledger[seq-m.base] = nil
 		case i.tenure != l.tenure || !l.held:
 			r.answer.Refused++
 			m.void = true
 			m.finish(endingReconnect)
+			m.ledger[seq-m.base] = nil
 		case w.Back:
 			if i.to == m && i.seq == seq {
 				l.giveBack(i, ReasonNack, time.Duration(w.Delay))
 			}
 			r.answer.Returned++
-		case i.phase == phaseDone || i.phase == phaseBurying:
-			r.answer.Acknowledged++
-		default:
+			m.ledger[seq-m.base] = nil
+		default: // Said again it waits for the store, too: the first answer may not have come.
 			l.acknowledge(i)
-			promised[l]++
+			n := promised[l]
+			if !d.said {
+				d.said = true
+				n++
+			}
+			promised[l] = n
 		}
 	}
 	m.trim()
@@ -401,6 +474,7 @@ func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]int64) {
 	} else if m.slow {
 		m.slow = false
 		m.group.deal()
+		m.group.groups.bus.announceSoon(m.group)
 	}
 	for l, n := range promised {
 		r.open++
@@ -413,7 +487,10 @@ func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]int64) {
 // trim forgets the beginning of the ledger that is answered.
 func (m *Member) trim() {
 	n := 0
-	for n < len(m.ledger) && m.ledger[n] == nil {
+	for n < len(m.ledger) {
+		if d := m.ledger[n]; d != nil && (d.item == nil || d.item.phase != phaseDone) {
+			break
+		}
 		n++
 	}
 	m.base += uint64(n)
@@ -488,10 +565,14 @@ func (gs *Groups) hear(ctx context.Context, id string, session ID, words []stret
 		g.mu.Unlock()
 		return Answer{Refused: len(words)}, nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var abroad sync.WaitGroup
+	defer abroad.Wait()
+	defer cancel()
 	for _, w := range words {
-		for f, offsets := range m.say(w, r) {
+		for f, all := range m.say(w, r) {
 			r.open++
-			gs.running.Go(func() { g.sayAbroad(ctx, f, offsets, w, r) })
+			abroad.Go(func() { m.sayAbroad(ctx, f, all, w, r) })
 		}
 	}
 	for _, l := range g.lanes {

@@ -42,7 +42,7 @@ type PartitionStats struct {
 	Partition         int32   `json:"partition"`
 	Session           string  `json:"session,omitempty"` // with ordering by key
 	Replica           string  `json:"replica,omitempty"` // that owns it
-	Begin             int64   `json:"begin"` // the oldest offset that the log keeps
+	Begin             int64   `json:"begin"`             // the oldest offset that the log keeps
 	Position          int64   `json:"position"`
 	End               int64   `json:"end"`
 	Lag               int64   `json:"lag"`

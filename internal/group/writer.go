@@ -39,7 +39,7 @@ func (p promise) keep(stored bool) {
 	if stored {
 		p.to.answer.Acknowledged += p.n
 	} else {
-		p.to.answer.Refused += p.n
+		p.to.answer.Refused += max(1, p.n) // with none it is of what was said before
 	}
 	p.to.said()
 }
