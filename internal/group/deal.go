@@ -95,16 +95,22 @@ func (g *group) deal() {
 	}
 }
 
-// fit are the sessions here that may be given anything: those that acknowledge in time, or all where none does.
+// fit are the sessions here that may be given anything: those that acknowledge in time, or all where none does. Those that
+// are to end are not among them.
 func (g *group) fit() []*Member {
+	var slow []*Member
 	fit := make([]*Member, 0, len(g.members))
 	for _, m := range g.members {
-		if !m.slow {
+		switch {
+		case !m.lives():
+		case m.slow:
+			slow = append(slow, m)
+		default:
 			fit = append(fit, m)
 		}
 	}
 	if len(fit) == 0 {
-		return slices.Clone(g.members)
+		return slow
 	}
 	return fit
 }

@@ -119,12 +119,9 @@ func (l *lane) add(tenure uint64, entries []*fanout.Entry, read int64) bool {
 			}
 			l.keys[e.Key] = i
 		}
-		switch {
-		case i.n >= l.group.sub.MaxAttempts: // as it was before the claim
-			i.phase, i.why = phaseBurying, ReasonFence
-			l.group.bury(i)
-		case !i.behind:
-			l.ready.push(i)
+		i.why = ReasonFence // where it was handed over, that was under another claim
+		if !i.behind {
+			l.free(i)
 		}
 	}
 	l.read = max(l.read, read)
@@ -133,6 +130,18 @@ func (l *lane) add(tenure uint64, entries []*fanout.Entry, read int64) bool {
 		l.dirty = true // written with the next tick
 	}
 	return true
+}
+
+// free has an item given out, or buried where its attempts are used up. One that is behind another has to wait for it even
+// so: what is behind both would otherwise go before the other.
+func (l *lane) free(i *item) {
+	if i.n >= l.group.sub.MaxAttempts {
+		i.phase = phaseBurying
+		l.group.bury(i)
+		return
+	}
+	i.phase = phaseWaiting
+	l.ready.push(i)
 }
 
 // position is the first offset that is not done, as far as is stored.
@@ -216,17 +225,11 @@ func (l *lane) giveBack(i *item, why Reason, delay time.Duration) {
 	if i.handed {
 		i.why = why
 	}
-	if i.n >= l.group.sub.MaxAttempts {
-		i.phase = phaseBurying
-		l.group.bury(i)
-		return
-	}
-	if delay > 0 {
+	if delay > 0 && i.n < l.group.sub.MaxAttempts {
 		i.phase, i.due = phaseDelayed, time.Now().Add(delay).UnixNano()
 		return
 	}
-	i.phase = phaseWaiting
-	l.ready.push(i)
+	l.free(i)
 }
 
 // settle marks items as done that are stored, and lets what waited behind them go.
@@ -246,7 +249,7 @@ func (l *lane) settle(items []*item) {
 			if next := i.next; next != nil {
 				next.behind = false
 				if next.phase == phaseWaiting {
-					l.ready.push(next)
+					l.free(next)
 				}
 			}
 		}
@@ -318,6 +321,7 @@ func (l *lane) reset() {
 		l.unhand(i)
 		n := int64(len(i.entry.Event.JSON()))
 		l.group.groups.memory.add(-n)
+		i.entry, i.next = nil, nil // a session may keep the item for long
 	}
 	for _, p := range l.receipts {
 		p.keep(false)

@@ -265,3 +265,22 @@ func TestAnAcknowledgedEventThatWasToBeBuriedIsStoredFirst(t *testing.T) {
 		t.Fatalf("answered %+v", a)
 	}
 }
+
+func TestWhatIsBehindTwoWaitsForBoth(t *testing.T) {
+	g, l := bare(t, func(s *Subscription) { s.Ordered = true })
+	l.stored.attempts = []attempt{{offset: 1, n: 3}} // used up, under a claim at which the order was none
+	m := enter(t, g, Session{})
+	l.readSome(t, 3, 7)
+	first := taken(m, 10)
+	equal(t, idsOf(first), []string{"0"}, "at first")
+	if len(g.dead) > 0 {
+		t.Fatal("an event is buried before the one before it with its key is done")
+	}
+	says(t, m, stretch{To: first[0].Seq}, func() { l.store(true) })
+	g.mu.Lock()
+	g.feed(l)
+	g.mu.Unlock()
+	if more := taken(m, 10); len(more) > 0 || len(g.dead) != 1 || g.dead[0].offset != 1 {
+		t.Fatalf("given %v, %d to be buried", idsOf(more), len(g.dead))
+	}
+}

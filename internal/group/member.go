@@ -222,9 +222,10 @@ func (m *Member) assigned(groups []string, why string) {
 }
 
 // hungry reports whether the session may be given more.
-func (m *Member) hungry() bool {
-	return !m.left && m.ending == nil && !m.void && m.outstanding < m.credit()
-}
+func (m *Member) hungry() bool { return m.lives() && m.outstanding < m.credit() }
+
+// lives reports whether the session goes on.
+func (m *Member) lives() bool { return !m.left && m.ending == nil && !m.void }
 
 func (m *Member) credit() int {
 	if m.proxy != nil {
@@ -589,6 +590,7 @@ func (gs *Groups) hear(ctx context.Context, id string, session ID, words []stret
 		g.mu.Lock()
 		m.void = true
 		m.finish(endingReconnect)
+		g.deal() // to those that go on
 		g.mu.Unlock()
 	}
 	return r.answer, nil
