@@ -164,6 +164,13 @@ func (w *world) publish(n int, keys ...string) {
 	}
 }
 
+func (w *world) publishJSON(event []byte) {
+	w.t.Helper()
+	if a := w.log.Append(w.t.Context(), w.topic, []broker.Message{{Key: []byte("k"), Value: event}})[0]; a.Err != nil {
+		w.t.Fatal(a.Err)
+	}
+}
+
 func eventJSON(n int, key string) []byte {
 	return fmt.Appendf(nil, `{"specversion":"1.0","id":"%d","type":"no.acme.order","source":"/test","subject":%q}`, n, key)
 }

@@ -31,6 +31,7 @@ type item struct {
 	handed bool    // and was handed it, or it is on its way to another replica
 	seq    uint64  // in the numbering of to
 	why    Reason  // for which it came back last
+	bare   bool    // its dead letter is too large for the log with the event in it
 }
 
 // Reason says why an event came back unacknowledged.
