@@ -57,8 +57,7 @@ func (q *queue) push(i *item) { q.items = append(q.items, i) }
 
 func (q *queue) first() *item { return q.items[q.head] }
 
-func (q *queue) pop() *item {
-	i := q.items[q.head]
+func (q *queue) pop() {
 	q.items[q.head] = nil
 	q.head++
 	if q.head > 64 && q.head > len(q.items)/2 {
@@ -66,7 +65,6 @@ func (q *queue) pop() *item {
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
 	}
-	return i
 }
 
 func (q *queue) clear() { q.items, q.head = nil, 0 }

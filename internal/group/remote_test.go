@@ -9,7 +9,7 @@ import (
 )
 
 // away is a session of the second replica that was given n events of a partition of the first.
-func away(t *testing.T, n int, change func(*Subscription)) (w *world, owner *group, home *client, c *client, got []Delivery) {
+func away(t *testing.T, n int, change func(*Subscription)) (w *world, owner *group, home, c *client, got []Delivery) {
 	t.Helper()
 	w = newWorld(t, 1, func(s *Subscription) {
 		s.Ordered, s.MaxUncommitted = false, n

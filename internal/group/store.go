@@ -68,7 +68,7 @@ func (s *store) take(ctx context.Context, p place, holder string, remembered sta
 	defer cancel()
 	nonce = rand.Text()
 	keys := []string{s.pointer(p), s.state(p, holder), s.state(p, nonce)}
-	n, err := s.claims.Run(ctx, s.client, keys, holder, nonce, remembered.append(nil)).Int()
+	n, err := s.claims.Run(ctx, s.client, keys, holder, nonce, remembered.binary()).Int()
 	if err != nil {
 		return "", fmt.Errorf("claim partition %d: %w", p.partition, err)
 	}

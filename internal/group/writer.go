@@ -95,7 +95,7 @@ func (w *writer) start(ctx context.Context, timed bool) {
 	// Who lets a partition go still waits for its last write.
 	ctx = context.WithoutCancel(ctx)
 	w.under.Go(func() {
-		ok, err := g.groups.store.save(ctx, at, nonce, s.append(nil))
+		ok, err := g.groups.store.save(ctx, at, nonce, s.binary())
 		w.saved <- saved{state: s, ok: ok && err == nil, err: err}
 	})
 }
@@ -152,7 +152,7 @@ func (w *writer) finish() {
 		w.commit(context.Background())
 	}
 	if w.busy {
-		<-w.committed
+		_ = <-w.committed // an error was logged, and the next owner begins at what is stored
 		w.busy = false
 	}
 }
