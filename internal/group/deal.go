@@ -137,7 +137,7 @@ func (g *group) feed(l *lane) {
 		l.member, l.heir = l.heir, nil
 		g.reassigned(l)
 	}
-	if !l.held || l.lost || l.heir != nil || l.ready.len() == 0 {
+	if !l.held || l.lost || l.closing || l.heir != nil || l.ready.len() == 0 {
 		return
 	}
 	now := time.Now()

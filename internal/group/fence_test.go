@@ -121,3 +121,20 @@ func TestAResetDuringAClaimHolds(t *testing.T) {
 	c := w.open(gs)
 	equal(t, idsOf(c.take(2)), []string{"2", "3"}, "after the reset")
 }
+
+func TestNothingIsGivenOutUnderADefinitionThatIsOver(t *testing.T) {
+	g, l := bare(t, nil)
+	m := enter(t, g, Session{})
+	defs := g.groups.deps.Definitions.(*definitions)
+	sub, _ := defs.Subscription(subscriptionID)
+	sub.Ordered = true
+	defs.mu.Lock()
+	defs.subs[sub.ID] = sub
+	defs.mu.Unlock()
+	g.redefine()
+	l.readSome(t, 2, 7)
+	g.tick()
+	if all := taken(m, 10); len(all) > 0 {
+		t.Fatalf("given %v, without their order", idsOf(all))
+	}
+}

@@ -363,3 +363,28 @@ func TestADeadLetterThatIsTooLargeGoesWithoutItsEvent(t *testing.T) {
 		t.Fatalf("%+v, %v", letters, err)
 	}
 }
+
+func TestATopicThatIsMadeAgainIsReadFromItsBeginning(t *testing.T) {
+	w := newWorld(t, 1, nil)
+	gs := w.replica()
+	w.publish(3, "a", "b", "c")
+	c := w.open(gs)
+	got := c.take(3)
+	c.ack(got[2])
+	if err := w.log.Delete(t.Context(), w.topic); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.log.Create(t.Context(), w.topic, broker.TopicConfig{Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the log takes events again", func() bool {
+		return w.log.Append(t.Context(), w.topic, []broker.Message{{Key: []byte("k"), Value: eventJSON(7, "k")}})[0].Err == nil
+	})
+	again := c.take(1)
+	if idOf(again[0]) != "7" {
+		t.Fatalf("given %s", idOf(again[0]))
+	}
+	if a := c.ack(again[0]); a.Acknowledged != 1 {
+		t.Fatalf("answered %+v", a)
+	}
+}

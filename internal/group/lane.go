@@ -51,6 +51,7 @@ type lane struct {
 	dirty    bool             // there is something to write besides
 	suspect  bool             // the process stood still: nothing is given out before a write or a claim succeeds
 	again    string           // why to claim anew; "": not
+	closing  bool             // it is to be claimed anew: nothing more is given out under this claim
 	lost     bool             // the partition is to be let go
 	troubled time.Time        // since when it cannot be claimed or read; zero: it can
 	stalled  bool             // which the sessions were told
@@ -326,7 +327,7 @@ func (l *lane) reset() {
 	for _, p := range l.receipts {
 		p.keep(false)
 	}
-	l.held, l.dirty, l.suspect = false, false, false
+	l.held, l.dirty, l.suspect, l.closing, l.again = false, false, false, false, ""
 	l.bytes, l.window, l.front, l.todo, l.receipts = 0, nil, 0, nil, nil
 	l.ready.clear()
 	clear(l.keys)
@@ -490,7 +491,7 @@ func (l *lane) replaced(tenure uint64) bool {
 
 // reclaim has the lane claim its partition again.
 func (l *lane) reclaim(why string) {
-	l.again = why
+	l.again, l.closing = why, true
 	nudge(l.kick)
 }
 

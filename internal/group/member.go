@@ -39,6 +39,7 @@ type Member struct {
 	why         string   // why it is fed from nothing, as it was told
 	told        bool     // it was told one of these
 	slow        bool     // it let something time out, and has acknowledged nothing since
+	idle        bool     // what others gave it timed out in its queue, and it has taken nothing since
 	void        bool     // something it was given is no longer its own: it has to begin anew
 	left        bool
 	ending      *Ending
@@ -307,6 +308,10 @@ func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, mor
 	now := time.Now()
 	if g.checkLate(now) {
 		return dst, false // what waits is given once the partitions are known to be still this replica's
+	}
+	if m.idle {
+		m.idle = false
+		g.groups.bus.announceSoon(g)
 	}
 	due := now.Add(g.sub.AckTimeout).UnixNano()
 	from, bytes := len(dst), 0

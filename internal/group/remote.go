@@ -56,7 +56,7 @@ func (g *group) announce(context.Context) {
 			continue
 		}
 		credit := max(1, g.sub.MaxUncommitted/max(1, owners))
-		if s.slow {
+		if s.slow || s.idle {
 			credit = 0
 		}
 		m.Sessions = append(m.Sessions, announced{ID: s.id, Credit: credit})
@@ -221,10 +221,12 @@ func (m *Member) expire(now int64) {
 	for _, d := range m.ledger {
 		if d != nil && d.open && d.due <= now {
 			m.free(d)
-			if !m.slow {
+			if d.seq <= m.taken {
 				m.slow = true
-				m.group.groups.bus.announceSoon(m.group)
+			} else {
+				m.idle = true
 			}
+			m.group.groups.bus.announceSoon(m.group)
 		}
 	}
 }

@@ -87,6 +87,41 @@ func TestWhatOthersTookBackIsNotOutstanding(t *testing.T) {
 	}
 }
 
+func TestASessionThatTakesAgainIsGivenMoreByOthers(t *testing.T) {
+	g, _ := bare(t, nil)
+	m := enter(t, g, Session{})
+	deliver := func(offset int64) {
+		g.delivered(&message{From: newID(), Session: m.id, Stream: "orders", Partition: 1, Nonce: "n", Parcels: []parcel{{Offset: offset, N: 1, JSON: []byte("{}")}}})
+	}
+	credit := func() int {
+		t.Helper()
+		g.announce(t.Context())
+		told := (<-g.groups.bus.out).message.Sessions
+		if len(told) != 1 {
+			t.Fatalf("told of %d sessions", len(told))
+		}
+		return told[0].Credit
+	}
+	deliver(1)
+	g.mu.Lock()
+	m.ledger[0].due = 1
+	g.mu.Unlock()
+	g.tick()
+	if n := credit(); n != 0 {
+		t.Fatalf("has room for %d, though it takes nothing", n)
+	}
+	if all := taken(m, 1); len(all) > 0 {
+		t.Fatal("given what its owner has taken back")
+	}
+	if n := credit(); n == 0 {
+		t.Fatal("is given nothing, though it takes again")
+	}
+	deliver(2)
+	if all := taken(m, 1); len(all) != 1 {
+		t.Fatal("not given what came then")
+	}
+}
+
 func TestAWriteIsSentOnce(t *testing.T) {
 	var cmd redis.Cmder = once{redis.NewCmd(t.Context(), "set")}
 	if !cmd.NoRetry() {
