@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/eventissuer/eventissuer/internal/cursor"
 )
 
-var errRace = errors.New("another claimed the partition at the same time")
+var (
+	errRace    = errors.New("another claimed the partition at the same time")
+	errChanged = errors.New("the subscription was changed while the partition was claimed")
+)
 
 // acquire claims the partition. The order of its steps is what keeps two owners apart: who holds the state, then that
 // Kafka takes this member's commit, then the claim, then the state itself.
@@ -24,6 +28,8 @@ func (l *lane) acquire(ctx context.Context) error {
 	}
 	at := place{sub.Incarnation, epochText(epoch), l.partition}
 	g.mu.Lock()
+	g.checkLate(time.Now())
+	standstills := g.standstills
 	mine := state{}
 	if l.at == at {
 		mine = l.stored
@@ -73,10 +79,17 @@ func (l *lane) acquire(ctx context.Context) error {
 	g.groups.m.claims.Inc()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !g.sub.sameReading(&sub) {
+		return errChanged
+	}
 	l.at, l.nonce, l.epoch = at, nonce, cursor.EpochOf(epoch)
 	l.stored = join(kept, known)
 	l.read = l.stored.pos
 	l.held = true
+	if g.checkLate(time.Now()); standstills != g.standstills {
+		l.suspect = true // another may have claimed the partition since: a write tells
+		nudge(l.kick)
+	}
 	l.recovered()
 	g.deal()
 	g.tell(func(m *Member) { m.wake() })

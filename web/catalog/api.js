@@ -49,7 +49,7 @@ export class Unanswered extends Error {
   /**
    * @param {number} status 0: there was no answer
    * @param {string} message
-   * @param {{pointer?: string, detail?: string}[]} [errors] what is wrong where in the body that was sent
+   * @param {{pointer?: string, message?: string}[]} [errors] what is wrong where in the body that was sent
    */
   constructor(status, message, errors = []) {
     super(message);

@@ -35,11 +35,12 @@ import { ask } from "../catalog/api.js";
  * @property {string} [since]
  * @property {number} [uncommitted]
  * @property {string[]} [groups]
- * @property {string} [waiting] why it is given nothing
+ * @property {string} [waiting] why it is given nothing: partitions, ackTimeout, or rebalance
  *
  * @typedef {object} Partition
  * @property {string} stream
  * @property {number} partition
+ * @property {number} begin the oldest offset that the stream keeps
  * @property {number} position
  * @property {number} end
  * @property {number} lag
@@ -60,9 +61,9 @@ import { ask } from "../catalog/api.js";
  * @property {number} [lagSeconds]
  * @property {number} [uncommitted]
  * @property {number} [redeliveries]
- * @property {number} [deadLetters]
+ * @property {number} [deadLetters] those since the partitions have been where they are
  * @property {Partition[]} [partitions]
- * @property {{at: string, lag: number}[]} [history]
+ * @property {{at: string, lag: number}[]} [history] every 10 s, while sessions read
  *
  * @typedef {object} DeadLetter
  * @property {string} stream
@@ -76,6 +77,9 @@ import { ask } from "../catalog/api.js";
 
 /** As many subscriptions as the page holds. */
 export const MOST_SUBSCRIPTIONS = 2000;
+
+/** Dead letters are asked for so many at a time. */
+const LETTERS = 50;
 
 /** @param {string} id */
 export const address = (id) => `/v1/subscriptions/${encodeURIComponent(id)}`;
@@ -122,13 +126,15 @@ export async function getStats(id, signal) {
 }
 
 /**
+ * A page of them, oldest first.
  * @param {string} id
  * @param {AbortSignal} signal
  * @param {string} [next]
- * @returns {Promise<{items: DeadLetter[], next?: string}>}
+ * @returns {Promise<{items: DeadLetter[], next?: string}>} there may be no items, and more on the next page
  */
 export async function listDeadLetters(id, signal, next = "") {
-  return (await ask(`${address(id)}/dead-letters${next ? `?next=${encodeURIComponent(next)}` : ""}`, { signal })).json();
+  const query = new URLSearchParams({ limit: String(LETTERS), ...(next ? { next } : {}) });
+  return (await ask(`${address(id)}/dead-letters?${query}`, { signal })).json();
 }
 
 /**
@@ -140,6 +146,12 @@ export async function listDeadLetters(id, signal, next = "") {
 export async function resetSubscription(id, from, force) {
   return (await ask(`${address(id)}:reset${force ? "?force=true" : ""}`, json({ from }))).json();
 }
+
+/**
+ * Whether it gives only some of the events of its streams.
+ * @param {Subscription} subscription
+ */
+export const narrowed = ({ types = [], filters = [] }) => types.length + filters.length > 0;
 
 /** @param {string} id */
 export async function deleteSubscription(id) {

@@ -82,12 +82,13 @@ function stale(why) {
  * @param {string} id
  * @param {Stats} now
  * @param {number} skew
+ * @param {boolean} [anew] it was reset just before
  */
-function took(id, now, skew) {
+function took(id, now, skew, anew = false) {
   answered = Date.now();
   let seen = histories.get(id);
   if (!seen) histories.set(id, (seen = new LagHistory()));
-  seen.add(now, answered, skew);
+  seen.add(now, answered, skew, anew);
   stats.set(id, now);
   if (list?.isConnected) list.took(id);
   else if (page?.isConnected && page.subscription === id) page.took(now, seen);
@@ -179,7 +180,7 @@ async function showOne(id, signal) {
   document.title = `${called(about)} · Subscriptions`;
   page = new SubscriptionPage(about, {
     reset: (after) => {
-      took(id, after, 0);
+      took(id, after, 0, true);
       watch.now(id);
     },
     refresh: () => watch.now(id),

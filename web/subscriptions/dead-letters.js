@@ -1,77 +1,101 @@
 // @ts-check
-/** <dead-letters>: events that were given up, each to be opened. */
+/** <dead-letters>: events that were given up, each to be opened. The list grows at its end, and nothing in it moves. */
 import { coloured, copyButton } from "../catalog/code-block.js";
 import { pretty } from "../catalog/json-text.js";
 import { make, write } from "../page/dom.js";
 import { listDeadLetters } from "./api.js";
-import { counted, deadWords, moment } from "./words.js";
+import { count, counted, deadWords, moment } from "./words.js";
 
 /** @typedef {import("./api.js").DeadLetter} DeadLetter */
 
+/** The server looks through a bounded part of its log for a page, in which there may be none: so often it is asked to go on. */
+const EMPTY_PAGES = 16;
+
+/** Which it is: an event can be given up again after a reset. */
+const key = (/** @type {DeadLetter} */ l) => `${l.stream}/${l.partition}/${l.offset}/${l.at}`;
+
 export class DeadLetters extends HTMLElement {
   #id = "";
+  /** The page that was asked for last, "" for the first. */
+  #page = "";
+  /** The one after it, "" where there is none yet. */
   #next = "";
-  /** How many there were when they were listed. */
-  #listed = -1;
-  #there = 0;
+  /** @type {Set<string>} */ #shown = new Set();
+  #told = 0;
+  /** What the stats told when the end of the list was looked at. @type {number | undefined} */ #seen;
   /** @type {AbortController | undefined} */ #asking;
   #list = make("ol", { class: "events", "aria-label": "Dead letters" });
-  #none = make("p", { class: "nothing" }, "None. An event becomes one when it has been tried as often as the subscription allows.");
+  #none = make("p", { class: "nothing", hidden: true }, "None. An event becomes one when it has been tried as often as the subscription allows.");
   #note = make("p", { class: "note", role: "status" });
   #more = make("button", { type: "button", class: "plainly", hidden: true }, "Show more");
-  #fresh = make("button", { type: "button", class: "held", hidden: true });
 
   constructor() {
     super();
-    this.#more.addEventListener("click", () => void this.#load(this.#next));
-    this.#fresh.addEventListener("click", () => void this.#load(""));
+    this.#more.addEventListener("click", () => void this.#load(this.#next, true));
   }
 
   connectedCallback() {
-    if (!this.childElementCount) this.append(this.#fresh, this.#none, this.#list, this.#more, this.#note);
+    if (!this.childElementCount) this.append(this.#none, this.#list, this.#more, this.#note);
   }
 
   disconnectedCallback() {
     this.#asking?.abort();
   }
 
-  /**
-   * @param {string} id
-   * @param {number} there how many the stats tell of
-   */
-  show(id, there) {
-    this.#id = id;
-    this.#there = there;
-    this.#none.hidden = there > 0;
-    if (there === 0) {
-      this.#list.replaceChildren();
-      this.#more.hidden = true;
-    }
-    const others = there !== this.#listed;
-    const reading = this.#list.querySelector("details[open]") !== null || this.#list.contains(document.activeElement);
-    this.#fresh.hidden = !(others && reading && there > this.#listed);
-    write(this.#fresh, `${counted(there - this.#listed, "more has", "more have")} come. Show them`);
-    // What is being read must not move away.
-    if (others && there > 0 && !reading && !this.#asking) void this.#load("");
+  /** How many there are, as far as that is known: "–", "7", or "50+". */
+  get total() {
+    if (this.#seen === undefined) return "–";
+    return this.#next ? `${count(Math.max(this.#shown.size, this.#told))}+` : count(this.#shown.size);
   }
 
-  /** @param {string} next "" for the first page */
-  async #load(next) {
+  /** Whether any is known of. */
+  get some() {
+    return this.#shown.size > 0;
+  }
+
+  /**
+   * @param {string} id
+   * @param {number} told of how many the stats tell: only of those since the partitions have been where they are, so that
+   * a change of the number says that the list is to be looked at, and no number that it is empty
+   */
+  show(id, told) {
+    this.#id = id;
+    this.#told = told;
+    if (this.#asking || told === this.#seen) return;
+    if (this.#seen !== undefined && this.#next) this.#seen = told; // what has come is beyond what is shown
+    else void this.#load(this.#page, false);
+  }
+
+  /**
+   * @param {string} page
+   * @param {boolean} wanted somebody asked for it
+   */
+  async #load(page, wanted) {
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
-    const there = this.#there;
+    const told = this.#told;
+    const first = this.#seen === undefined;
     try {
-      const page = await listDeadLetters(this.#id, asking.signal, next);
-      if (asking.signal.aborted) return;
-      this.#listed = there;
-      this.#fresh.hidden = true;
-      this.#next = page.next ?? "";
+      /** @type {DeadLetter[]} */
+      let letters = [];
+      for (let i = 0; i < EMPTY_PAGES; i++) {
+        const { items, next = "" } = await listDeadLetters(this.#id, asking.signal, page);
+        if (asking.signal.aborted) return;
+        [this.#page, this.#next] = [page, next];
+        letters = items.filter((l) => !this.#shown.has(key(l)));
+        if (letters.length || !next) break;
+        page = next;
+      }
+      this.#seen = told;
+      for (const l of letters) this.#shown.add(key(l));
+      const items = letters.map((l) => this.#item(l));
+      this.#list.append(...items);
+      this.#none.hidden = this.#shown.size > 0 || this.#next !== "";
       this.#more.hidden = this.#next === "";
-      const items = page.items.map((l) => this.#item(l));
-      if (next) this.#list.append(...items);
-      else this.#list.replaceChildren(...items);
       write(this.#note, "");
-      if (next) items[0]?.querySelector("summary")?.focus();
+      if (wanted) items[0]?.querySelector("summary")?.focus();
+      else if (!first && items.length) this.dispatchEvent(new CustomEvent("say", { bubbles: true, detail: `${counted(items.length, "dead letter has", "dead letters have")} come.` }));
+      this.dispatchEvent(new CustomEvent("counted"));
     } catch (error) {
       if (!asking.signal.aborted) write(this.#note, error instanceof Error ? error.message : String(error));
     } finally {

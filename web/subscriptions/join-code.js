@@ -21,7 +21,7 @@ export function joinCode(origin, { id, name = "" }) {
       title: "curl",
       language: "shell",
       text: `curl -N -H 'Accept: text/event-stream' \\\n${shell(`${at}/events`)}`,
-      note: "Joins as one more session. The id of each message is its cursor. What it does not acknowledge goes to others in time.",
+      note: "Joins as one more session. The id of each message is its cursor. What is not acknowledged in time is given again, and in the end becomes a dead letter.",
     },
     {
       id: "ndjson",

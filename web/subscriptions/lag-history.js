@@ -10,6 +10,7 @@
  * @property {number} [seconds] unset where the server remembered the lag alone, as are the two below
  * @property {number} [position] the sum of all partitions'
  * @property {number} [end] the sum of all partitions'
+ * @property {boolean} [anew] it was reset just before
  *
  * @typedef {{incoming: number, done: number, span: number}} Rates events a second, and over how many seconds that was seen
  */
@@ -21,8 +22,8 @@ const LEAST_SHOWN = 2 * 60_000;
 const MOST_SAMPLES = 1000;
 /** Without a sample for so long, nothing is known of between. */
 const HOLE = 15_000;
-/** Between what the server remembers it may be longer. */
-const LONG_HOLE = 3 * 60_000;
+/** The server remembers every ten seconds. */
+const REMEMBERED_HOLE = 25_000;
 
 const RATE_OVER = 30_000;
 const RATE_AT_LEAST = 5_000;
@@ -39,8 +40,9 @@ export class LagHistory {
    * @param {Stats} stats
    * @param {number} now
    * @param {number} [skew] how many milliseconds the server's clock is behind
+   * @param {boolean} [anew] it was reset just before
    */
-  add(stats, now, skew = 0) {
+  add(stats, now, skew = 0, anew = false) {
     const last = this.#samples.at(-1);
     if (stats.history && (!last || now - last.at > HOLE)) this.#remember(stats.history, now, skew);
     const newest = this.#samples.at(-1);
@@ -52,6 +54,7 @@ export class LagHistory {
       seconds: stats.lagSeconds ?? 0,
       position: parts.reduce((n, p) => n + p.position, 0),
       end: parts.reduce((n, p) => n + p.end, 0),
+      ...(anew ? { anew } : {}),
     });
     const from = this.#samples.findIndex((s) => s.at >= now - SPAN);
     this.#samples.splice(0, Math.max(from, this.#samples.length - MOST_SAMPLES));
@@ -91,7 +94,7 @@ export class LagHistory {
     let before;
     for (const s of this.#samples) {
       const own = before?.end !== undefined && s.end !== undefined;
-      if (!before || s.at - before.at > (own ? HOLE : LONG_HOLE)) runs.push([]);
+      if (!before || s.at - before.at > (own ? HOLE : REMEMBERED_HOLE)) runs.push([]);
       runs.at(-1)?.push(s);
       before = s;
     }
@@ -107,7 +110,7 @@ export class LagHistory {
     const last = this.#samples.at(-1);
     if (last?.position === undefined || last.end === undefined) return undefined;
     let first = last;
-    for (let i = this.#samples.length - 2; i >= 0; i--) {
+    for (let i = this.#samples.length - 2; i >= 0 && !first.anew; i--) {
       const s = this.#samples[i];
       if (s?.position === undefined || s.end === undefined) break;
       if (last.at - s.at > RATE_OVER || first.at - s.at > HOLE || s.position > (first.position ?? 0) || s.end > (first.end ?? 0)) break;

@@ -129,8 +129,8 @@ export class NewSubscription extends HTMLElement {
     } catch (error) {
       const wrong = error instanceof Unanswered ? error.errors : [];
       this.#problem.hidden = false;
-      this.#problem.replaceChildren(make("p", {}, error instanceof Error ? error.message : String(error)));
-      if (wrong.length) this.#problem.append(make("ul", {}, ...wrong.map(({ pointer = "", detail = "" }) => make("li", {}, make("code", {}, pointer), " ", detail))));
+      if (wrong.length) this.#problem.replaceChildren(make("ul", {}, ...wrong.map(({ pointer = "", message = "" }) => make("li", {}, make("code", {}, pointer), " ", message))));
+      else this.#problem.replaceChildren(make("p", {}, error instanceof Error ? error.message : String(error)));
     } finally {
       this.#tell();
     }

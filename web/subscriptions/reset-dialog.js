@@ -19,6 +19,9 @@ const CHOICES = /** @type {[Choice, string, string][]} */ ([
 export class ResetDialog {
   /** @type {Stats} */ #stats;
   #history;
+  #some;
+  /** The server knows of sessions that the stats do not tell of: those that have left it a moment ago are still counted. */
+  #refused = false;
   /** @type {Choice | undefined} */ #choice;
   #time = make("input", { type: "datetime-local", step: 1, "aria-label": "Time to go on from", max: "9999-12-31T23:59:59" });
   #effect = make("div", { class: "effect", role: "status" });
@@ -28,12 +31,14 @@ export class ResetDialog {
   /**
    * @param {Stats} stats
    * @param {LagHistory} history
+   * @param {boolean} some it gives only some of the events of its streams
    * @param {(stats: Stats) => void} done
    * @param {() => void} refused what is known of it is old
    */
-  constructor(stats, history, done, refused) {
+  constructor(stats, history, some, done, refused) {
     this.#stats = stats;
     this.#history = history;
+    this.#some = some;
     this.#time.value = localTime(Date.now() - 10 * 60_000);
     const choices = make("fieldset", { class: "choices" }, make("legend", {}, "Go on from"));
     for (const [value, title, says] of CHOICES) {
@@ -50,10 +55,13 @@ export class ResetDialog {
     this.#dialog = new ConfirmDialog(`Reset ${called(stats)}`, [choices, this.#effect, this.#readers], "Reset", async () => {
       const from = this.#choice === "time" ? new Date(this.#time.value).toISOString() : (this.#choice ?? "latest");
       try {
-        done(await resetSubscription(stats.id, from, this.#sessions > 0));
+        done(await resetSubscription(stats.id, from, this.#read));
       } catch (error) {
-        if (error instanceof Unanswered && error.status === 409) refused();
-        throw error;
+        if (!(error instanceof Unanswered) || error.status !== 409) throw error;
+        this.#refused = true;
+        this.#update();
+        refused();
+        throw new Error("Sessions read it, or did a moment ago. Nothing was reset.");
       }
     });
     this.#update();
@@ -66,6 +74,11 @@ export class ResetDialog {
 
   get #sessions() {
     return this.#stats.sessions?.length ?? 0;
+  }
+
+  /** Whether somebody reads it. */
+  get #read() {
+    return this.#refused || this.#sessions > 0;
   }
 
   /**
@@ -85,16 +98,17 @@ export class ResetDialog {
 
   #update() {
     const n = this.#sessions;
-    this.#readers.hidden = n === 0;
-    write(this.#readers, n ? `${counted(n, "session reads", "sessions read")} it now. They are cut off and begin anew at the new position; what they have not acknowledged by then does not count.` : "");
+    const who = n ? `${counted(n, "session reads", "sessions read")} it now, and ${n === 1 ? "goes" : "go"}` : "Sessions that still read it go";
+    this.#readers.hidden = !this.#read;
+    write(this.#readers, `${who} on from the new place. What was given before can no longer be acknowledged: a session that tries is ended, and has to join again.`);
     if (!this.#choice) {
       this.#effect.replaceChildren();
       this.#dialog.demand({ can: false, type: "" });
       return;
     }
-    const { can, says } = resetWords({ choice: this.#choice, at: new Date(this.#time.value).getTime(), stats: this.#stats, history: this.#history, now: Date.now() });
+    const { can, says } = resetWords({ choice: this.#choice, at: new Date(this.#time.value).getTime(), stats: this.#stats, history: this.#history, now: Date.now(), some: this.#some });
     if (this.#effect.textContent !== says.join("")) this.#effect.replaceChildren(...says.map((s) => make("p", {}, s)));
-    this.#dialog.demand({ can, type: n ? called(this.#stats) : "" });
+    this.#dialog.demand({ can, type: this.#read ? called(this.#stats) : "" });
   }
 }
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** <subscription-list>: every subscription, what is behind first, with its lag as it has been. */
 import { make, write } from "../page/dom.js";
+import { narrowed } from "./api.js";
 import { LagSpark } from "./lag-spark.js";
 import { format } from "./route.js";
 import { GRADES, called, condition, counted, events, fits, lasting } from "./words.js";
@@ -204,7 +205,7 @@ export class SubscriptionList extends HTMLElement {
       write(row.lag, "–");
       return;
     }
-    const { grade, title, says } = condition(stats, history.rates());
+    const { grade, title, says } = condition(stats, history.rates(), narrowed(s));
     row.link.dataset["grade"] = grade;
     write(/** @type {Element} */ (row.state.lastElementChild), title);
     write(row.says, says);

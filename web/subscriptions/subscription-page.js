@@ -4,7 +4,7 @@ import { durationWords, momentWords } from "../catalog/catalog-words.js";
 import { codeBlock, copyButton } from "../catalog/code-block.js";
 import { pretty } from "../catalog/json-text.js";
 import { make, write } from "../page/dom.js";
-import { deleteSubscription } from "./api.js";
+import { deleteSubscription, narrowed } from "./api.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
 import { DeadLetters } from "./dead-letters.js";
 import { joinCode } from "./join-code.js";
@@ -51,7 +51,7 @@ export class SubscriptionPage extends HTMLElement {
     { title: "Replica", says: (s) => s.replica ?? "" },
     { title: "Since", says: (s) => (s.since ? moment(Date.parse(s.since), Date.now()) : "") },
     { title: "Holds", kind: "number", says: (s) => count(s.uncommitted ?? 0), whole: () => "events that it was given and has not acknowledged" },
-    { title: "Is fed from", kind: "name", says: (s) => (s.waiting ? `Waits ${waitingWords(s.waiting)}` : groupsWords(s.groups ?? [])), whole: (s) => (s.groups ?? []).join(", ") },
+    { title: "Is fed from", kind: "name", says: (s) => (s.waiting ? waitingWords(s.waiting) : this.#loose ? "every partition" : groupsWords(s.groups ?? [])), whole: (s) => (s.groups ?? []).join(", ") },
   ], (s) => s.id);
   /** @type {LiveTable<Partition>} */ #partitions = new LiveTable("Partitions", [
     { title: "Partition", kind: "name", says: (p) => `${p.stream}/${p.partition}` },
@@ -61,7 +61,7 @@ export class SubscriptionPage extends HTMLElement {
     { title: "In time", kind: "number", says: (p) => (p.lag ? lasting(p.lagSeconds ?? 0) : "–") },
     { title: "Held", kind: "number", says: (p) => count(p.uncommitted ?? 0) },
     { title: "Again", kind: "number", says: (p) => count(p.redeliveries ?? 0), whole: () => "deliveries that were not the first" },
-    { title: "Session", kind: "code", says: (p) => (p.session ? short(p.session) : "none"), whole: (p) => [p.session, p.replica && `on ${p.replica}`].filter(Boolean).join(" ") },
+    { title: "Session", kind: "code", says: (p) => (p.session ? short(p.session) : this.#loose && this.#stats?.sessions?.length ? "any" : "none"), whole: (p) => [p.session, p.replica && `on ${p.replica}`].filter(Boolean).join(" ") },
   ], (p) => `${p.stream}/${p.partition}`);
 
   /**
@@ -81,12 +81,18 @@ export class SubscriptionPage extends HTMLElement {
       write(this.#sortPartitions, this.#byLag ? "By number" : "Most behind first");
       this.#showPartitions();
     });
+    this.#letters.addEventListener("counted", () => write(this.#figures.dead, this.#letters.total));
     this.#state.append(make("span", { class: "state" }, make("span", { class: "dot" }), this.#title), this.#says);
     this.#build(about);
   }
 
   get subscription() {
     return this.#about.id;
+  }
+
+  /** Whether every session is fed from every partition. */
+  get #loose() {
+    return this.#about.config?.ordering === "none";
   }
 
   /**
@@ -98,7 +104,7 @@ export class SubscriptionPage extends HTMLElement {
     this.#history = history;
     this.#resetButton.disabled = false;
     const rates = history.rates();
-    const { grade, title, says } = condition(stats, rates);
+    const { grade, title, says } = condition(stats, rates, narrowed(this.#about));
     this.#state.dataset["grade"] = grade;
     write(this.#title, title);
     write(this.#says, says);
@@ -109,7 +115,6 @@ export class SubscriptionPage extends HTMLElement {
     write(f.done, rates ? `${rate(rates.done)}/s` : "–");
     write(f.held, count(stats.uncommitted ?? 0));
     write(f.again, count(stats.redeliveries ?? 0));
-    write(f.dead, count(stats.deadLetters ?? 0));
     this.#chart.show(history, Date.now());
     const sessions = stats.sessions ?? [];
     this.#noSessions.hidden = sessions.length > 0;
@@ -117,6 +122,7 @@ export class SubscriptionPage extends HTMLElement {
     this.#sessions.show(sessions);
     this.#showPartitions();
     this.#letters.show(stats.id, stats.deadLetters ?? 0);
+    write(f.dead, this.#letters.total);
     if (this.#reset?.open) this.#reset.show(stats);
   }
 
@@ -137,7 +143,7 @@ export class SubscriptionPage extends HTMLElement {
         make("h2", { id: "now-title", class: "unseen" }, "How it stands"),
         this.#state,
         make("dl", { class: "figures" },
-          figure("Behind", f.lag, "events that are not acknowledged yet"),
+          figure("Behind", f.lag, narrowed(about) ? "events of its streams that are not acknowledged yet, with those that its filters will leave out" : "events that are not acknowledged yet"),
           figure("In time", f.seconds, "how long the oldest of them waits"),
           figure("Come in", f.incoming, "events a second, over the last half minute"),
           figure("Are done", f.done, "events a second that are acknowledged, over the last half minute"),
@@ -150,7 +156,7 @@ export class SubscriptionPage extends HTMLElement {
       make("div", { class: "doc" },
         this.#section("sessions", "Sessions", "Who reads it now.", this.#noSessions, this.#sessions.element),
         this.#section("partitions", "Partitions", "Up to where it has been read. All before a position is acknowledged.", make("p", { class: "openers" }, this.#sortPartitions), this.#partitions.element),
-        this.#section("dead-letters", "Dead letters", "Events that were given up, newest first.", this.#letters),
+        this.#section("dead-letters", "Dead letters", "Events that were given up, oldest first.", this.#letters),
       ),
       make("aside", { "aria-label": "Code and settings" }, this.#code(about), this.#rules(about)),
     );
@@ -168,7 +174,7 @@ export class SubscriptionPage extends HTMLElement {
       ...(about.description ? [make("p", { class: "lead" }, about.description)] : []),
       make("p", { class: "badges" },
         ...(about.streams ?? []).map((s) => make("a", { class: "badge plain", href: `/catalog/#/?stream=${encodeURIComponent(s)}` }, make("span", { class: "unseen" }, "stream "), s)),
-        make("span", { class: "badge" }, about.config?.ordering === "none" ? "in no order" : "in order by key"),
+        make("span", { class: "badge" }, this.#loose ? "in no order" : "in order by key"),
         ...(made ? [make("span", { class: "quiet" }, "made ", make("time", { datetime: made.at }, momentWords(made.at)), made.by ? ` by ${made.by}` : "")] : []),
         copyButton(() => about.id, "Copy the subscription’s id", "Copy id"),
       ),
@@ -240,7 +246,7 @@ export class SubscriptionPage extends HTMLElement {
   #askReset() {
     if (!this.#stats || !this.#history) return;
     const { reset, refresh } = this.#acted;
-    this.#reset = new ResetDialog({ ...this.#stats, name: this.#about.name }, this.#history, (stats) => {
+    this.#reset = new ResetDialog({ ...this.#stats, name: this.#about.name }, this.#history, narrowed(this.#about), (stats) => {
       this.dispatchEvent(new CustomEvent("say", { bubbles: true, detail: "It was reset." }));
       reset(stats);
     }, refresh);
@@ -248,8 +254,9 @@ export class SubscriptionPage extends HTMLElement {
 
   #askDelete() {
     const { lag = 0, sessions = [] } = this.#stats ?? {};
-    const says = [`Its position is forgotten${lag ? `, and with it that ${events(lag)} ${lag === 1 ? "waits" : "wait"}` : ""}. The events themselves stay in their streams. One that is made again under this name begins anew.`];
-    if (sessions.length) says.push(`${counted(sessions.length, "session reads", "sessions read")} it now, and will be ended.`);
+    const same = this.#about.name ? "under this name" : "of the same content";
+    const says = [`Its position is forgotten${lag ? `, and with it that ${events(lag)} ${lag === 1 ? "waits" : "wait"}` : ""}. The events themselves stay in their streams. One that is made again ${same} begins anew${this.#letters.some ? ", and finds these dead letters" : ""}.`];
+    if (sessions.length) says.push(`${counted(sessions.length, "session reads", "sessions read")} it now, and ${sessions.length === 1 ? "is" : "are"} ended and told why.`);
     const dialog = new ConfirmDialog(`Delete ${called(this.#about)}`, says.map((s) => make("p", {}, s)), "Delete", async () => {
       await deleteSubscription(this.#about.id);
       this.#acted.deleted();
@@ -260,4 +267,4 @@ export class SubscriptionPage extends HTMLElement {
 }
 
 /** @param {string} [name] */
-const transport = (name = "") => ({ sse: "SSE", ndjson: "NDJSON", websocket: "WebSocket", ws: "WebSocket", poll: "pages" })[name] ?? name;
+const transport = (name = "") => ({ sse: "SSE", ndjson: "NDJSON", websocket: "WebSocket", poll: "pages" })[name] ?? name;

@@ -80,16 +80,17 @@ export const called = ({ id, name }) => name || id;
  * How it stands with a subscription, and what to make of that.
  * @param {Stats} stats
  * @param {Rates | undefined} rates
+ * @param {boolean} [some] it gives only some of the events of its streams
  * @returns {Condition}
  */
-export function condition(stats, rates) {
+export function condition(stats, rates, some = false) {
   const { lag, lagSeconds: seconds = 0, state = "active", reason = "" } = stats;
   const sessions = stats.sessions?.length ?? 0;
   if (state === "failing") return { grade: "bad", title: "Failing", says: reason ? `${upper(reason)}.` : "It cannot be read at present." };
   if (state !== "active") return { grade: "idle", title: upper(state), says: reason ? `${upper(reason)}.` : "" };
   if (sessions === 0) {
     if (lag === 0) return { grade: "idle", title: "Nobody reads it", says: "No event waits." };
-    return { grade: "warn", title: "Nobody reads it", says: `${events(lag)} ${lag === 1 ? "waits" : "wait"}, the oldest for ${lasting(seconds)}.` };
+    return { grade: "warn", title: "Nobody reads it", says: `${some ? "Up to " : ""}${events(lag)} ${lag === 1 ? "waits" : "wait"}, the oldest for ${lasting(seconds)}.` };
   }
   if (lag === 0) return { grade: "good", title: "Caught up", says: rates && rates.incoming >= 0.05 ? `${rate(rates.incoming)} events a second come and are done.` : "No event waits." };
   if (!rates) return seconds < FRESH_SECONDS ? { grade: "good", title: "Keeps up", says: "" } : { grade: "warn", title: "Behind", says: `The oldest event waits for ${lasting(seconds)}.` };
@@ -139,18 +140,19 @@ function runs(numbers) {
 }
 
 const WAITING = /** @type {Record<string, string>} */ ({
-  partitions: "for a partition: there are more sessions than partitions",
-  ackTimeout: "it did not acknowledge in time, and others go on in its place",
-  rebalance: "while partitions are dealt out anew",
+  partitions: "Waits for a partition: there are more sessions than partitions",
+  ackTimeout: "Waits: it did not acknowledge in time, and others go on in its place",
+  rebalance: "Waits while the partitions are dealt out",
 });
 
 /** @param {string} reason */
-export const waitingWords = (reason) => WAITING[reason] ?? reason;
+export const waitingWords = (reason) => WAITING[reason] ?? `Waits: ${reason}`;
 
 const DEAD = /** @type {Record<string, string>} */ ({
   timeout: "was not acknowledged in time",
   nack: "was given back",
   sessionEnded: "its sessions ended before they acknowledged it",
+  taken: "its partition changed hands before it was acknowledged",
 });
 
 /**
@@ -175,12 +177,15 @@ export function fits(subscription, words) {
 
 /**
  * What a reset will do, before it is done.
- * @param {{choice: "oldest" | "latest" | "time", at: number, stats: Stats, history: LagHistory, now: number}} about at: the chosen time, milliseconds of the epoch, NaN where it is none
+ * @param {{choice: "oldest" | "latest" | "time", at: number, stats: Stats, history: LagHistory, now: number, some?: boolean}} about at: the chosen time, milliseconds of the epoch, NaN where it is none; some: it gives only some of the events of its streams
  * @returns {{can: boolean, says: string[]}}
  */
-export function resetWords({ choice, at, stats, history, now }) {
-  const above = (stats.partitions ?? []).reduce((n, p) => n + (p.acknowledgedAbove ?? 0), 0);
+export function resetWords({ choice, at, stats, history, now, some = false }) {
+  const parts = stats.partitions ?? [];
+  const above = parts.reduce((n, p) => n + (p.acknowledgedAbove ?? 0), 0);
+  const kept = parts.reduce((n, p) => n + Math.max(0, p.end - p.begin), 0);
   const open = Math.max(0, stats.lag - above);
+  const done = Math.max(0, kept - open);
   const held = stats.uncommitted ?? 0;
   const them = `${events(open)} that ${open === 1 ? "is" : "are"} not acknowledged`;
   /** @type {string[]} */
@@ -188,13 +193,14 @@ export function resetWords({ choice, at, stats, history, now }) {
   if (choice === "latest") {
     says.push(open ? `${upper(them)} ${open === 1 ? "is" : "are"} skipped, for good. It goes on with what is published from now on.` : "Nothing is skipped: all events are acknowledged. It goes on with what is published from now on.");
   } else if (choice === "oldest") {
-    says.push(`Everything that its streams still keep comes again, from the oldest event on: ${open ? `${them}, and before them ` : ""}all that have been acknowledged already. How many those are depends on how long the streams keep events.`);
+    if (done) says.push(`${events(done)} that ${done === 1 ? "is" : "are"} acknowledged already ${done === 1 ? "comes" : "come"} again, from the oldest on that its streams still keep${open ? `; with ${them} that makes ${count(kept)}` : ""}.`);
+    else says.push("Nothing comes again: of what its streams still keep nothing is acknowledged.");
   } else if (Number.isNaN(at)) {
     return { can: false, says: ["Say which time."] };
   } else if (at > now) {
     return { can: false, says: ["That time is still to come. To go on with what is published from now on, choose the end."] };
   } else {
-    const end = (stats.partitions ?? []).reduce((n, p) => n + p.end, 0);
+    const end = parts.reduce((n, p) => n + p.end, 0);
     const then = history.endAt(at);
     const oldest = now - (stats.lagSeconds ?? 0) * 1000;
     if (then !== undefined) {
@@ -204,10 +210,14 @@ export function resetWords({ choice, at, stats, history, now }) {
       else says.push("It begins about where it is now.");
     } else if (open && at > oldest) {
       says.push(`What is not acknowledged and older than that is skipped, for good. ${upper(them)}; the oldest is from ${moment(oldest, now)}.`);
+    } else if (done) {
+      says.push(`Everything since then comes again: ${open ? `${them}, and before them ` : ""}all that have been acknowledged since that time, ${count(done)} at most. How many those are is not known here: the page has not seen that time.`);
     } else {
-      says.push(`Everything since then comes again: ${open ? `${them}, and before them ` : ""}all that have been acknowledged since that time. How many those are is not known here: the page has not seen that time.`);
+      says.push("Nothing comes again: of what its streams still keep nothing is acknowledged.");
     }
   }
+  const numbers = { latest: open, oldest: done, time: open + done }[choice];
+  if (some && numbers) says.push("These are all events of its streams; its filters let fewer through.");
   if (held && choice !== "latest") says.push(`${held === 1 ? "One event that a session holds" : `${count(held)} events that sessions hold`} now may come twice.`);
   return { can: true, says };
 }

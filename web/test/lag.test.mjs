@@ -17,7 +17,7 @@ const NOW = Date.parse("2026-11-28T02:00:00Z");
  * @param {Partial<Stats>} [more]
  * @returns {Stats}
  */
-const stats = (position, end, more = {}) => ({ id: "s", lag: end - position, lagSeconds: 30, sessions: [{ id: "a" }], partitions: [{ stream: "o", partition: 0, position, end, lag: end - position }], ...more });
+const stats = (position, end, more = {}) => ({ id: "s", lag: end - position, lagSeconds: 30, sessions: [{ id: "a" }], partitions: [{ stream: "o", partition: 0, begin: 0, position, end, lag: end - position }], ...more });
 
 /**
  * What was seen every two seconds.
@@ -55,6 +55,9 @@ test("a hole in what was seen stays one, and a clock that differs is allowed for
   const history = seen(3, () => stats(0, 1));
   history.add(stats(0, 1), NOW + 60_000);
   assert.deepEqual(history.runs().map((r) => r.length), [3, 1]);
+  const left = new LagHistory();
+  left.add(stats(0, 1, { history: [400, 390, 60, 50, 40].map((s) => ({ at: new Date(NOW - s * 1000).toISOString(), lag: 1 })) }), NOW - 35_000);
+  assert.deepEqual(left.runs().map((r) => r.length), [2, 4], "nor is it known how it was while nobody read");
   const skewed = new LagHistory();
   skewed.add(stats(0, 1, { history: [{ at: new Date(NOW - 3_620_000).toISOString(), lag: 4 }] }), NOW, 3_600_000);
   assert.deepEqual(skewed.samples.map((s) => s.at - NOW), [-20_000, 0]);
@@ -63,6 +66,8 @@ test("a hole in what was seen stays one, and a clock that differs is allowed for
 test("the rates are of the last half minute, and begin anew after a reset", () => {
   const history = seen(60, (i) => stats(i * 20, 1000 + i * 10));
   assert.deepEqual(history.rates(), { incoming: 5, done: 10, span: 30 });
+  history.add(stats(1590, 1600), NOW + 2000, 0, true);
+  assert.equal(history.rates(), undefined, "what is skipped is not done");
   history.add(stats(0, 1600), NOW + 2000);
   assert.equal(history.rates(), undefined);
   history.add(stats(40, 1610), NOW + 4000);
@@ -73,11 +78,12 @@ test("the rates are of the last half minute, and begin anew after a reset", () =
 
 test("how it stands with a subscription", () => {
   const rates = (/** @type {number} */ incoming, /** @type {number} */ done, span = 30) => ({ incoming, done, span });
-  for (const { of, at, grade, title, says } of [
+  for (const { of, at, some = false, grade, title, says } of [
     { of: stats(0, 0, { state: "failing", reason: "the stream o is gone" }), at: undefined, grade: "bad", title: "Failing", says: "The stream o is gone." },
     { of: stats(9, 9), at: undefined, grade: "good", title: "Caught up", says: "No event waits." },
     { of: stats(9, 9), at: rates(4, 4), grade: "good", title: "Caught up", says: "4 events a second come and are done." },
     { of: stats(9, 9, { sessions: [] }), at: rates(0, 0), grade: "idle", title: "Nobody reads it", says: "No event waits." },
+    { of: stats(0, 9, { sessions: [] }), at: rates(0, 0), some: true, grade: "warn", title: "Nobody reads it", says: "Up to 9 events wait, the oldest for 30 s." },
     { of: stats(8, 9, { sessions: [], lagSeconds: 3700 }), at: rates(0, 0), grade: "warn", title: "Nobody reads it", says: "1 event waits, the oldest for 1 h 1 min." },
     { of: stats(0, 9, { lagSeconds: 0.4 }), at: rates(90, 70), grade: "good", title: "Keeps up", says: "90 events a second come, 70 are done." },
     { of: stats(0, 6000), at: rates(100, 200), grade: "warn", title: "Catching up", says: "100 events a second come, 200 are done: caught up in about 1 min." },
@@ -86,7 +92,7 @@ test("how it stands with a subscription", () => {
     { of: stats(0, 6000, { lagSeconds: 90 }), at: rates(100, 0), grade: "bad", title: "Stands still", says: "Nothing has been acknowledged for 30 s; the oldest event waits for 1 min 30 s." },
     { of: stats(0, 6000), at: undefined, grade: "warn", title: "Behind", says: "The oldest event waits for 30 s." },
   ]) {
-    assert.deepEqual(condition(of, at), { grade, title, says });
+    assert.deepEqual(condition(of, at, some), { grade, title, says });
   }
 });
 
@@ -97,16 +103,19 @@ test("a reset is told in words before it is done", () => {
   const first = (/** @type {{says: string[]}} */ { says }) => says[0] ?? "";
   assert.match(first(say("latest")), /^400 events that are not acknowledged are skipped, for good/);
   assert.match(first(say("latest", NaN, stats(9, 9))), /^Nothing is skipped/);
-  assert.match(first(say("oldest")), /still keep comes again.*400 events.*all that have been acknowledged already/);
+  assert.equal(first(say("oldest")), "1,000 events that are acknowledged already come again, from the oldest on that its streams still keep; with 400 events that are not acknowledged that makes 1,400.");
+  assert.equal(first(say("oldest", NaN, stats(0, 9))), "Nothing comes again: of what its streams still keep nothing is acknowledged.");
   assert.match(first(say("time", NOW - 20_000)), /^About 300 events of the 400 that are not acknowledged are skipped, for good; the 100 since then stay/);
   assert.match(first(say("time", NOW - 20_000, stats(1380, 1400))), /^About 80 events that have been acknowledged since then come again, and with them 20 events/);
-  assert.match(first(say("time", NOW - 3_600_000)), /^Everything since then comes again: 400 events.*has not seen that time/);
+  assert.match(first(say("time", NOW - 3_600_000)), /^Everything since then comes again: 400 events.*, 1,000 at most.*has not seen that time/);
   assert.match(first(say("time", NOW - 10_000, now, new LagHistory())), /older than that is skipped, for good.*the oldest is from/);
   assert.equal(say("time", NOW + 1).can, false);
   assert.equal(say("time").can, false);
-  const above = stats(1000, 1400, { uncommitted: 3, partitions: [{ stream: "o", partition: 0, position: 1000, end: 1400, lag: 400, acknowledgedAbove: 150 }] });
+  const above = stats(1000, 1400, { uncommitted: 3, partitions: [{ stream: "o", partition: 0, begin: 900, position: 1000, end: 1400, lag: 400, acknowledgedAbove: 150 }] });
   assert.match(first(say("latest", NaN, above)), /^250 events/, "what is acknowledged above the position is not skipped");
+  assert.match(first(say("oldest", NaN, above)), /^250 events that are acknowledged already come again.*with 250 events.*makes 500/, "what the streams keep no more does not come again");
   assert.match(say("oldest", NaN, above).says[1] ?? "", /^3 events that sessions hold now may come twice/);
+  assert.match(resetWords({ choice: "latest", at: NaN, stats: now, history, now: NOW, some: true }).says[1] ?? "", /its filters let fewer through/);
 });
 
 test("lengths of time and groups are short", () => {
