@@ -254,21 +254,25 @@ func (gs *Groups) partitions(ctx context.Context, sub *Subscription, src Source,
 // kept reads the state of a partition that nobody owns. Where the store does not answer, what else is known would tell less
 // than was told before.
 func (gs *Groups) kept(ctx context.Context, at place) (state, error) {
-	nonce, err := gs.store.holder(ctx, at)
-	if err != nil {
-		return state{}, errors.Join(ErrBusy, err)
+	for before := ""; ; {
+		nonce, err := gs.store.holder(ctx, at)
+		if err != nil {
+			return state{}, errors.Join(ErrBusy, err)
+		}
+		if nonce == before { // there is none, or Redis has lost its state
+			return state{}, nil
+		}
+		s, ok, err := gs.store.load(ctx, at, nonce)
+		switch {
+		case errors.Is(err, errState):
+			return state{}, nil // a claim goes by Kafka's commit, too
+		case err != nil:
+			return state{}, errors.Join(ErrBusy, err)
+		case ok:
+			return s, nil
+		}
+		before = nonce // another has claimed it in between
 	}
-	if nonce == "" {
-		return state{}, nil
-	}
-	s, _, err := gs.store.load(ctx, at, nonce)
-	switch {
-	case errors.Is(err, errState):
-		return state{}, nil // a claim goes by Kafka's commit, too
-	case err != nil:
-		return state{}, errors.Join(ErrBusy, err)
-	}
-	return s, nil
 }
 
 // waiting is how long the record at an offset has been on the log, in seconds.
