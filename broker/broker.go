@@ -140,6 +140,13 @@ type Placer interface {
 	End(ctx context.Context, topic string, partition int32) (int64, error)
 }
 
+// Prover tells one life of a topic from another.
+type Prover interface {
+	// Present asks the brokers which life of the topic is the present one. Epochs never come back: what was read before
+	// the question, and after the same answer to an earlier one, is of that life. ErrNoTopic tells that there is none.
+	Present(ctx context.Context, topic string) (Epoch, error)
+}
+
 // Reader reads the log at random.
 type Reader interface {
 	// Read makes one fetch of about maxBytes from offset on. It does not wait for new records: at the log's end it

@@ -20,13 +20,19 @@ import (
 // none or this replica serves none.
 func (g *Gateway) subscriptionOf(w http.ResponseWriter, r *http.Request) (catalog.Subscription, bool) {
 	s, ok := g.deps.Catalog.Subscription(pathVar(r, "id"))
+	var p *problem
 	switch {
 	case !ok:
-		g.refuse(w, r, unknownSubscription(pathVar(r, "id")))
+		p = unknownSubscription(pathVar(r, "id"))
 	case g.deps.Groups == nil:
-		g.refuse(w, r, newProblem(kindNotReady, "this replica serves no subscriptions").retry(retrySoon))
+		p = newProblem(kindNotReady, "this replica serves no subscriptions").retry(retrySoon)
 	default:
 		return s, true
+	}
+	if r.Method == http.MethodPost { // with a body, which is not read
+		g.refuse(w, r, p)
+	} else {
+		writeProblem(w, r, p)
 	}
 	return s, false
 }
@@ -158,7 +164,8 @@ func (g *Gateway) putCursors(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, err)
 		return
 	}
-	answer, err := g.deps.Groups.Say(r.Context(), s.ID, words)
+	// It is said also where the client does not wait for the answer; Say bounds the wait itself.
+	answer, err := g.deps.Groups.Say(context.WithoutCancel(r.Context()), s.ID, words)
 	switch {
 	case err != nil:
 		writeProblem(w, r, g.readProblem(err))

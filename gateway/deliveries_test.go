@@ -396,6 +396,25 @@ func TestDeletingASubscriptionEndsItsSessionsAndItsGroup(t *testing.T) {
 	}
 }
 
+func TestASessionEndsWithTheLastStreamOfItsSubscription(t *testing.T) {
+	h := newHarness(t).withTrains()
+	address := h.subscribe("board", "")
+	next, _ := h.lines(t, address)
+	h.must(h.send("DELETE", "/v1/streams/trains?force=true", ""), http.StatusNoContent)
+	for {
+		if d := next(); d.Problem != nil {
+			if d.Problem.Type != "/problems/unknown-stream" {
+				t.Errorf("the session is told %+v", d.Problem)
+			}
+			break
+		}
+	}
+	if s := h.stats(address); s.State != "failing" || !strings.Contains(s.Reason, "trains") || len(s.Partitions) != 0 {
+		t.Errorf("then the stats are %+v", s)
+	}
+	h.must(h.send("GET", address+"/events", ""), http.StatusNotFound)
+}
+
 func TestASubscriptionsSocketTakesWordsInBand(t *testing.T) {
 	h := newHarness(t).withTrains()
 	address := h.subscribe("board", "")

@@ -434,7 +434,7 @@ func (g *Gateway) readProblem(err error) *problem {
 	case errors.As(err, &full):
 		return newProblem(kindOverloaded, "%s: come back later, or to another replica", err).retry(retryFull)
 	case errors.Is(err, group.ErrUnknown):
-		return newProblem(kindUnknownSubscription, "the subscription was deleted")
+		return newProblem(kindUnknownSubscription, "the subscription was deleted, or this version of the server cannot read its filter: GET …/subscriptions/{id} tells")
 	case errors.Is(err, group.ErrGone):
 		return newProblem(kindUnknownStream, "%s: they were deleted", err)
 	case errors.Is(err, group.ErrCursor):

@@ -190,8 +190,9 @@ type RebalanceReport struct {
 	Rounds    []RebalanceRound `json:"rounds"`
 }
 
-// RebalanceRound is one time that a session left. Its figures are of the sessions that stayed.
+// RebalanceRound is one time that a session left. Its figures are of the sessions that stayed and were given something before.
 type RebalanceRound struct {
+	Fed int `json:"fed"` // how many these are
 	// Usual is of the time before: the middle one of all gaps, and the longest of each session, the middle and the longest of these.
 	Usual        float64 `json:"usual"`
 	UsualMiddle  float64 `json:"usualMiddle"`
@@ -202,6 +203,8 @@ type RebalanceRound struct {
 	// Oldest is how old an event was at most when it came, before and after: those of the session that left come again.
 	UsualOldest float64 `json:"usualOldest"`
 	Oldest      float64 `json:"oldest"`
+	// Reconnects are of sessions that were told to begin anew.
+	Reconnects int64 `json:"reconnects"`
 }
 
 // WriteText writes the report for people.
@@ -209,8 +212,8 @@ func (r *RebalanceReport) WriteText(w io.Writer) error {
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	_, _ = fmt.Fprintf(t, "scenario\t%s\npublished\t%.0f/s\n", r.Scenario, r.Published.Rate)
 	for i, o := range r.Rounds {
-		_, _ = fmt.Fprintf(t, "round %d\tgap p50 %.1f; longest of each session before: p50 %.1f max %.1f, after: p50 %.1f max %.1f; oldest event before %.1f, after %.1f ms\n",
-			i+1, o.Usual, o.UsualMiddle, o.UsualLongest, o.Middle, o.Longest, o.UsualOldest, o.Oldest)
+		_, _ = fmt.Fprintf(t, "round %d\tgap p50 %.1f; longest of each of %d sessions before: p50 %.1f max %.1f, after: p50 %.1f max %.1f; oldest event before %.1f, after %.1f ms; %d reconnects\n",
+			i+1, o.Usual, o.Fed, o.UsualMiddle, o.UsualLongest, o.Middle, o.Longest, o.UsualOldest, o.Oldest, o.Reconnects)
 	}
 	return t.Flush()
 }
@@ -220,6 +223,8 @@ type arrivals struct {
 	mu   sync.Mutex
 	at   []time.Time     // guarded by mu
 	ages []time.Duration // guarded by mu; of each
+
+	reconnects int64 // guarded by mu
 }
 
 func (a *arrivals) add(now time.Time, age time.Duration) {
@@ -231,7 +236,20 @@ func (a *arrivals) add(now time.Time, age time.Duration) {
 func (a *arrivals) reset() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.at, a.ages = a.at[:0], a.ages[:0]
+	a.at, a.ages, a.reconnects = a.at[:0], a.ages[:0], 0
+}
+
+// stay takes until ctx ends, and comes back where it is told to.
+func (k *taker) stay(ctx context.Context, a *arrivals) error {
+	for {
+		err := k.run(ctx)
+		if !errors.Is(err, errReconnect) || ctx.Err() != nil {
+			return err
+		}
+		a.mu.Lock()
+		a.reconnects++
+		a.mu.Unlock()
+	}
 }
 
 // round makes the figures of what came before and after a session left. What had not begun or ended is as long as it is.
@@ -240,6 +258,12 @@ func round(all []*arrivals, begin, left, end time.Time) RebalanceRound {
 	var out RebalanceRound
 	for _, a := range all {
 		a.mu.Lock()
+		out.Reconnects += a.reconnects
+		if len(a.at) == 0 || !a.at[0].Before(left) {
+			a.mu.Unlock()
+			continue // it waited
+		}
+		out.Fed++
 		longest, since, was := 0.0, 0.0, begin
 		for i, at := range a.at {
 			age := a.ages[i]
@@ -320,7 +344,7 @@ func Rebalance(ctx context.Context, c RebalanceConfig) (report *RebalanceReport,
 			}
 		}
 		parts.Go(func() {
-			if err := k.run(running); err != nil {
+			if err := k.stay(running, a); err != nil {
 				stop(err)
 			}
 		})

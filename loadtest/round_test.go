@@ -16,10 +16,10 @@ func TestRoundTellsGapsOfBeforeFromThoseOfAfter(t *testing.T) {
 		}
 		return a
 	}
-	// Another leaves at 100. The second has been given nothing since, until 260; the third nothing at all.
+	// Another leaves at 100. The second has been given nothing since, until 260; the third nothing at all: it waits.
 	got := round([]*arrivals{at(0, 10, 20, 50, 90, 130, 250), at(0, 80, 95), {}}, begin, begin.Add(100*time.Millisecond), begin.Add(260*time.Millisecond))
 	want := RebalanceRound{
-		Usual: 15, UsualMiddle: 40, UsualLongest: 80, Middle: 165, Longest: 260, UsualOldest: 4, Oldest: 6,
+		Fed: 2, Usual: 15, UsualMiddle: 80, UsualLongest: 80, Middle: 165, Longest: 165, UsualOldest: 4, Oldest: 6,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-expected +got:\n%s", diff)

@@ -172,9 +172,15 @@ func newTaker(c *GroupConfig, server, path string) *taker {
 	}
 }
 
+// errReconnect says that the session's cursors are no longer good.
+var errReconnect = errors.New("the session has to begin anew")
+
 // run takes and acknowledges until ctx ends, or something fails. What was taken last is then not acknowledged.
 func (k *taker) run(ctx context.Context) error {
 	defer k.client.CloseIdleConnections()
+	k.mu.Lock()
+	k.taken = k.events // what another session was given is not this one's to acknowledge
+	k.mu.Unlock()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var acking sync.WaitGroup
@@ -218,9 +224,15 @@ func (k *taker) read(ctx context.Context) error {
 	}
 	r := groupReader{Reader: bufio.NewReaderSize(resp.Body, 256<<10)}
 	var cursor []byte
-	var events, told int64
+	k.mu.Lock()
+	events := k.events
+	k.mu.Unlock()
+	told := events
 	for {
 		event, id, err := next(&r)
+		if errors.Is(err, io.EOF) {
+			err = errors.Join(errReconnect, err)
+		}
 		if err != nil {
 			return fmt.Errorf("a session ended: %w", err)
 		}
@@ -279,10 +291,13 @@ func (k *taker) acknowledge(ctx context.Context) error {
 		}
 		var answer struct{ Acknowledged int64 }
 		begin := time.Now()
-		_, err := k.config.call(ctx, k.client, http.MethodPost, k.server+k.path+"/cursors", map[string]any{"cursors": []string{cursor}}, &answer)
+		status, err := k.config.call(ctx, k.client, http.MethodPost, k.server+k.path+"/cursors", map[string]any{"cursors": []string{cursor}}, &answer)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
+			}
+			if status == http.StatusConflict {
+				err = errors.Join(errReconnect, err)
 			}
 			return fmt.Errorf("acknowledge: %w", err)
 		}

@@ -12,7 +12,10 @@ import (
 const defaultBody = `{"specversion":"1.0","id":"{id}","source":"{source}","type":"{type}","subject":"{subject}","time":"{time}",` +
 	`"datacontenttype":"application/json","data":{"mark":"{mark}","pad":"{pad}"}}`
 
-var placeholders = []string{"mark", "id", "lane", "seq", "time", "pad", "source", "type", "subject"}
+// keys is how many {key} goes through.
+const keys = 5000
+
+var placeholders = []string{"mark", "id", "lane", "key", "seq", "time", "pad", "source", "type", "subject"}
 
 // template is an event's text with placeholders, split once.
 type template struct {
@@ -27,7 +30,7 @@ type part struct {
 }
 
 // newTemplate reads a body. {mark} must be in it; {source}, {type} and {subject} stand for the settings of those names
-// (in which {lane} may occur), {pad} for as many letters as bring an event to about size bytes.
+// (in which {lane} may occur, and {key}, which goes through 5,000 numbers from event to event), {pad} for as many letters as bring an event to about size bytes.
 func newTemplate(run, body string, c *PublishConfig) (*template, error) {
 	if !strings.Contains(body, "{mark}") {
 		return nil, fmt.Errorf("the body %.60q… lacks {mark}, by which events are recognised", body)
@@ -72,6 +75,8 @@ func (t *template) append(dst []byte, m mark) []byte {
 			dst = strconv.AppendUint(dst, m.seq, 10)
 		case "lane":
 			dst = strconv.AppendInt(dst, int64(m.lane), 10)
+		case "key":
+			dst = strconv.AppendUint(dst, (m.seq+uint64(m.lane)*1237)%keys, 10)
 		case "seq":
 			dst = strconv.AppendUint(dst, m.seq, 10)
 		case "time":

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -434,7 +435,7 @@ func TestAPageOfASubscriptionEndsWithADrain(t *testing.T) {
 	waiting := make(chan turned, 1)
 	go func() { waiting <- r.turn(t, "pages", first.cursor) }()
 	for r.Count() == 0 {
-		time.Sleep(time.Millisecond) // until the request is there
+		runtime.Gosched() // until the request is there
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -102,7 +102,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, o SocketOptions,
 		CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
-		return nil, nil //nolint:nilerr // told to the client by Accept
+		return nil, nil // told to the client by Accept
 	}
 	ws.SetReadLimit(clientMessageBytes)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))

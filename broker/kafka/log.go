@@ -31,6 +31,7 @@ type Log struct {
 	reads     *pool
 	producers *producers
 	ends      *endsKept
+	presents  *presents
 
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -42,6 +43,7 @@ type Log struct {
 var (
 	_ broker.Log    = (*Log)(nil)
 	_ broker.Placer = (*Log)(nil)
+	_ broker.Prover = (*Log)(nil)
 )
 
 // New prepares the clients of a cluster. It does not wait for the cluster: a broker that cannot be reached shows in
@@ -67,6 +69,7 @@ func New(cfg Config, deps Deps) (*Log, error) {
 	l.cluster = newCluster(cfg.Brokers, max(cfg.RequestTimeout/4, time.Millisecond), l.questions)
 	l.producers = newProducers(l)
 	l.ends = newEndsKept()
+	l.presents = newPresents()
 	return l, nil
 }
 

@@ -12,7 +12,12 @@ import (
 // moment is when something came to pass, counted from the logbook's beginning. No two are the same.
 type moment time.Duration
 
-func (m moment) String() string { return time.Duration(m).Round(10 * time.Microsecond).String() }
+func (m moment) String() string {
+	if m == never {
+		return "no time"
+	}
+	return time.Duration(m).Round(10 * time.Microsecond).String()
+}
 
 const never = moment(1<<63 - 1)
 
@@ -28,6 +33,7 @@ type logbook struct {
 	handed  []*handed
 	words   []*word
 	flushes []interval
+	stills  []interval // in which a replica or Redis stood still
 	looks   []look
 	commits []look
 	count   map[string]int // what came to pass, so that a test can show that it tested something
@@ -129,6 +135,16 @@ func (l *logbook) flush(during func() error) error {
 	defer l.mu.Unlock()
 	l.flushes = append(l.flushes, interval{from, l.tick()})
 	return err
+}
+
+// still notes that a replica or Redis stands still, until the function that it returns is called.
+func (l *logbook) still() (over func()) {
+	from := l.now()
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.stills = append(l.stills, interval{from, l.tick()})
+	}
 }
 
 // looked notes what was answered to a question about positions that was asked then.
@@ -250,9 +266,11 @@ const (
 	// every published event. (That all was, at the end, answered as durable is told by the subscription's lag.)
 	ruleLost rule = "events that no client ever acknowledged"
 	// ruleAgain: an event is not taken out for a client after an acknowledgement of it was answered as durable, unless
-	// Redis was flushed after that acknowledgement was sent. It may be read after that: it was on its way.
+	// Redis was flushed after that acknowledgement was sent. It may be read after that: it was on its way. Without
+	// ordering it may also be on its way from one replica to another: that is over when the time for its acknowledgement
+	// is, or, where a replica or Redis stands still meanwhile, some time after.
 	ruleAgain rule = "events that were given out after they were durably acknowledged"
-	// ruleCommitted: nor, flushed or not, after Kafka's commit had passed it.
+	// ruleCommitted: nor, flushed or not, after Kafka's commit had passed it; on its way it may be likewise.
 	ruleCommitted rule = "events that were given out after Kafka's commit had passed them"
 	// ruleOrder: with ordering by key an event is first read after all before it of its key were acknowledged by a client.
 	ruleOrder rule = "events that were given out before those before them were acknowledged"
@@ -291,6 +309,7 @@ type post struct {
 	offset int64
 	event  string
 	said   moment // when the last of this and all before it was first acknowledged
+	last   string // which that is
 }
 
 type committed struct {
@@ -326,10 +345,12 @@ func (l *logbook) mistakes(log map[place]string) []mistake {
 	}
 	for _, line := range e.lines {
 		slices.SortFunc(line, func(a, b post) int { return int(a.offset - b.offset) })
-		high := moment(0)
+		high, last := moment(0), ""
 		for i := range line {
-			high = max(high, e.saidAt(line[i].event))
-			line[i].said = high
+			if said := e.saidAt(line[i].event); said > high {
+				high, last = said, line[i].event
+			}
+			line[i].said, line[i].last = high, last
 		}
 	}
 	for _, c := range l.commits {
@@ -366,6 +387,13 @@ func (e *evidence) flushed(from, to moment) bool {
 	return slices.ContainsFunc(e.flushes, func(f interval) bool { return f.from < to && f.to > from })
 }
 
+// underWay reports whether an event may have been on its way from one replica to another from a moment on until it was
+// taken out for a client.
+func (e *evidence) underWay(from moment, h *handed) bool {
+	const most = moment(ackTimeout)
+	return !e.ordered && (h.since-from < most || slices.ContainsFunc(e.stills, func(s interval) bool { return s.from < h.read && s.to > from-most }))
+}
+
 func (e *evidence) checkLost(log map[place]string) {
 	for id, p := range e.posts {
 		if p.done && log[p.at] != id {
@@ -397,7 +425,7 @@ func (e *evidence) checkHanded(log map[place]string) {
 			continue
 		}
 		for _, w := range e.durable[h.event] {
-			if w.answered < h.since && !e.flushed(w.sent, h.read) {
+			if w.answered < h.since && !e.flushed(w.sent, h.read) && !e.underWay(w.answered, h) {
 				e.wrong(ruleAgain, "%s at %v, acknowledged at %s and answered at %s, was given to %s not before %s (read at %s, attempt %d)",
 					h.event, at, w.sent, w.answered, h.session, h.since, h.read, h.attempt)
 				break
@@ -405,7 +433,7 @@ func (e *evidence) checkHanded(log map[place]string) {
 		}
 		floors := e.floors[at.partition]
 		i := sort.Search(len(floors), func(i int) bool { return floors[i].offset > at.offset })
-		if i < len(floors) && floors[i].known < h.since {
+		if i < len(floors) && floors[i].known < h.since && !e.underWay(floors[i].known, h) {
 			e.wrong(ruleCommitted, "%s at %v was given to %s not before %s (read at %s, attempt %d), and %d was committed at %s",
 				h.event, at, h.session, h.since, h.read, h.attempt, floors[i].offset, floors[i].known)
 		}
@@ -452,7 +480,7 @@ func (e *evidence) checkAhead(looks []look, what string) {
 	for _, k := range looks {
 		for p, position := range k.positions {
 			if last, ok := e.below(p, position); ok && last.said > k.to {
-				e.wrong(ruleAhead, "%s of partition %d was %d at %s, and what is before that was acknowledged by %s", what, p, position, k.to, last.said)
+				e.wrong(ruleAhead, "%s of partition %d was %d at %s, and %s before it was acknowledged at %s", what, p, position, k.to, last.last, last.said)
 			}
 		}
 	}

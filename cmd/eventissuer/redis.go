@@ -61,7 +61,9 @@ func newRedis(text, password string, retries int) (redis.UniversalClient, error)
 		o.MaintNotificationsConfig = silent
 		o.ContextTimeoutEnabled = true
 		if retries != 0 {
-			o.MaxRetries = retries
+			// A cluster's client repeats by this number what was not answered, too. A command that a node sends elsewhere
+			// is then an error; the client has learned of it, and the next one goes there.
+			o.MaxRetries, o.MaxRedirects = retries, retries
 		}
 		return redis.NewClusterClient(o), nil
 	case "sentinel":

@@ -13,8 +13,12 @@ import (
 	"github.com/eventissuer/eventissuer/internal/cursor"
 )
 
-// blockBytes is what one fetch of a catch-up asks for.
-const blockBytes = 256 << 10
+// blockBytes is what one fetch of a catch-up asks for, and aheadBytes that of a reader that works a partition off: there
+// the way to the log and back counts for more than what others might not need of it.
+const (
+	blockBytes = 256 << 10
+	aheadBytes = 1 << 20
+)
 
 // blockOverhead is what a block costs beside its entries.
 const blockOverhead = 256
@@ -89,16 +93,7 @@ func (b *blocks) get(ctx context.Context, epoch uint64, p int32, offset int64) (
 			}
 			return found, nil
 		}
-		key := place{p, from}
-		l := b.reading[key]
-		if l == nil || !b.loads.join(l) {
-			life := b.life
-			l = &loading{}
-			l.work = func(ctx context.Context) { b.fetch(ctx, l, key, life) }
-			l.over = func() { b.forgetLoad(key, l) }
-			b.reading[key] = l
-			b.loads.start(l)
-		}
+		l := b.begin(place{p, from}, blockBytes)
 		b.cache.mu.Unlock()
 		if err := b.loads.await(ctx, l); err != nil {
 			return nil, err
@@ -118,6 +113,37 @@ func (b *blocks) get(ctx context.Context, epoch uint64, p int32, offset int64) (
 		}
 		floor = l.block.next
 	}
+}
+
+// ahead begins to read what follows a block, for a reader that works a partition off and will be there soon.
+func (b *blocks) ahead(p int32, offset int64) {
+	b.hub.mu.RLock()
+	end := int(p) < len(b.hub.ends) && offset >= b.hub.ends[p]
+	b.hub.mu.RUnlock()
+	if end {
+		return
+	}
+	b.cache.mu.Lock()
+	defer b.cache.mu.Unlock()
+	if found, _ := b.find(p, offset, offset); found != nil {
+		return
+	}
+	b.begin(place{p, offset}, aheadBytes)
+}
+
+// begin has a stretch read, for its caller and others that join. The caller holds the cache's mutex.
+func (b *blocks) begin(key place, bytes int) *loading {
+	l := b.reading[key]
+	if l != nil && b.loads.join(l) {
+		return l
+	}
+	life := b.life
+	l = &loading{}
+	l.work = func(ctx context.Context) { b.fetch(ctx, l, key, bytes, life) }
+	l.over = func() { b.forgetLoad(key, l) }
+	b.reading[key] = l
+	b.loads.start(l)
+	return l
 }
 
 func (b *blocks) forgetLoad(key place, l *loading) {
@@ -151,10 +177,10 @@ func (b *blocks) find(p int32, offset, floor int64) (*block, int64) {
 	return nil, from
 }
 
-func (b *blocks) fetch(ctx context.Context, l *loading, key place, life int) {
+func (b *blocks) fetch(ctx context.Context, l *loading, key place, bytes, life int) {
 	b.cache.m.blockReads.Inc()
 	epoch := b.hub.Epoch()
-	batch, err := b.cache.log.Read(ctx, b.hub.stream.Topic, key.partition, key.from, blockBytes)
+	batch, err := b.cache.log.Read(ctx, b.hub.stream.Topic, key.partition, key.from, bytes)
 	if err == nil || errors.As(err, new(*broker.RangeError)) || errors.Is(err, broker.ErrNoPartition) {
 		// A read goes by the topic's name. Ids never come back: the one after the answer tells whose it was.
 		if e := b.sameTopic(ctx, epoch); e != nil {
@@ -182,14 +208,23 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key place, life int) {
 
 // sameTopic fails where the topic is no longer the one of the epoch; the hub learns of it within a second.
 func (b *blocks) sameTopic(ctx context.Context, epoch broker.Epoch) error {
-	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
+	present, err := b.present(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
-	if info.Epoch != epoch {
+	if present != epoch {
 		return errMadeAnew
 	}
 	return nil
+}
+
+// present asks which life of the topic is the present one.
+func (b *blocks) present(ctx context.Context) (broker.Epoch, error) {
+	if p, ok := b.cache.log.(broker.Prover); ok {
+		return p.Present(ctx, b.hub.stream.Topic)
+	}
+	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
+	return info.Epoch, err
 }
 
 var errMadeAnew = fmt.Errorf("%w: the topic was made anew while it was read", broker.ErrUnavailable)

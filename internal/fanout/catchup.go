@@ -23,6 +23,9 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 	if b.next <= from {
 		return dst, fmt.Errorf("%w: nothing to read at offset %d of partition %d though the log goes on", broker.ErrUnavailable, from, p)
 	}
+	if r.view.only != everyPartition {
+		r.hub.blocks.ahead(p, b.next)
+	}
 	first, size := len(dst), 0
 	at := sort.Search(len(b.entries), func(i int) bool { return b.entries[i].Offset >= from })
 	for _, e := range b.entries[at:] {

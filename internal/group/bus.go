@@ -18,6 +18,7 @@ type bus struct {
 	out  chan outgoing
 	soon chan *group   // to be announced now
 	work chan struct{} // a place for each message being worked on
+	wait chan struct{} // likewise for pages, which may wait for events: they must not hold up acknowledgements
 
 	mu     sync.Mutex
 	sub    *redis.PubSub           // guarded by mu; nil: not running
@@ -30,6 +31,7 @@ type bus struct {
 type outgoing struct {
 	channel string
 	message message
+	since   time.Time
 }
 
 // message is what replicas tell each other. Kind says which fields count.
@@ -52,6 +54,7 @@ type message struct {
 	Partition int32    `json:"partition,omitempty"`
 	Nonce     string   `json:"nonce,omitempty"`
 	Offsets   []int64  `json:"offsets,omitempty"`
+	Attempts  []int    `json:"attempts,omitempty"` // of each
 	Word      stretch  `json:"word,omitzero"`
 	Parcels   []parcel `json:"parcels,omitempty"`
 
@@ -82,7 +85,8 @@ const (
 
 func newBus(gs *Groups) *bus {
 	return &bus{
-		gs: gs, out: make(chan outgoing, outgoingMost), soon: make(chan *group, 64), work: make(chan struct{}, workMost),
+		gs: gs, out: make(chan outgoing, outgoingMost), soon: make(chan *group, 64),
+		work: make(chan struct{}, workMost), wait: make(chan struct{}, workMost),
 		groups: map[string]*group{}, calls: map[uint64]chan message{}, many: map[uint64]chan message{},
 	}
 }
@@ -96,10 +100,14 @@ func (b *bus) run(ctx context.Context) {
 	sub := b.gs.deps.Redis.Subscribe(ctx, b.replicaChannel(b.gs.replica))
 	b.mu.Lock()
 	b.sub = sub
+	var channels []string
 	for id := range b.groups {
-		_ = sub.Subscribe(ctx, b.groupChannel(id)) // an error is of the connection, which is made anew
+		channels = append(channels, b.groupChannel(id))
 	}
 	b.mu.Unlock()
+	if len(channels) > 0 {
+		_ = sub.Subscribe(ctx, channels...) // an error is of the connection, which is made anew
+	}
 	var parts sync.WaitGroup
 	parts.Go(func() { b.send(ctx) })
 	incoming := sub.Channel(redis.WithChannelSize(outgoingMost))
@@ -112,7 +120,12 @@ func (b *bus) run(ctx context.Context) {
 			}
 			b.receive(ctx, &parts, m.Payload)
 		case g := <-b.soon:
-			g.announce(ctx)
+			b.mu.Lock()
+			there := b.groups[g.id] == g
+			b.mu.Unlock()
+			if there { // else it has ended, and another may have taken its place
+				g.announce(ctx)
+			}
 		case <-ctx.Done():
 			open = false
 		}
@@ -129,11 +142,32 @@ func (b *bus) send(ctx context.Context) {
 	for {
 		select {
 		case o := <-b.out:
-			if err := b.publish(ctx, o.channel, &o.message); err != nil && ctx.Err() == nil {
+			if o.message.Kind == "deliver" && time.Since(o.since) > late {
+				b.gs.m.lost.Inc() // the process may have stood still, and the partition be another's by now
+				continue
+			}
+			if err := b.publish(context.WithoutCancel(ctx), o.channel, &o.message); err != nil && ctx.Err() == nil { // the last of it, too
 				b.gs.m.lost.Inc()
 				b.gs.log.Debug("a message to another replica is lost", "kind", o.message.Kind, "error", err)
 			}
 		case <-ctx.Done():
+			b.sendLast()
+			return
+		}
+	}
+}
+
+// sendLast publishes what is left, as far as Redis takes it at once. What was to be delivered comes too late.
+func (b *bus) sendLast() {
+	ctx, cancel := context.WithTimeout(context.Background(), b.gs.cfg.Timeout)
+	defer cancel()
+	for {
+		select {
+		case o := <-b.out:
+			if o.message.Kind != "deliver" && b.publish(ctx, o.channel, &o.message) != nil {
+				return
+			}
+		default:
 			return
 		}
 	}
@@ -158,7 +192,7 @@ func (b *bus) post(ctx context.Context, channel string, m *message) (receivers i
 // later has a message go out without waiting for it. Where too much waits it is lost.
 func (b *bus) later(channel string, m message) {
 	select {
-	case b.out <- outgoing{channel, m}:
+	case b.out <- outgoing{channel, m, time.Now()}:
 	default:
 		b.gs.m.lost.Inc()
 	}
@@ -167,10 +201,11 @@ func (b *bus) later(channel string, m message) {
 // follow listens to what is said of a subscription.
 func (b *bus) follow(g *group) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	b.groups[g.id] = g
-	if b.sub != nil {
-		_ = b.sub.Subscribe(context.Background(), b.groupChannel(g.id)) // an error is of the connection, which is made anew
+	sub := b.sub
+	b.mu.Unlock()
+	if sub != nil {
+		_ = sub.Subscribe(context.Background(), b.groupChannel(g.id)) // an error is of the connection, which is made anew
 	}
 }
 
@@ -178,10 +213,11 @@ func (b *bus) follow(g *group) {
 func (b *bus) leave(g *group) {
 	b.mu.Lock()
 	delete(b.groups, g.id)
-	if b.sub != nil {
-		_ = b.sub.Unsubscribe(context.Background(), b.groupChannel(g.id))
-	}
+	sub := b.sub
 	b.mu.Unlock()
+	if sub != nil {
+		_ = sub.Unsubscribe(context.Background(), b.groupChannel(g.id))
+	}
 	b.later(b.groupChannel(g.id), message{Kind: "here", Group: g.id})
 }
 
@@ -294,14 +330,18 @@ func (b *bus) receive(ctx context.Context, parts *sync.WaitGroup, text string) {
 			g.delivered(&m)
 		}
 	case "say", "poll", "done", "stats":
+		places := b.work
+		if m.Kind == "poll" {
+			places = b.wait
+		}
 		select {
-		case b.work <- struct{}{}:
+		case places <- struct{}{}:
 		default:
 			b.gs.m.lost.Inc()
 			return
 		}
 		parts.Go(func() {
-			defer func() { <-b.work }()
+			defer func() { <-places }()
 			a := b.answer(ctx, g, &m)
 			a.Kind, a.Call = "answer", m.Call
 			if err := b.publish(ctx, b.replicaChannel(m.From), &a); err != nil && ctx.Err() == nil {

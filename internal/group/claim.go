@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/eventissuer/eventissuer/internal/cursor"
 )
 
-var errRace = errors.New("another claimed the partition at the same time")
+var (
+	errRace    = errors.New("another claimed the partition at the same time")
+	errChanged = errors.New("the subscription was changed while the partition was claimed")
+)
 
 // acquire claims the partition. The order of its steps is what keeps two owners apart: who holds the state, then that
 // Kafka takes this member's commit, then the claim, then the state itself.
@@ -18,12 +22,14 @@ func (l *lane) acquire(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	info, err := g.groups.deps.Log.Describe(ctx, l.source.Stream.Topic)
+	epoch, err := g.groups.deps.Log.Present(ctx, l.source.Stream.Topic)
 	if err != nil {
 		return fmt.Errorf("find the present life of %s: %w", l.source.Stream.Topic, err)
 	}
-	at := place{sub.Incarnation, epochText(info.Epoch), l.partition}
+	at := place{sub.Incarnation, epochText(epoch), l.partition}
 	g.mu.Lock()
+	g.checkLate(time.Now())
+	standstills := g.standstills
 	mine := state{}
 	if l.at == at {
 		mine = l.stored
@@ -73,10 +79,17 @@ func (l *lane) acquire(ctx context.Context) error {
 	g.groups.m.claims.Inc()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	l.at, l.nonce, l.epoch = at, nonce, cursor.EpochOf(info.Epoch)
+	if !g.sub.sameReading(&sub) {
+		return errChanged
+	}
+	l.at, l.nonce, l.epoch = at, nonce, cursor.EpochOf(epoch)
 	l.stored = join(kept, known)
 	l.read = l.stored.pos
 	l.held = true
+	if g.checkLate(time.Now()); standstills != g.standstills {
+		l.suspect = true // another may have claimed the partition since: a write tells
+		nudge(l.kick)
+	}
 	l.recovered()
 	g.deal()
 	g.tell(func(m *Member) { m.wake() })

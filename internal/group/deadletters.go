@@ -20,7 +20,7 @@ type DeadLetter struct {
 	Attempts     int             `json:"attempts"`
 	Reason       Reason          `json:"reason"` // for which it came back last
 	At           time.Time       `json:"at"`
-	Event        json.RawMessage `json:"event"`
+	Event        json.RawMessage `json:"event"` // null where the letter would be too large with it: the stream has it
 }
 
 const (
@@ -66,12 +66,13 @@ func (g *group) buryAll(ctx context.Context) {
 				break
 			}
 			acks := g.groups.writeDead(ctx, letters)
-			failed := false
+			var failed error
 			g.mu.Lock()
 			for k, i := range alive {
 				switch {
 				case acks[k].Err != nil:
-					failed = true
+					failed = acks[k].Err
+					i.bare = i.bare || errors.Is(acks[k].Err, broker.ErrTooLarge)
 					g.dead = append(g.dead, i)
 				case i.phase == phaseBurying && i.tenure == i.lane.tenure:
 					i.phase = phaseAcking
@@ -82,8 +83,8 @@ func (g *group) buryAll(ctx context.Context) {
 				}
 			}
 			g.mu.Unlock()
-			if failed {
-				g.log.Warn("dead letters cannot be written; trying again", "error", acks[0].Err)
+			if failed != nil {
+				g.log.Warn("dead letters cannot be written; trying again", "error", failed)
 				pause(ctx, deadRetry)
 			}
 		}
@@ -91,10 +92,14 @@ func (g *group) buryAll(ctx context.Context) {
 }
 
 func (g *group) letter(i *item) broker.Message {
-	value, err := json.Marshal(DeadLetter{
+	d := DeadLetter{
 		Subscription: g.id, Incarnation: i.lane.at.incarnation, Stream: i.lane.source.Stream.Name, Partition: i.lane.partition,
-		Offset: i.offset, Attempts: i.n, Reason: i.why, At: time.Now().UTC().Truncate(time.Millisecond), Event: json.RawMessage(i.entry.Event.JSON()),
-	})
+		Offset: i.offset, Attempts: i.n, Reason: i.why, At: time.Now().UTC().Truncate(time.Millisecond),
+	}
+	if !i.bare {
+		d.Event = json.RawMessage(i.entry.Event.JSON())
+	}
+	value, err := json.Marshal(d)
 	if err != nil { // an event that was read as JSON is JSON
 		value = fmt.Appendf(nil, `{"subscription":%q}`, g.id)
 	}

@@ -95,16 +95,22 @@ func (g *group) deal() {
 	}
 }
 
-// fit are the sessions here that may be given anything: those that acknowledge in time, or all where none does.
+// fit are the sessions here that may be given anything: those that acknowledge in time, or all where none does. Those that
+// are to end are not among them.
 func (g *group) fit() []*Member {
+	var slow []*Member
 	fit := make([]*Member, 0, len(g.members))
 	for _, m := range g.members {
-		if !m.slow {
+		switch {
+		case !m.lives():
+		case m.slow:
+			slow = append(slow, m)
+		default:
 			fit = append(fit, m)
 		}
 	}
 	if len(fit) == 0 {
-		return slices.Clone(g.members)
+		return slow
 	}
 	return fit
 }
@@ -117,6 +123,10 @@ func (l *lane) assign(m *Member) {
 	case l.given == 0:
 		l.member, l.heir = m, nil
 	default:
+		if l.recall(); l.given == 0 {
+			l.member, l.heir = m, nil
+			return
+		}
 		l.heir = m
 	}
 }
@@ -127,7 +137,7 @@ func (g *group) feed(l *lane) {
 		l.member, l.heir = l.heir, nil
 		g.reassigned(l)
 	}
-	if !l.held || l.lost || l.heir != nil || l.ready.len() == 0 {
+	if !l.held || l.lost || l.closing || l.heir != nil || l.ready.len() == 0 {
 		return
 	}
 	now := time.Now()
@@ -171,15 +181,11 @@ func (g *group) reassigned(*lane) {
 
 // give gives an item to a session.
 func (l *lane) give(i *item, m *Member, due int64) {
-	i.phase, i.to, i.due = phaseGiven, m, due
-	i.n++
+	i.phase, i.to, i.due, i.handed = phaseGiven, m, due, false
 	l.given++
-	l.dirty = true // its attempts rise with the next write
-	if i.n > 1 {
-		l.counts.redelivered++
-		l.group.groups.m.redelivered.Inc()
+	if m.proxy != nil {
+		l.hand(i)
 	}
-	l.group.groups.m.delivered.Inc()
 	m.take(i)
 }
 

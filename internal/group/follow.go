@@ -3,8 +3,10 @@ package group
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
@@ -13,12 +15,23 @@ import (
 // (with the reason), ctx did, or the claim is another's.
 func (l *lane) followHub(ctx context.Context, tenure uint64, hub *fanout.Hub, from int64, f *filter.Filter) (int64, error) {
 	g := l.group
-	wake := make(chan struct{}, 1)
-	next := make([]int64, l.partition+1)
-	next[l.partition] = from
 	g.mu.Lock()
 	epoch := l.epoch
 	g.mu.Unlock()
+	if cursor.EpochOf(hub.Epoch()) != epoch {
+		// The topic was made again, and one of the two has not noticed yet.
+		pause(ctx, lifeRetry)
+		g.mu.Lock()
+		if l.tenure == tenure {
+			l.reclaim("the topic was made again")
+		}
+		g.mu.Unlock()
+		<-ctx.Done()
+		return from, ctx.Err()
+	}
+	wake := make(chan struct{}, 1)
+	next := make([]int64, l.partition+1)
+	next[l.partition] = from
 	r := hub.Reader(fanout.Options{
 		Filter: f, Next: next, Epoch: epoch, Notify: func() { nudge(wake) }, Single: true, Only: l.partition,
 	})
@@ -82,6 +95,9 @@ func (l *lane) followHub(ctx context.Context, tenure uint64, hub *fanout.Hub, fr
 	return from, ctx.Err()
 }
 
+// lifeRetry is how long a claim waits for the hub to notice that the topic was made again.
+const lifeRetry = 100 * time.Millisecond
+
 // awaitRoom waits until more may be read. It returns false once ctx has ended.
 func (l *lane) awaitRoom(ctx context.Context) bool {
 	for {
@@ -121,8 +137,10 @@ func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []b
 		}
 		switch gap.Reason {
 		case broker.GapTruncated:
-			// What is known above the log's end is of records that are gone: others get their offsets.
-			l.stored = l.snapshot().cutAt(gap.To)
+			// What is known above the log's end is of records that are gone: others get their offsets. Nothing more is
+			// written of the window, which is of the old log.
+			l.stored = l.stored.cutAt(gap.To)
+			l.held = false
 			l.reclaim("the log has lost its end")
 			return false
 		case broker.GapRecreated:

@@ -24,20 +24,21 @@ type group struct {
 	graves  chan struct{} // one place: something is to be buried
 	ended   chan struct{} // closed once run has returned
 
-	mu       sync.Mutex
-	sub      Subscription
-	lanes    []*lane            // by name
-	members  []*Member          // in the order in which they came
-	departed map[ID]*Member     // whose late acknowledgements count still
-	remotes  map[ID]*replicaOf  // replicas that have sessions of this subscription, too
-	turn     int                // the member that is next, without ordering
-	ticked   time.Time          // the last tick
-	ending   bool               // no session is admitted any more
-	final    *Ending            // told to sessions when it ends
-	dead     []*item            // to be buried
-	rejoin   context.CancelFunc // ends the present membership, for another of other topics; nil: there is none
-	measured time.Time
-	history  history
+	mu          sync.Mutex
+	sub         Subscription
+	lanes       []*lane            // by name
+	members     []*Member          // in the order in which they came
+	departed    map[ID]*Member     // whose late acknowledgements count still
+	remotes     map[ID]*replicaOf  // replicas that have sessions of this subscription, too
+	turn        int                // the member that is next, without ordering
+	ticked      time.Time          // the last tick
+	standstills int                // of the process, that were noticed
+	ending      bool               // no session is admitted any more
+	final       *Ending            // told to sessions when it ends
+	dead        []*item            // to be buried
+	rejoin      context.CancelFunc // ends the present membership, for another of other topics; nil: there is none
+	measured    time.Time
+	history     history
 }
 
 var errEnding = errors.New("the group is just ending")
@@ -59,12 +60,12 @@ func (g *group) subscription() Subscription {
 // run is a member of the consumer group until the last session has left, or ctx ends.
 func (g *group) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	g.groups.bus.follow(g)
+	defer g.groups.bus.leave(g) // last: sessions elsewhere acknowledge what they have of a partition that is let go
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
-	g.groups.bus.follow(g)
-	defer g.groups.bus.leave(g)
+	nudge(g.changed) // what it was made of may have changed before anybody could tell it
 	parts.Go(func() { g.buryAll(ctx) })
 	parts.Go(func() { g.member(ctx) })
 	tick := time.NewTicker(tickEvery)
@@ -193,31 +194,33 @@ func (g *group) refresh(ctx context.Context) (Subscription, error) {
 	if err := g.groups.deps.Definitions.Sync(ctx, g.id); err != nil {
 		return Subscription{}, fmt.Errorf("see the present definition: %w", err)
 	}
-	sub, ok := g.groups.deps.Definitions.Subscription(g.id)
+	sub, ok := g.adopt()
 	if !ok || len(sub.Sources) == 0 {
 		nudge(g.changed)
 		return sub, ErrUnknown
 	}
-	g.adopt(sub)
 	return sub, nil
 }
 
 // redefine takes over a definition that has changed. It returns why the group ends, "" where it goes on.
 func (g *group) redefine() Ending {
-	sub, ok := g.groups.deps.Definitions.Subscription(g.id)
-	switch {
+	switch sub, ok := g.adopt(); {
 	case !ok:
 		return endingDeleted
 	case len(sub.Sources) == 0:
 		return endingGone
 	}
-	g.adopt(sub)
 	return ""
 }
 
-func (g *group) adopt(sub Subscription) {
+// adopt takes over the definition as it is, and returns it. It is looked up under the lock, so that of two who do so at
+// once the later one does not bring back what the other saw.
+func (g *group) adopt() (sub Subscription, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if sub, ok = g.groups.deps.Definitions.Subscription(g.id); !ok || len(sub.Sources) == 0 {
+		return sub, ok
+	}
 	was := g.sub
 	g.sub = sub
 	switch {
@@ -233,6 +236,7 @@ func (g *group) adopt(sub Subscription) {
 		}
 	}
 	g.deal()
+	return sub, true
 }
 
 // tick looks at what time does.
@@ -248,7 +252,9 @@ func (g *group) tick() {
 		for _, i := range l.live() {
 			switch {
 			case i.phase == phaseGiven && i.due <= nano:
-				i.to.slow, slow = true, true
+				if i.handed { // else the session has taken nothing of late, which is no fault of the event's
+					i.to.slow, slow = true, true
+				}
 				l.giveBack(i, ReasonTimeout, 0)
 			case i.phase == phaseDelayed && i.due <= nano:
 				i.phase = phaseWaiting
@@ -265,6 +271,7 @@ func (g *group) tick() {
 		}
 	}
 	for _, m := range slices.Clone(g.members) {
+		m.expire(nano)
 		if m.session.Poll && !m.polling && now.After(m.expires) {
 			g.remove(m)
 		}
@@ -288,11 +295,22 @@ func (g *group) checkLate(now time.Time) bool {
 		return false
 	}
 	g.ticked = now
+	g.standstills++
 	for _, l := range g.lanes {
 		if l.held {
 			l.suspect = true
 			nudge(l.kick)
 		}
+	}
+	// What others gave the sessions here may be with theirs by now.
+	for _, m := range g.members {
+		m.queue = slices.DeleteFunc(m.queue, func(d *given) bool {
+			if d.foreign == nil {
+				return false
+			}
+			m.strike(d.seq)
+			return true
+		})
 	}
 	return true
 }

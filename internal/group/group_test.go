@@ -3,9 +3,13 @@ package group
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/eventissuer/eventissuer/broker"
 )
 
 func TestWhatIsAcknowledgedDoesNotComeAgain(t *testing.T) {
@@ -338,5 +342,49 @@ func flush(t testing.TB, addr string) {
 	defer func() { _ = c.Close() }()
 	if err := c.FlushAll(context.Background()).Err(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestADeadLetterThatIsTooLargeGoesWithoutItsEvent(t *testing.T) {
+	w := newWorld(t, 1, func(s *Subscription) { s.MaxAttempts = 1 })
+	gs := w.replica()
+	if err := w.log.Create(t.Context(), gs.cfg.DeadLetters, broker.TopicConfig{Partitions: deadPartitions, MaxMessageBytes: 4096}); err != nil {
+		t.Fatal(err)
+	}
+	c := w.open(gs)
+	w.publishJSON(fmt.Appendf(nil, `{"specversion":"1.0","id":"0","type":"no.acme.order","source":"/test","data":%q}`, strings.Repeat("x", 5000)))
+	c.say(Word{To: c.cursor(c.take(1)[0]), Back: true})
+	eventually(t, "the event is done", func() bool {
+		s, err := gs.Stats(t.Context(), subscriptionID)
+		return err == nil && s.Partitions[0].Position == 1
+	})
+	letters, _, err := gs.DeadLetters(t.Context(), subscriptionID, 0, 10)
+	if err != nil || len(letters) != 1 || letters[0].Offset != 0 || string(letters[0].Event) != "null" {
+		t.Fatalf("%+v, %v", letters, err)
+	}
+}
+
+func TestATopicThatIsMadeAgainIsReadFromItsBeginning(t *testing.T) {
+	w := newWorld(t, 1, nil)
+	gs := w.replica()
+	w.publish(3, "a", "b", "c")
+	c := w.open(gs)
+	got := c.take(3)
+	c.ack(got[2])
+	if err := w.log.Delete(t.Context(), w.topic); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.log.Create(t.Context(), w.topic, broker.TopicConfig{Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the log takes events again", func() bool {
+		return w.log.Append(t.Context(), w.topic, []broker.Message{{Key: []byte("k"), Value: eventJSON(7, "k")}})[0].Err == nil
+	})
+	again := c.take(1)
+	if idOf(again[0]) != "7" {
+		t.Fatalf("given %s", idOf(again[0]))
+	}
+	if a := c.ack(again[0]); a.Acknowledged != 1 {
+		t.Fatalf("answered %+v", a)
 	}
 }

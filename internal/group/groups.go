@@ -40,6 +40,7 @@ type Log interface {
 	broker.Reader
 	broker.Appender
 	broker.Placer
+	broker.Prover
 	broker.Offsets
 	broker.Admin
 }
@@ -134,15 +135,22 @@ func (gs *Groups) Replica() string { return gs.replica.String() }
 
 // Run drives the groups until ctx ends, and returns when every goroutine of theirs has ended.
 func (gs *Groups) Run(ctx context.Context) error {
+	// The bus outlives the groups: they tell that their sessions are gone, and take what is still acknowledged elsewhere.
+	carrying, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var carried sync.WaitGroup
+	carried.Go(func() { gs.bus.run(carrying) })
 	gs.mu.Lock()
 	gs.ctx = ctx
 	close(gs.ready)
 	gs.mu.Unlock()
-	gs.bus.run(ctx)
+	<-ctx.Done()
 	gs.mu.Lock()
 	gs.ctx = nil
 	gs.mu.Unlock()
 	gs.running.Wait()
+	stop()
+	carried.Wait()
 	return ctx.Err()
 }
 

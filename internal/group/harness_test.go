@@ -47,6 +47,7 @@ type world struct {
 	epoch   broker.Epoch
 	defs    *definitions
 	count   int
+	stops   map[*Groups]func() // by replica, each to be called once or more
 }
 
 const subscriptionID = "sub-1"
@@ -58,7 +59,7 @@ func newWorld(t testing.TB, partitions int32, change func(*Subscription)) *world
 		t.Fatal(err)
 	}
 	closing(t, servers.Close)
-	w := &world{t: t, servers: servers, topic: "orders", defs: &definitions{subs: map[string]Subscription{}}}
+	w := &world{t: t, servers: servers, topic: "orders", defs: &definitions{subs: map[string]Subscription{}}, stops: map[*Groups]func(){}}
 	w.log = w.newLog()
 	if err := w.log.Create(t.Context(), w.topic, broker.TopicConfig{Partitions: partitions}); err != nil {
 		t.Fatal(err)
@@ -129,15 +130,20 @@ func (w *world) replicaOver(log interface {
 		ctx, cancel := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		go func() { ended <- run(ctx) }()
-		w.t.Cleanup(func() {
+		stop := sync.OnceFunc(func() {
 			cancel()
 			if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
 				w.t.Error(err)
 			}
 		})
+		w.stops[gs] = stop // that of the groups is the last one
+		w.t.Cleanup(stop)
 	}
 	return gs
 }
+
+// stop ends a replica's groups, and waits for that.
+func (w *world) stop(gs *Groups) { w.stops[gs]() }
 
 // publish appends n events, in turn of the keys given.
 func (w *world) publish(n int, keys ...string) {
@@ -155,6 +161,13 @@ func (w *world) publish(n int, keys ...string) {
 		if a.Err != nil {
 			w.t.Fatal(a.Err)
 		}
+	}
+}
+
+func (w *world) publishJSON(event []byte) {
+	w.t.Helper()
+	if a := w.log.Append(w.t.Context(), w.topic, []broker.Message{{Key: []byte("k"), Value: event}})[0]; a.Err != nil {
+		w.t.Fatal(a.Err)
 	}
 }
 

@@ -25,11 +25,13 @@ type item struct {
 	phase  phase
 	behind bool    // another of its key is before it and not done
 	next   *item   // the next of its key
-	n      int     // how often it was given out
+	n      int     // how often it was handed over: a session's queue does not count
 	due    int64   // Unix nanoseconds: of the acknowledgement, or of the next attempt
 	to     *Member // who has it
+	handed bool    // and was handed it, or it is on its way to another replica
 	seq    uint64  // in the numbering of to
 	why    Reason  // for which it came back last
+	bare   bool    // its dead letter is too large for the log with the event in it
 }
 
 // Reason says why an event came back unacknowledged.
@@ -55,8 +57,7 @@ func (q *queue) push(i *item) { q.items = append(q.items, i) }
 
 func (q *queue) first() *item { return q.items[q.head] }
 
-func (q *queue) pop() *item {
-	i := q.items[q.head]
+func (q *queue) pop() {
 	q.items[q.head] = nil
 	q.head++
 	if q.head > 64 && q.head > len(q.items)/2 {
@@ -64,7 +65,6 @@ func (q *queue) pop() *item {
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
 	}
-	return i
 }
 
 func (q *queue) clear() { q.items, q.head = nil, 0 }

@@ -51,6 +51,7 @@ type lane struct {
 	dirty    bool             // there is something to write besides
 	suspect  bool             // the process stood still: nothing is given out before a write or a claim succeeds
 	again    string           // why to claim anew; "": not
+	closing  bool             // it is to be claimed anew: nothing more is given out under this claim
 	lost     bool             // the partition is to be let go
 	troubled time.Time        // since when it cannot be claimed or read; zero: it can
 	stalled  bool             // which the sessions were told
@@ -119,12 +120,9 @@ func (l *lane) add(tenure uint64, entries []*fanout.Entry, read int64) bool {
 			}
 			l.keys[e.Key] = i
 		}
-		switch {
-		case i.n >= l.group.sub.MaxAttempts: // as it was before the claim
-			i.phase, i.why = phaseBurying, ReasonFence
-			l.group.bury(i)
-		case !i.behind:
-			l.ready.push(i)
+		i.why = ReasonFence // where it was handed over, that was under another claim
+		if !i.behind {
+			l.free(i)
 		}
 	}
 	l.read = max(l.read, read)
@@ -133,6 +131,18 @@ func (l *lane) add(tenure uint64, entries []*fanout.Entry, read int64) bool {
 		l.dirty = true // written with the next tick
 	}
 	return true
+}
+
+// free has an item given out, or buried where its attempts are used up. One that is behind another has to wait for it even
+// so: what is behind both would otherwise go before the other.
+func (l *lane) free(i *item) {
+	if i.n >= l.group.sub.MaxAttempts {
+		i.phase = phaseBurying
+		l.group.bury(i)
+		return
+	}
+	i.phase = phaseWaiting
+	l.ready.push(i)
 }
 
 // position is the first offset that is not done, as far as is stored.
@@ -163,15 +173,14 @@ func (l *lane) find(offset int64) *item {
 	return nil
 }
 
-// acknowledge takes an item for acknowledged, once that is stored. It returns false where it was already.
-func (l *lane) acknowledge(i *item) bool {
-	if i.phase >= phaseAcking {
-		return false
+// acknowledge takes an item for acknowledged, once that is stored.
+func (l *lane) acknowledge(i *item) {
+	if i.phase == phaseAcking || i.phase == phaseDone {
+		return
 	}
 	l.unhand(i)
-	i.phase = phaseAcking
+	i.phase = phaseAcking // the dead letter of one that was to have one is not needed any more
 	l.todo = append(l.todo, i)
-	return true
 }
 
 // unhand takes an item back from whom it was given to.
@@ -181,7 +190,31 @@ func (l *lane) unhand(i *item) {
 	}
 	i.to.outstanding--
 	l.given--
+	if !i.handed {
+		i.to.strike(i.seq)
+	}
 	i.to = nil
+}
+
+// recall takes back what waits with sessions to be handed over.
+func (l *lane) recall() {
+	for _, i := range l.live() {
+		if i.phase == phaseGiven && !i.handed {
+			l.giveBack(i, i.why, 0)
+		}
+	}
+}
+
+// hand notes that an item is being handed over.
+func (l *lane) hand(i *item) {
+	i.handed = true
+	i.n++
+	l.dirty = true // its attempts rise with the next write
+	if i.n > 1 {
+		l.counts.redelivered++
+		l.group.groups.m.redelivered.Inc()
+	}
+	l.group.groups.m.delivered.Inc()
 }
 
 // giveBack makes an item free again, after a delay. Where its attempts are used up it goes to the dead letters.
@@ -190,18 +223,14 @@ func (l *lane) giveBack(i *item, why Reason, delay time.Duration) {
 		return
 	}
 	l.unhand(i)
-	i.why = why
-	if i.n >= l.group.sub.MaxAttempts {
-		i.phase = phaseBurying
-		l.group.bury(i)
-		return
+	if i.handed {
+		i.why = why
 	}
-	if delay > 0 {
+	if delay > 0 && i.n < l.group.sub.MaxAttempts {
 		i.phase, i.due = phaseDelayed, time.Now().Add(delay).UnixNano()
 		return
 	}
-	i.phase = phaseWaiting
-	l.ready.push(i)
+	l.free(i)
 }
 
 // settle marks items as done that are stored, and lets what waited behind them go.
@@ -221,7 +250,7 @@ func (l *lane) settle(items []*item) {
 			if next := i.next; next != nil {
 				next.behind = false
 				if next.phase == phaseWaiting {
-					l.ready.push(next)
+					l.free(next)
 				}
 			}
 		}
@@ -293,11 +322,12 @@ func (l *lane) reset() {
 		l.unhand(i)
 		n := int64(len(i.entry.Event.JSON()))
 		l.group.groups.memory.add(-n)
+		i.entry, i.next = nil, nil // a session may keep the item for long
 	}
 	for _, p := range l.receipts {
 		p.keep(false)
 	}
-	l.held, l.dirty, l.suspect = false, false, false
+	l.held, l.dirty, l.suspect, l.closing, l.again = false, false, false, false, ""
 	l.bytes, l.window, l.front, l.todo, l.receipts = 0, nil, 0, nil, nil
 	l.ready.clear()
 	clear(l.keys)
@@ -397,6 +427,7 @@ func (l *lane) letGo(w *writer) {
 	g := l.group
 	g.mu.Lock()
 	l.lost = true
+	l.recall()
 	g.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), min(goodbye, g.subscription().AckTimeout))
 	defer cancel()
@@ -460,7 +491,7 @@ func (l *lane) replaced(tenure uint64) bool {
 
 // reclaim has the lane claim its partition again.
 func (l *lane) reclaim(why string) {
-	l.again = why
+	l.again, l.closing = why, true
 	nudge(l.kick)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -29,7 +30,7 @@ type Member struct {
 	// guarded by the group's mu
 	seq         uint64   // of the newest delivery
 	taken       uint64   // of the newest that was taken
-	ledger      []*given // deliveries from seq base on; nil: nothing can be said of it any more
+	ledger      []*given // deliveries from seq base on; nil: answered, or never handed over
 	base        uint64
 	queue       []*given // not taken yet
 	outstanding int      // given and neither acknowledged nor back
@@ -38,10 +39,12 @@ type Member struct {
 	why         string   // why it is fed from nothing, as it was told
 	told        bool     // it was told one of these
 	slow        bool     // it let something time out, and has acknowledged nothing since
+	idle        bool     // what others gave it timed out in its queue, and it has taken nothing since
 	void        bool     // something it was given is no longer its own: it has to begin anew
 	left        bool
 	ending      *Ending
 	foreigns    map[foreignKey]*foreign // partitions of others that it was given events of
+	abroad      int                     // deliveries of others that are outstanding
 
 	polling bool      // a request is under way
 	stop    func()    // ends it
@@ -55,11 +58,14 @@ type given struct {
 	foreign *foreign // where the item is on another replica; then item is nil
 	offset  int64
 	seq     uint64
-	n       int
-	bytes   []byte // of a foreign one
-	typ     string // likewise
-	said    bool   // it is acknowledged; whether that is stored is another matter
-	done    bool   // of a foreign one: its owner has stored it
+	n       int  // which attempt it is; 0: it was not taken yet
+	said    bool // its session has acknowledged it; it stays in the ledger until that is known to be stored
+
+	// of a foreign one
+	bytes []byte
+	typ   string
+	due   int64 // Unix nanoseconds: then it is given to another
+	open  bool  // it counts as outstanding
 }
 
 // Delivery is an event as a session gets it.
@@ -106,8 +112,9 @@ func (e Ending) Closed() bool { return e == endingClosed }
 func (e Ending) Reconnect() bool { return e == endingReconnect }
 
 const (
-	notesMost  = 64
-	ledgerMost = 4 // times MaxUncommitted: deliveries that a session lets time out are remembered so far
+	notesMost   = 64
+	ledgerMost  = 4 // times MaxUncommitted: deliveries that a session lets time out are remembered so far
+	ledgerLeast = 4096
 )
 
 // admit takes a session in.
@@ -153,6 +160,11 @@ func (g *group) remove(m *Member) {
 		}
 	}
 	m.queue, m.notes = nil, nil
+	for _, d := range m.ledger {
+		if d != nil {
+			d.bytes = nil
+		}
+	}
 	if len(g.departed) < departedMost {
 		m.expires = time.Now().Add(max(g.sub.AckTimeout, time.Minute))
 		g.departed[m.id] = m
@@ -211,9 +223,10 @@ func (m *Member) assigned(groups []string, why string) {
 }
 
 // hungry reports whether the session may be given more.
-func (m *Member) hungry() bool {
-	return !m.left && m.ending == nil && !m.void && m.outstanding < m.credit()
-}
+func (m *Member) hungry() bool { return m.lives() && m.outstanding < m.credit() }
+
+// lives reports whether the session goes on.
+func (m *Member) lives() bool { return !m.left && m.ending == nil && !m.void }
 
 func (m *Member) credit() int {
 	if m.proxy != nil {
@@ -231,21 +244,50 @@ func (m *Member) take(i *item) {
 		m.proxy.send(i)
 		return
 	}
-	m.enter(&given{item: i, offset: i.offset, seq: m.seq, n: i.n})
+	m.enter(&given{item: i, offset: i.offset, seq: m.seq})
 }
 
 func (m *Member) enter(d *given) {
-	if len(m.ledger) >= ledgerMost*m.group.sub.MaxUncommitted {
-		m.trim()
+	if most := max(ledgerMost*m.group.sub.MaxUncommitted, ledgerLeast); len(m.ledger) >= most {
+		if m.trim(); len(m.ledger) >= most {
+			m.finish(endingReconnect)
+			m.void = true
+		}
 	}
-	if len(m.ledger) >= ledgerMost*m.group.sub.MaxUncommitted {
-		m.finish(endingReconnect)
-		m.void = true
+	if len(m.queue) > 2*m.group.sub.MaxUncommitted { // what has come back is still in it
+		m.queue = slices.DeleteFunc(m.queue, func(q *given) bool { return q != m.entry(q.seq) })
 	}
 	m.ledger = append(m.ledger, d)
 	m.queue = append(m.queue, d)
 	if len(m.queue) == 1 {
 		m.wake()
+	}
+}
+
+// entry returns a delivery, nil where it is answered or was never handed over.
+func (m *Member) entry(seq uint64) *given {
+	if seq < m.base || seq-m.base >= uint64(len(m.ledger)) {
+		return nil
+	}
+	return m.ledger[seq-m.base]
+}
+
+// strike takes a delivery out of the ledger: no cursor speaks for it any more.
+func (m *Member) strike(seq uint64) {
+	d := m.entry(seq)
+	if d == nil {
+		return
+	}
+	m.free(d)
+	m.ledger[seq-m.base] = nil
+}
+
+// free has a foreign delivery count as outstanding no longer.
+func (m *Member) free(d *given) {
+	if d.open {
+		d.open = false
+		m.outstanding--
+		m.abroad--
 	}
 }
 
@@ -257,15 +299,19 @@ func (m *Member) ID() string { return m.id.String() }
 func (m *Member) Take(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
 	m.group.mu.Lock()
 	defer m.group.mu.Unlock()
-	return m.takeOut(dst, most, maxBytes)
+	return m.handOver(dst, most, maxBytes)
 }
 
-// takeOut is Take for a caller that holds mu.
-func (m *Member) takeOut(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
+// handOver is Take. The caller holds mu.
+func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
 	g := m.group
 	now := time.Now()
 	if g.checkLate(now) {
 		return dst, false // what waits is given once the partitions are known to be still this replica's
+	}
+	if m.idle {
+		m.idle = false
+		g.groups.bus.announceSoon(g)
 	}
 	due := now.Add(g.sub.AckTimeout).UnixNano()
 	from, bytes := len(dst), 0
@@ -273,16 +319,19 @@ func (m *Member) takeOut(dst []Delivery, most, maxBytes int) (_ []Delivery, more
 		d := m.queue[0]
 		var json []byte
 		switch {
-		case d.foreign != nil:
+		case d.said:
+			m.queue = m.queue[1:]
+			continue
+		case d.foreign != nil && d.open && d.due > now.UnixNano():
 			json = d.bytes
-		case d.item.to == m && d.item.seq == d.seq && d.item.phase == phaseGiven:
+		case d.foreign == nil && d.item.to == m && d.item.seq == d.seq && d.item.phase == phaseGiven:
 			if d.item.lane.suspect {
 				return dst, false
 			}
 			json = d.item.entry.Event.JSON()
-		default: // it has come back meanwhile: the client, which never sees it, must not acknowledge it with the rest
+		default: // It has come back meanwhile. The client may never have seen it: what it acknowledges is not this.
+			m.strike(d.seq)
 			m.queue = m.queue[1:]
-			m.forget(d)
 			continue
 		}
 		if n := len(dst) - from; n >= most || n > 0 && bytes+len(json) > maxBytes {
@@ -290,10 +339,17 @@ func (m *Member) takeOut(dst []Delivery, most, maxBytes int) (_ []Delivery, more
 		}
 		m.queue = m.queue[1:]
 		bytes += len(json)
-		m.taken = d.seq
+		m.taken = max(m.taken, d.seq)
 		if d.foreign != nil {
+			if !m.session.Poll { // a poll may be repeated
+				d.bytes = nil
+			}
 			dst = append(dst, Delivery{JSON: json, Type: d.typ, Group: d.foreign.name, Attempt: d.n, Seq: d.seq})
 			continue
+		}
+		if d.n == 0 {
+			d.item.lane.hand(d.item)
+			d.n = d.item.n
 		}
 		d.item.due = due
 		dst = append(dst, Delivery{JSON: json, Type: d.item.entry.Event.Type(), Group: d.item.lane.name, Attempt: d.n, Seq: d.seq})
@@ -360,61 +416,60 @@ type stretch struct {
 	Delay int64  `json:"delay,omitempty"` // nanoseconds
 }
 
-// say takes a session's word, and returns what has to be said to other replicas. What was said before and is not stored
-// yet is waited for again. The caller holds mu.
+// say takes a session's word, and returns what has to be said to other replicas. The caller holds mu.
 func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]*given) {
-	if m.void || w.To > m.seq {
+	if m.void || w.To > m.taken {
 		r.answer.Refused++
 		m.finish(endingReconnect)
 		m.void = true
 		return nil
 	}
-	promised := map[*lane]promise{}
+	promised := map[*lane]int{}
 	from := max(w.From, m.base)
 	for seq := from; seq <= w.To; seq++ {
 		d := m.ledger[seq-m.base]
-		if d.settled() || d.said && w.Back {
+		if d == nil {
 			continue
 		}
-		if d.foreign != nil {
+		if w.Back && d.said {
+			continue
+		}
+		if d.foreign != nil { // it stays in the ledger until its owner has answered
 			if abroad == nil {
 				abroad = map[*foreign][]*given{}
 			}
 			abroad[d.foreign] = append(abroad[d.foreign], d)
-			if !d.said {
-				m.outstanding--
-			}
-			if d.said = !w.Back; w.Back {
-				m.ledger[seq-m.base] = nil
-			}
+			m.free(d)
+			d.said = d.said || !w.Back
 			continue
 		}
 		i := d.item
 		l := i.lane
 		switch {
-		case i.tenure != l.tenure || !l.held:
+		case i.phase == phaseDone && d.said:
 			m.ledger[seq-m.base] = nil
+		case i.phase == phaseDone && !w.Back:
+			r.answer.Acknowledged++
+			m.ledger[seq-m.base] = nil
+		case i.tenure != l.tenure || !l.held:
 			r.answer.Refused++
 			m.void = true
 			m.finish(endingReconnect)
-		case w.Back:
 			m.ledger[seq-m.base] = nil
+		case w.Back:
 			if i.to == m && i.seq == seq {
 				l.giveBack(i, ReasonNack, time.Duration(w.Delay))
 			}
 			r.answer.Returned++
-		case i.phase == phaseDone || i.phase == phaseBurying:
 			m.ledger[seq-m.base] = nil
-			r.answer.Acknowledged++
-		default:
+		default: // Said again it waits for the store, too: the first answer may not have come.
 			l.acknowledge(i)
-			p := promised[l]
-			if d.said {
-				p.again++
-			} else {
-				p.n++
+			n := promised[l]
+			if !d.said {
+				d.said = true
+				n++
 			}
-			d.said, promised[l] = true, p
+			promised[l] = n
 		}
 	}
 	m.trim()
@@ -425,32 +480,23 @@ func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]*given) {
 	} else if m.slow {
 		m.slow = false
 		m.group.deal()
+		m.group.groups.bus.announceSoon(m.group)
 	}
-	for l, p := range promised {
+	for l, n := range promised {
 		r.open++
-		p.to = r
-		l.receipts = append(l.receipts, p)
+		l.receipts = append(l.receipts, promise{r, n})
 		nudge(l.kick)
 	}
 	return abroad
 }
 
-// forget takes a delivery that was not taken out of the ledger.
-func (m *Member) forget(d *given) {
-	if d.seq >= m.base && m.ledger[d.seq-m.base] == d && !d.said {
-		m.ledger[d.seq-m.base] = nil
-	}
-}
-
-// settled reports whether nothing more can become of a delivery.
-func (d *given) settled() bool {
-	return d == nil || d.done || d.said && d.item != nil && d.item.phase == phaseDone
-}
-
-// trim forgets the beginning of the ledger that is settled.
+// trim forgets the beginning of the ledger that is answered.
 func (m *Member) trim() {
 	n := 0
-	for n < len(m.ledger) && m.ledger[n].settled() {
+	for n < len(m.ledger) {
+		if d := m.ledger[n]; d != nil && (d.item == nil || d.item.phase != phaseDone) {
+			break
+		}
 		n++
 	}
 	m.base += uint64(n)
@@ -525,10 +571,14 @@ func (gs *Groups) hear(ctx context.Context, id string, session ID, words []stret
 		g.mu.Unlock()
 		return Answer{Refused: len(words)}, nil
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var abroad sync.WaitGroup
+	defer abroad.Wait()
+	defer cancel()
 	for _, w := range words {
 		for f, all := range m.say(w, r) {
 			r.open++
-			gs.running.Go(func() { g.sayAbroad(ctx, f, all, w, r) })
+			abroad.Go(func() { m.sayAbroad(ctx, f, all, w, r) })
 		}
 	}
 	for _, l := range g.lanes {
@@ -545,6 +595,7 @@ func (gs *Groups) hear(ctx context.Context, id string, session ID, words []stret
 		g.mu.Lock()
 		m.void = true
 		m.finish(endingReconnect)
+		g.deal() // to those that go on
 		g.mu.Unlock()
 	}
 	return r.answer, nil

@@ -39,7 +39,11 @@ func (gs *Groups) Poll(ctx context.Context, id string, p Poll) (Page, error) {
 		if err != nil {
 			return Page{}, err
 		}
-		return m.page(ctx, p, 0)
+		page, err := m.page(ctx, p, 0)
+		if err != nil {
+			m.Leave() // nobody has a cursor of it
+		}
+		return page, err
 	}
 	at, err := parseToken(p.After)
 	if err != nil {
@@ -62,9 +66,8 @@ func (gs *Groups) pollHere(ctx context.Context, id string, at token, p Poll) (Pa
 	}
 	g.mu.Lock()
 	m := g.session(at.session)
-	ok := m != nil && !m.left && m.session.Poll && at.seq <= m.taken
 	g.mu.Unlock()
-	if !ok {
+	if m == nil || !m.session.Poll {
 		return Page{}, ErrReconnect
 	}
 	return m.page(ctx, p, at.seq)
@@ -78,6 +81,10 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 	stop := func() { cancel(ErrReplaced) }
 	wake := make(chan struct{}, 1)
 	g.mu.Lock()
+	if m.left || after > m.taken {
+		g.mu.Unlock()
+		return Page{}, ErrReconnect
+	}
 	if m.stop != nil {
 		m.stop() // of two requests at once the later one is the client's
 	}
@@ -91,7 +98,9 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 		defer g.mu.Unlock()
 		if m.turns == turn {
 			m.stop, m.polling, m.session.Notify = nil, false, nil
-			m.expires = time.Now().Add(max(g.sub.AckTimeout, leastLinger))
+			if !m.left { // else it says for how long the session is remembered
+				m.expires = time.Now().Add(max(g.sub.AckTimeout, leastLinger))
+			}
 		}
 	}()
 	if after > 0 {
@@ -104,7 +113,6 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 			return Page{}, ErrReconnect
 		}
 	}
-	var page Page
 	g.mu.Lock()
 	if m.turns == turn {
 		m.queue = nil
@@ -115,12 +123,18 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 		}
 	}
 	g.mu.Unlock()
+	var page Page
 	until := time.NewTimer(p.Wait)
 	defer until.Stop()
 	for {
-		if !m.takePage(&page, p, turn) {
+		g.mu.Lock()
+		if m.turns != turn {
+			g.mu.Unlock()
 			return Page{}, ErrReplaced
 		}
+		page.Deliveries, _ = m.handOver(page.Deliveries, p.Most, p.MaxBytes)
+		g.mu.Unlock()
+		page.Notes = append(page.Notes, m.Notes()...)
 		if len(page.Deliveries) > 0 || p.Wait <= 0 {
 			break
 		}
@@ -154,22 +168,11 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 	}
 	for _, d := range page.Deliveries {
 		page.Cursors = append(page.Cursors, string(m.AppendCursor(nil, d.Seq)))
-		after = d.Seq
+	}
+	// A page without events acknowledges nothing more than the one before: what was handed over since may not have come.
+	if n := len(page.Deliveries); n > 0 {
+		after = page.Deliveries[n-1].Seq
 	}
 	page.Cursor = string(m.AppendCursor(nil, after))
 	return page, nil
-}
-
-// takePage takes what there is for a request. It returns false where a later one has taken its place: what is taken is then
-// that one's.
-func (m *Member) takePage(page *Page, p Poll, turn int) bool {
-	m.group.mu.Lock()
-	defer m.group.mu.Unlock()
-	if m.turns != turn {
-		return false
-	}
-	page.Deliveries, _ = m.takeOut(page.Deliveries, p.Most, p.MaxBytes)
-	page.Notes = append(page.Notes, m.notes...)
-	m.notes = nil
-	return true
 }

@@ -56,7 +56,7 @@ func (g *group) announce(context.Context) {
 			continue
 		}
 		credit := max(1, g.sub.MaxUncommitted/max(1, owners))
-		if s.slow {
+		if s.slow || s.idle {
 			credit = 0
 		}
 		m.Sessions = append(m.Sessions, announced{ID: s.id, Credit: credit})
@@ -194,10 +194,12 @@ func (g *group) delivered(msg *message) {
 		f = &foreign{replica: msg.From, name: laneName(msg.Stream, msg.Partition), stream: msg.Stream, partition: msg.Partition, nonce: msg.Nonce}
 		m.foreigns[key] = f
 	}
+	due := time.Now().Add(g.sub.AckTimeout).UnixNano()
 	for _, p := range msg.Parcels {
 		m.seq++
 		m.outstanding++
-		m.enter(&given{foreign: f, offset: p.Offset, seq: m.seq, n: p.N, bytes: p.JSON, typ: p.Type})
+		m.abroad++
+		m.enter(&given{foreign: f, offset: p.Offset, seq: m.seq, n: p.N, bytes: p.JSON, typ: p.Type, due: due, open: true})
 	}
 }
 
@@ -211,30 +213,49 @@ type foreignKey struct {
 // foreignsMost bounds the partitions of others that are remembered by name; those forgotten are made anew.
 const foreignsMost = 4096
 
+// expire lets go of what others gave the session and it has not acknowledged in time: they have taken it back.
+func (m *Member) expire(now int64) {
+	if m.abroad == 0 {
+		return
+	}
+	for _, d := range m.ledger {
+		if d != nil && d.open && d.due <= now {
+			m.free(d)
+			if d.seq <= m.taken {
+				m.slow = true
+			} else {
+				m.idle = true
+			}
+			m.group.groups.bus.announceSoon(m.group)
+		}
+	}
+}
+
 // sayAbroad passes a word on to the owner of a partition.
-func (g *group) sayAbroad(ctx context.Context, f *foreign, all []*given, w stretch, r *receipt) {
-	offsets := make([]int64, len(all))
-	for i, d := range all {
-		offsets[i] = d.offset
+func (m *Member) sayAbroad(ctx context.Context, f *foreign, all []*given, w stretch, r *receipt) {
+	g := m.group
+	offsets, attempts := make([]int64, len(all)), make([]int, len(all))
+	for k, d := range all {
+		offsets[k], attempts[k] = d.offset, d.n
 	}
 	a, err := g.groups.bus.ask(ctx, f.replica, message{
-		Kind: "done", Group: g.id, Stream: f.stream, Partition: f.partition, Nonce: f.nonce, Offsets: offsets, Word: w,
+		Kind: "done", Group: g.id, Session: m.id, Stream: f.stream, Partition: f.partition, Nonce: f.nonce,
+		Offsets: offsets, Attempts: attempts, Word: w,
 	})
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case err == nil && a.Error == "":
 		r.answer.add(a.Answer)
-		if a.Answer.Refused == 0 {
-			for _, d := range all {
-				d.done = true
-			}
-		}
 	case errors.Is(err, errNobody):
 		r.answer.Refused += len(offsets)
 	default:
-		return // who waits is told that it is not known
+		return // who waits is told that it is not known, and may ask again
 	}
+	for _, d := range all {
+		m.strike(d.seq)
+	}
+	m.trim()
 	r.said()
 }
 
@@ -255,17 +276,18 @@ func (g *group) hearForeign(ctx context.Context, m *message) (Answer, error) {
 		return Answer{Refused: len(m.Offsets)}, nil
 	}
 	promised := 0
-	for _, o := range m.Offsets {
+	for k, o := range m.Offsets {
 		i := l.find(o)
 		switch {
 		case i == nil && o >= l.read:
 			r.answer.Refused++
 		case m.Word.Back:
-			if i != nil {
+			// Unless another has it by now, or this session in a later attempt.
+			if i != nil && i.phase == phaseGiven && i.to.proxy != nil && i.to.id == m.Session && k < len(m.Attempts) && i.n == m.Attempts[k] {
 				l.giveBack(i, ReasonNack, time.Duration(m.Word.Delay))
 			}
 			r.answer.Returned++
-		case i == nil || i.phase == phaseDone || i.phase == phaseBurying:
+		case i == nil || i.phase == phaseDone:
 			r.answer.Acknowledged++ // under this claim nothing leaves the window but what is done
 		default:
 			l.acknowledge(i)
@@ -274,7 +296,7 @@ func (g *group) hearForeign(ctx context.Context, m *message) (Answer, error) {
 	}
 	if promised > 0 {
 		r.open++
-		l.receipts = append(l.receipts, promise{to: r, n: promised})
+		l.receipts = append(l.receipts, promise{r, promised})
 		nudge(l.kick)
 	}
 	g.feed(l)

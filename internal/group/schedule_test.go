@@ -267,10 +267,12 @@ func schedule(t *testing.T, seed uint64) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { // the publisher
-		for n := 0; ctx.Err() == nil && n < 400; n++ {
+	publishing, published := context.WithCancel(ctx)
+	var publisher sync.WaitGroup
+	publisher.Go(func() {
+		for n := 0; publishing.Err() == nil && n < 400; n++ {
 			w.publish(1, keys...)
-			pause(ctx, time.Duration(n%7)*time.Millisecond)
+			pause(publishing, time.Duration(n%7)*time.Millisecond)
 		}
 	})
 	calm := make(chan struct{})
@@ -302,6 +304,8 @@ func schedule(t *testing.T, seed uint64) {
 		f.rate = 0
 		f.mu.Unlock()
 	}
+	published()
+	publisher.Wait() // or an event would come after all were seen to be done
 	close(calm)
 	eventually(t, "everything is acknowledged", func() bool {
 		for n := range int32(schedulePartitions) {
@@ -321,7 +325,7 @@ func schedule(t *testing.T, seed uint64) {
 	defer j.mu.Unlock()
 	for n := range w.count {
 		if !j.said[fmt.Sprint(n)] {
-			t.Errorf("seed %d: event %d passed without anybody's acknowledgement", seed, n)
+			t.Errorf("seed %d: event %d passed without anybody's acknowledgement; it was given out: %v", seed, n, j.first[fmt.Sprint(n)])
 		}
 	}
 }

@@ -35,10 +35,9 @@ var (
 	errState   = errors.New("a stored position is damaged")
 )
 
-// append appends the binary form.
-func (s *state) append(dst []byte) []byte {
-	begin := len(dst)
-	dst = append(dst, stateFormat)
+// binary is the binary form.
+func (s *state) binary() []byte {
+	dst := []byte{stateFormat}
 	dst = binary.AppendUvarint(dst, s.cut)
 	dst = binary.AppendUvarint(dst, uint64(s.pos))
 	dst = binary.AppendUvarint(dst, uint64(len(s.done)))
@@ -55,10 +54,10 @@ func (s *state) append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(a.n))
 		at = a.offset
 	}
-	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst[begin:], castagnoli))
+	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst, castagnoli))
 }
 
-// parseState reads what append wrote.
+// parseState reads what binary gave.
 func parseState(b []byte) (state, error) {
 	if len(b) < 5 || b[0] != stateFormat || crc32.Checksum(b[:len(b)-4], castagnoli) != binary.BigEndian.Uint32(b[len(b)-4:]) {
 		return state{}, errState

@@ -42,7 +42,7 @@ func TestAStateComesBackAsItWasWritten(t *testing.T) {
 	for range 2000 {
 		s, isDone := drawn(r)
 		s.cut = uint64(r.IntN(3))
-		got, err := parseState(s.append(nil))
+		got, err := parseState(s.binary())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestJoiningStatesLosesNothingAndInventsNothing(t *testing.T) {
 				t.Fatalf("%+v and %+v: %d attempts of %d, want %d", a, b, got, o, want)
 			}
 		}
-		if back, err := parseState(j.append(nil)); err != nil || back.pos != j.pos {
+		if back, err := parseState(j.binary()); err != nil || back.pos != j.pos {
 			t.Fatalf("%+v cannot be written: %v", j, err)
 		}
 	}
@@ -97,14 +97,14 @@ func TestAStateOfAnEarlierCutSaysNothing(t *testing.T) {
 
 func FuzzParseState(f *testing.F) {
 	s := state{cut: 1, pos: 1000, done: []span{{1002, 1010}}, attempts: []attempt{{1000, 2}}}
-	f.Add(s.append(nil))
+	f.Add(s.binary())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := parseState(b)
 		if err != nil {
 			return
 		}
-		again, err := parseState(s.append(nil))
+		again, err := parseState(s.binary())
 		if err != nil {
 			t.Fatal(err)
 		}

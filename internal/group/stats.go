@@ -119,8 +119,9 @@ func (g *group) stats() Stats {
 		s.Sessions = append(s.Sessions, d)
 	}
 	now := time.Now()
+	g.checkLate(now)
 	for _, l := range g.lanes {
-		if !l.held {
+		if !l.held || l.suspect { // who stood still may have been replaced, and knows nothing of it
 			continue
 		}
 		p := PartitionStats{
@@ -163,7 +164,10 @@ func (gs *Groups) Stats(ctx context.Context, id string) (Stats, error) {
 	for _, s := range parts {
 		all.Sessions = append(all.Sessions, s.Sessions...)
 		for _, p := range s.Partitions {
-			owned[laneName(p.Stream, p.Partition)] = p
+			name := laneName(p.Stream, p.Partition)
+			if was, ok := owned[name]; !ok || was.Position <= p.Position { // of two, one is letting it go
+				owned[name] = p
+			}
 		}
 		for _, h := range s.History {
 			lags[h.At] += h.Lag
@@ -221,9 +225,11 @@ func (gs *Groups) partitions(ctx context.Context, sub *Subscription, src Source,
 					known = join(known, floor)
 				}
 			}
-			if kept, ok := gs.kept(ctx, where); ok {
-				known = join(known, kept)
+			kept, err := gs.kept(ctx, where)
+			if err != nil {
+				return at, err
 			}
+			known = join(known, kept)
 			p.Position = known.pos
 			p.LagSeconds = gs.waiting(ctx, topic, n, max(known.pos, b.First), b)
 		}
@@ -243,14 +249,24 @@ func (gs *Groups) partitions(ctx context.Context, sub *Subscription, src Source,
 	return at, nil
 }
 
-// kept reads the state of a partition that nobody owns.
-func (gs *Groups) kept(ctx context.Context, at place) (state, bool) {
+// kept reads the state of a partition that nobody owns. Where the store does not answer, what else is known would tell less
+// than was told before.
+func (gs *Groups) kept(ctx context.Context, at place) (state, error) {
 	nonce, err := gs.store.holder(ctx, at)
-	if err != nil || nonce == "" {
-		return state{}, false
+	if err != nil {
+		return state{}, errors.Join(ErrBusy, err)
 	}
-	s, ok, err := gs.store.load(ctx, at, nonce)
-	return s, ok && err == nil
+	if nonce == "" {
+		return state{}, nil
+	}
+	s, _, err := gs.store.load(ctx, at, nonce)
+	switch {
+	case errors.Is(err, errState):
+		return state{}, nil // a claim goes by Kafka's commit, too
+	case err != nil:
+		return state{}, errors.Join(ErrBusy, err)
+	}
+	return s, nil
 }
 
 // waiting is how long the record at an offset has been on the log, in seconds.

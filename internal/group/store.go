@@ -68,7 +68,7 @@ func (s *store) take(ctx context.Context, p place, holder string, remembered sta
 	defer cancel()
 	nonce = rand.Text()
 	keys := []string{s.pointer(p), s.state(p, holder), s.state(p, nonce)}
-	n, err := s.claims.Run(ctx, s.client, keys, holder, nonce, remembered.append(nil)).Int()
+	n, err := s.claims.Run(ctx, s.client, keys, holder, nonce, remembered.binary()).Int()
 	if err != nil {
 		return "", fmt.Errorf("claim partition %d: %w", p.partition, err)
 	}
@@ -98,12 +98,23 @@ func (s *store) load(ctx context.Context, p place, nonce string) (_ state, ok bo
 func (s *store) save(ctx context.Context, p place, nonce string, blob []byte) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	ok, err := s.client.SetXX(ctx, s.state(p, nonce), blob, 0).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
+	cmd := once{redis.NewCmd(ctx, "set", s.state(p, nonce), blob, "xx")}
+	err := s.client.Process(ctx, cmd)
+	if errors.Is(err, redis.Nil) {
+		return false, nil
+	}
+	if err != nil {
 		return false, fmt.Errorf("save the state of partition %d: %w", p.partition, err)
 	}
-	return ok, nil
+	return true, nil
 }
+
+// once is a command that is sent once. A client of a cluster follows redirections, which sent nothing; but it repeats what
+// was not answered, too, whatever its MaxRetries.
+type once struct{ *redis.Cmd }
+
+// NoRetry implements redis.Cmder.
+func (once) NoRetry() bool { return true }
 
 // forget deletes what is kept of a partition.
 func (s *store) forget(ctx context.Context, p place) error {

@@ -22,8 +22,8 @@ func TestWhatCameBackBeforeItWasTakenIsNotAcknowledgedWithTheRest(t *testing.T) 
 		return c.m.seq >= 4
 	})
 	d := c.take(1)[0]
-	if d.Attempt < 2 {
-		t.Fatalf("given in attempt %d", d.Attempt)
+	if d.Attempt != 1 {
+		t.Fatalf("handed over for the first time in attempt %d", d.Attempt)
 	}
 	if a := c.ack(d); a.Acknowledged != 1 {
 		t.Errorf("answered %+v for one event", a)
@@ -143,5 +143,73 @@ func TestAnAcknowledgementSaidTwiceIsDurableWhenItIsAnswered(t *testing.T) {
 		if a := <-answers; a.Refused == 0 || a.Acknowledged > 0 {
 			t.Errorf("answered %+v, though nothing was stored", a)
 		}
+	}
+}
+
+// apart is a replica that owns the only partition, with a session that was given four events and acknowledged them, and a
+// session on another replica that was given four, too.
+func apart(t *testing.T, timeout time.Duration) (w *world, owner *Groups, here, there *client) {
+	t.Helper()
+	w = newWorld(t, 1, func(s *Subscription) { s.Ordered, s.MaxUncommitted, s.AckTimeout = false, 4, timeout })
+	owner = w.replica()
+	other := w.replica()
+	here = w.open(owner)
+	eventually(t, "the first replica owns the partition", func() bool { return len(owner.find(subscriptionID).stats().Partitions) == 1 })
+	there = w.open(other)
+	w.publish(8)
+	here.take(4)
+	eventually(t, "the other session is given the rest", func() bool {
+		there.m.group.mu.Lock()
+		defer there.m.group.mu.Unlock()
+		return len(there.m.queue) == 4
+	})
+	return w, owner, here, there
+}
+
+// The sessions of other replicas acknowledge what they have while the last session of the owner is gone.
+func TestAnOwnerThatLeavesHearsTheSessionsElsewhere(t *testing.T) {
+	_, owner, here, there := apart(t, time.Minute)
+	here.ack(here.got[3])
+	got := there.take(4)
+	g := owner.find(subscriptionID)
+	here.m.Leave()
+	eventually(t, "the owner lets the partition go", func() bool {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		return g.ending && (len(g.lanes) == 0 || g.lanes[0].lost)
+	})
+	if a := there.ack(got[3]); a.Acknowledged != 4 || a.Refused != 0 {
+		t.Errorf("answered %+v", a)
+	}
+}
+
+// What came from another replica and was not taken in time is with others by then.
+func TestWhatCameFromElsewhereIsNotGivenOutLate(t *testing.T) {
+	_, _, here, there := apart(t, 300*time.Millisecond)
+	here.ack(here.got[3])
+	here.ack(here.take(4)[3]) // they have come back
+	eventually(t, "its time is over", func() bool {
+		there.m.group.mu.Lock()
+		defer there.m.group.mu.Unlock()
+		return there.m.queue[len(there.m.queue)-1].due < time.Now().UnixNano()
+	})
+	if late, _ := there.m.Take(nil, 10, 1<<20); len(late) > 0 {
+		t.Errorf("given %v, which are acknowledged", idsOf(late))
+	}
+}
+
+// A replica that stood still, and may have been replaced, tells nothing of positions.
+func TestWhoStoodStillTellsNoPositions(t *testing.T) {
+	w := newWorld(t, 1, nil)
+	gs := w.replica()
+	c := w.open(gs)
+	w.publish(1)
+	c.take(1)
+	g := gs.find(subscriptionID)
+	g.mu.Lock()
+	g.ticked = time.Now().Add(-time.Minute)
+	g.mu.Unlock()
+	if p := g.stats().Partitions; len(p) != 0 {
+		t.Errorf("tells %+v", p)
 	}
 }

@@ -30,9 +30,8 @@ func (r *receipt) said() {
 
 // promise is a lane's part of a receipt.
 type promise struct {
-	to    *receipt
-	n     int // events
-	again int // those that were promised before
+	to *receipt
+	n  int // events
 }
 
 // keep tells whether they are stored.
@@ -40,7 +39,7 @@ func (p promise) keep(stored bool) {
 	if stored {
 		p.to.answer.Acknowledged += p.n
 	} else {
-		p.to.answer.Refused += p.n + p.again
+		p.to.answer.Refused += max(1, p.n) // with none it is of what was said before
 	}
 	p.to.said()
 }
@@ -55,12 +54,13 @@ type writer struct {
 	committed chan error
 	under     sync.WaitGroup
 
-	saving   bool
-	items    []*item
-	receipts []promise
-	busy     bool   // a commit is on its way
-	told     int64  // what was committed last
-	cut      uint64 // and of which cut
+	saving      bool
+	standstills int // of the process, before this write
+	items       []*item
+	receipts    []promise
+	busy        bool   // a commit is on its way
+	told        int64  // what was committed last
+	cut         uint64 // and of which cut
 }
 
 // saved is what became of a write.
@@ -88,12 +88,14 @@ func (w *writer) start(ctx context.Context, timed bool) {
 	w.items, w.receipts = l.todo, l.receipts
 	l.todo, l.receipts, l.dirty = nil, nil, false
 	s, at, nonce := l.snapshot(), l.at, l.nonce
+	g.checkLate(time.Now())
+	w.standstills = g.standstills
 	g.mu.Unlock()
 	w.saving = true
 	// Who lets a partition go still waits for its last write.
 	ctx = context.WithoutCancel(ctx)
 	w.under.Go(func() {
-		ok, err := g.groups.store.save(ctx, at, nonce, s.append(nil))
+		ok, err := g.groups.store.save(ctx, at, nonce, s.binary())
 		w.saved <- saved{state: s, ok: ok && err == nil, err: err}
 	})
 }
@@ -114,7 +116,10 @@ func (w *writer) ended(is saved) bool {
 		g.log.Info("another has claimed the partition, or Redis lost it: it is claimed anew", "partition", l.name)
 	default:
 		g.groups.m.writes.WithLabelValues("stored").Inc()
-		if l.stored = is.state; l.suspect {
+		if is.state.cut == l.stored.cut { // else the log has lost its end meanwhile
+			l.stored = is.state
+		}
+		if g.checkLate(time.Now()); l.suspect && w.standstills == g.standstills {
 			l.suspect = false
 			g.tell(func(m *Member) { m.wake() }) // what waited with them may be taken now
 		}
@@ -147,7 +152,7 @@ func (w *writer) finish() {
 		w.commit(context.Background())
 	}
 	if w.busy {
-		<-w.committed
+		_ = <-w.committed // an error was logged, and the next owner begins at what is stored
 		w.busy = false
 	}
 }
