@@ -197,6 +197,16 @@ func TestLogbookFindsWhatBreaksItsRules(t *testing.T) {
 			s.pass()
 			s.give(s.sit("c"), "1")
 		}, []rule{ruleAgain}},
+		{"Redis was flushed before an acknowledgement was said again", func(s *scene) {
+			a := s.sit("a")
+			s.publish("k", "1")
+			s.give(a, "1")
+			s.acknowledge(a, fateUnknown)
+			s.lose()
+			s.acknowledge(a, fateDurable)
+			s.pass()
+			s.give(s.sit("b"), "1")
+		}, nil},
 		{"Kafka had committed it when Redis was flushed", func(s *scene) {
 			s.done(s.sit("a"), "k", "1")
 			s.commit(1)

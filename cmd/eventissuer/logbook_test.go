@@ -54,8 +54,9 @@ type handed struct {
 	attempt                       int
 	since                         moment // it was not taken out for the client before
 	read                          moment
-	returned                      bool // it was given back, and may have been taken back
-	durable                       bool // an acknowledgement of it was answered as durable
+	said                          moment // it was first acknowledged in its session; 0: it was not
+	returned                      bool   // it was given back, and may have been taken back
+	durable                       bool   // an acknowledgement of it was answered as durable
 }
 
 // fate is how an acknowledgement was answered.
@@ -218,6 +219,9 @@ func (s *sitting) says(from, to int) *word {
 		case h.returned:
 			w.perhaps = append(w.perhaps, h)
 		default:
+			if h.said == 0 {
+				h.said = w.sent
+			}
 			w.of = append(w.of, h)
 		}
 	}
@@ -297,11 +301,16 @@ type mistake struct {
 type evidence struct {
 	*logbook
 	said    map[string]moment   // when an event was first acknowledged by a client
-	durable map[string][]*word  // acknowledgements of an event that were answered as durable
+	durable map[string][]proof  // acknowledgements of an event that were answered as durable
 	copies  map[string]int      // how often an event is on the log
 	lines   map[int][]post      // by partition, by offset
 	floors  map[int][]committed // by partition: what Kafka had for committed, rising
 	found   []mistake
+}
+
+// proof is an acknowledgement that was answered as durable.
+type proof struct {
+	said, answered moment // it may have been stored since it was first said, though it was answered only when said again
 }
 
 // post is a record, and how far acknowledgement was up to it.
@@ -324,7 +333,7 @@ func (l *logbook) mistakes(log map[place]string) []mistake {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := &evidence{
-		logbook: l, said: map[string]moment{}, durable: map[string][]*word{}, copies: map[string]int{},
+		logbook: l, said: map[string]moment{}, durable: map[string][]proof{}, copies: map[string]int{},
 		lines: map[int][]post{}, floors: map[int][]committed{},
 	}
 	for _, w := range l.words {
@@ -335,7 +344,7 @@ func (l *logbook) mistakes(log map[place]string) []mistake {
 		}
 		for _, h := range w.of {
 			if w.fate == fateDurable {
-				e.durable[h.event] = append(e.durable[h.event], w)
+				e.durable[h.event] = append(e.durable[h.event], proof{h.said, w.answered})
 			}
 		}
 	}
@@ -425,9 +434,9 @@ func (e *evidence) checkHanded(log map[place]string) {
 			continue
 		}
 		for _, w := range e.durable[h.event] {
-			if w.answered < h.since && !e.flushed(w.sent, h.read) && !e.underWay(w.answered, h) {
+			if w.answered < h.since && !e.flushed(w.said, h.read) && !e.underWay(w.answered, h) {
 				e.wrong(ruleAgain, "%s at %v, acknowledged at %s and answered at %s, was given to %s not before %s (read at %s, attempt %d)",
-					h.event, at, w.sent, w.answered, h.session, h.since, h.read, h.attempt)
+					h.event, at, w.said, w.answered, h.session, h.since, h.read, h.attempt)
 				break
 			}
 		}

@@ -448,7 +448,7 @@ func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]*given) {
 		switch {
 		case i.phase == phaseDone && d.said:
 			m.ledger[seq-m.base] = nil
-		case i.phase == phaseDone && !w.Back:
+		case i.phase == phaseDone && !w.Back && (i.tenure != l.tenure || !l.held):
 			r.answer.Acknowledged++
 			m.ledger[seq-m.base] = nil
 		case i.tenure != l.tenure || !l.held:
@@ -462,7 +462,9 @@ func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]*given) {
 			}
 			r.answer.Returned++
 			m.ledger[seq-m.base] = nil
-		default: // Said again it waits for the store, too: the first answer may not have come.
+		default:
+			// Said again it waits for the store, too: the first answer may not have come. So does what is done already: Redis
+			// may have lost it since.
 			l.acknowledge(i)
 			n := promised[l]
 			if !d.said {

@@ -287,10 +287,10 @@ func (g *group) hearForeign(ctx context.Context, m *message) (Answer, error) {
 				l.giveBack(i, ReasonNack, time.Duration(m.Word.Delay))
 			}
 			r.answer.Returned++
-		case i == nil || i.phase == phaseDone:
-			r.answer.Acknowledged++ // under this claim nothing leaves the window but what is done
-		default:
-			l.acknowledge(i)
+		default: // under this claim nothing leaves the window but what is done; that it is still stored is for a write to say
+			if i != nil {
+				l.acknowledge(i)
+			}
 			promised++
 		}
 	}
