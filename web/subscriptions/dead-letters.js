@@ -113,15 +113,20 @@ export class DeadLetters extends HTMLElement {
   /** @param {DeadLetter} letter */
   #item(letter) {
     const { event, stream, partition, offset, at } = letter;
+    const where = `${stream}/${partition}, offset ${offset}`;
     const t = Date.parse(at ?? "");
     const head = make("summary", {},
       make("time", { datetime: at }, Number.isNaN(t) ? "" : moment(t, Date.now())),
-      make("span", { class: "subject" }, event?.subject ?? event?.id ?? ""),
-      make("span", { class: "brief" }, `${deadWords(letter)} · ${event?.type ?? ""} · ${stream}/${partition}, offset ${offset}`),
+      make("span", { class: "subject" }, event ? (event.subject ?? event.id) : "A large event"),
+      make("span", { class: "brief" }, [deadWords(letter), event?.type, where].filter(Boolean).join(" · ")),
     );
     const details = make("details", {}, head);
     details.addEventListener("toggle", () => {
       if (!details.open || details.childElementCount > 1) return;
+      if (!event) {
+        details.append(make("p", { class: "note" }, `It is too large to be kept here once more. Its stream has it: ${where}.`));
+        return;
+      }
       const text = pretty(JSON.stringify(event), 72);
       const pre = make("pre", { tabindex: 0, role: "region", "aria-label": "The event" });
       pre.append(coloured(text));
