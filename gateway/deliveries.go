@@ -296,7 +296,7 @@ func (g *Gateway) resetSubscription(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) quiet(ctx context.Context, s catalog.Subscription) error {
 	n, err := g.deps.Log.Members(ctx, group.ConsumerGroup(s.ID))
 	if err == nil && n > 0 {
-		err = newProblem(kindConflict, "the subscription has sessions, on %d replicas: end them, which takes a few seconds to show here, or add force=true, with which they go on from the new place", n)
+		err = newProblem(kindConflict, "the subscription has sessions (replicas that have some: %d): end them, which takes a few seconds to show here, or add force=true, with which they go on from the new place", n)
 	}
 	return err
 }

@@ -23,7 +23,9 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 	if b.next <= from {
 		return dst, fmt.Errorf("%w: nothing to read at offset %d of partition %d though the log goes on", broker.ErrUnavailable, from, p)
 	}
+	most := takeEntries
 	if r.view.only != everyPartition {
+		most = aheadEntries
 		r.hub.blocks.ahead(p, b.next)
 	}
 	first, size := len(dst), 0
@@ -32,7 +34,7 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 		if e.Skipped == "" && !r.view.wants(&e.Event) {
 			continue
 		}
-		if n := len(dst) - first; n > 0 && (size+len(e.frame) > maxBytes || n >= takeEntries) {
+		if n := len(dst) - first; n > 0 && (size+len(e.frame) > maxBytes || n >= most) {
 			r.skip.partition, r.skip.next = p, e.Offset
 			return dst, nil
 		}

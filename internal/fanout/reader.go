@@ -22,8 +22,10 @@ const (
 )
 
 const (
-	takeEntries = 256  // entries of one Take
-	scanEntries = 4096 // entries looked at in one Take, which bounds how long the ring is read-locked
+	takeEntries = 256 // entries of one Take or Fill
+	// aheadEntries are those of one Fill for a reader that works a partition off.
+	aheadEntries = 1024
+	scanEntries  = 4096 // entries looked at in one Take, which bounds how long the ring is read-locked
 )
 
 // Options describe a reader.

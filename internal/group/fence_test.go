@@ -31,7 +31,7 @@ func TestALogThatLostItsEndLosesWhatWasDoneThere(t *testing.T) {
 			l.todo, l.receipts, writing = nil, nil, l.snapshot()
 		}
 		g.mu.Unlock()
-		if l.took(l.tenure, nil, 2, []broker.Gap{{From: 6, To: 2, Reason: broker.GapTruncated}}) {
+		if ok, _ := l.took(l.tenure, nil, 2, []broker.Gap{{From: 6, To: 2, Reason: broker.GapTruncated}}); ok {
 			t.Fatal("goes on under the same claim")
 		}
 		if when == "dirty" {

@@ -37,9 +37,9 @@ func (l *lane) followHub(ctx context.Context, tenure uint64, hub *fanout.Hub, fr
 	})
 	defer r.Close()
 	var entries []*fanout.Entry
-	failures := 0
+	failures, room := 0, false
 	for ctx.Err() == nil {
-		if !l.awaitRoom(ctx) {
+		if !room && !l.awaitRoom(ctx) {
 			return from, ctx.Err()
 		}
 		var (
@@ -60,7 +60,8 @@ func (l *lane) followHub(ctx context.Context, tenure uint64, hub *fanout.Hub, fr
 		if ends := hub.Latest(); int(l.partition) < len(ends) {
 			l.known.Store(ends[l.partition])
 		}
-		if !l.took(tenure, entries, from, r.Gaps()) {
+		var ok bool
+		if ok, room = l.took(tenure, entries, from, r.Gaps()); !ok {
 			return from, nil
 		}
 		clear(entries)
@@ -120,13 +121,14 @@ func (l *lane) awaitRoom(ctx context.Context) bool {
 	}
 }
 
-// took takes what was read, and what was lost before it. It returns false where the partition has to be claimed anew.
-func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []broker.Gap) bool {
+// took takes what was read, and what was lost before it. It returns false where the partition has to be claimed
+// anew; room says that more may be read.
+func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []broker.Gap) (ok, room bool) {
 	g := l.group
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if l.tenure != tenure || !l.held {
-		return false
+		return false, false
 	}
 	for _, gap := range gaps {
 		note := Note{Name: "gap", Stream: l.source.Stream.Name, Partition: gap.Partition, From: gap.From, To: gap.To, Reason: string(gap.Reason)}
@@ -142,21 +144,24 @@ func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []b
 			l.stored = l.stored.cutAt(gap.To)
 			l.held = false
 			l.reclaim("the log has lost its end")
-			return false
+			return false, false
 		case broker.GapRecreated:
 			l.reclaim("the topic was made again")
-			return false
+			return false, false
 		}
 	}
 	if !l.add(tenure, entries, read) {
-		return false
+		return false, false
 	}
 	g.feed(l)
-	return true
+	return true, l.roomy()
 }
 
 // well notes that the log can be read.
 func (l *lane) well() {
+	if !l.ill.Load() {
+		return
+	}
 	l.group.mu.Lock()
 	defer l.group.mu.Unlock()
 	if !l.troubled.IsZero() {

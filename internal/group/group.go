@@ -321,6 +321,7 @@ func (g *group) trouble(l *lane, err error) {
 	defer g.mu.Unlock()
 	if l.troubled.IsZero() {
 		l.troubled = time.Now()
+		l.ill.Store(true)
 	}
 	if err != nil {
 		g.log.Debug("a partition is in trouble", "partition", l.name, "error", err)
@@ -341,6 +342,7 @@ const stallAfter = 2 * time.Second
 // recovered ends a lane's trouble.
 func (l *lane) recovered() {
 	l.troubled = time.Time{}
+	l.ill.Store(false)
 	if l.stalled {
 		l.stalled = false
 		l.group.tell(func(m *Member) { m.note(Note{Name: "resumed", Stream: l.source.Stream.Name}) })

@@ -16,7 +16,7 @@ import (
 const (
 	windowItems = 10_000  // events from the position on that were read, done ones among them
 	windowBytes = 8 << 20 // of those that are not done
-	readBytes   = 128 << 10
+	readBytes   = 512 << 10
 )
 
 // lane is one partition that this replica owns: where it stands, and what of it is with sessions. Its state is the group's,
@@ -31,6 +31,8 @@ type lane struct {
 	kick      chan struct{} // one place: there is something to write, or a reason to claim anew
 	space     chan struct{} // one place: the window has room again
 	known     atomic.Int64  // the partition's end, as its reader last knew it
+	ill       atomic.Bool   // troubled is set
+	anew      atomic.Bool   // again is set
 
 	// guarded by the group's mu
 	held     bool   // claimed: events may be given out, and acknowledgements taken
@@ -328,6 +330,7 @@ func (l *lane) reset() {
 		p.keep(false)
 	}
 	l.held, l.dirty, l.suspect, l.closing, l.again = false, false, false, false, ""
+	l.anew.Store(false)
 	l.bytes, l.window, l.front, l.todo, l.receipts = 0, nil, 0, nil, nil
 	l.ready.clear()
 	clear(l.keys)
@@ -405,9 +408,13 @@ func (l *lane) serve(ctx context.Context) {
 			l.letGo(w)
 			return
 		}
+		if !l.anew.Load() {
+			continue
+		}
 		g.mu.Lock()
 		again := l.again
 		l.again = ""
+		l.anew.Store(false)
 		g.mu.Unlock()
 		if again != "" {
 			w.finish()
@@ -492,6 +499,7 @@ func (l *lane) replaced(tenure uint64) bool {
 // reclaim has the lane claim its partition again.
 func (l *lane) reclaim(why string) {
 	l.again, l.closing = why, true
+	l.anew.Store(true)
 	nudge(l.kick)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,8 @@ type Member struct {
 	session Session
 	since   time.Time
 	proxy   *proxy // it is on another replica; nil: here
+
+	stirred atomic.Bool // there are notes, or it is to end: only then these are looked at, under the lock
 
 	// guarded by the group's mu
 	seq         uint64   // of the newest delivery
@@ -186,6 +189,7 @@ const departedMost = 1000
 func (m *Member) finish(why Ending) {
 	if m.ending == nil {
 		m.ending = &why
+		m.stirred.Store(true)
 		m.wake()
 	}
 }
@@ -202,6 +206,7 @@ func (m *Member) note(n Note) {
 		m.notes = slices.Delete(m.notes, 0, 1)
 	}
 	m.notes = append(m.notes, n)
+	m.stirred.Store(true)
 	m.wake()
 }
 
@@ -360,15 +365,22 @@ func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, mor
 
 // Notes returns what is to be told to the client before anything that is taken later.
 func (m *Member) Notes() []Note {
+	if !m.stirred.Load() {
+		return nil
+	}
 	m.group.mu.Lock()
 	defer m.group.mu.Unlock()
 	n := m.notes
 	m.notes = nil
+	m.stirred.Store(m.ending != nil)
 	return n
 }
 
 // Ending tells why the session is to end, nil where it is not.
 func (m *Member) Ending() *Ending {
+	if !m.stirred.Load() {
+		return nil
+	}
 	m.group.mu.Lock()
 	defer m.group.mu.Unlock()
 	return m.ending

@@ -72,7 +72,7 @@ import { ask } from "../catalog/api.js";
  * @property {number} [attempts]
  * @property {string} [reason]
  * @property {string} [at]
- * @property {CloudEvent} event
+ * @property {CloudEvent | null} event null where it is too large to be kept once more
  */
 
 /** As many subscriptions as the page holds. */

@@ -10,6 +10,8 @@ import { count, counted, deadWords, moment } from "./words.js";
 
 /** The server looks through a bounded part of its log for a page, in which there may be none: so often it is asked to go on. */
 const EMPTY_PAGES = 16;
+/** How often the end of the list is looked at while events are done with, whatever the stats tell: milliseconds. */
+const LOOK = 15_000;
 
 /** Which it is: an event can be given up again after a reset. */
 const key = (/** @type {DeadLetter} */ l) => `${l.stream}/${l.partition}/${l.offset}/${l.at}`;
@@ -21,8 +23,9 @@ export class DeadLetters extends HTMLElement {
   /** The one after it, "" where there is none yet. */
   #next = "";
   /** @type {Set<string>} */ #shown = new Set();
-  #told = 0;
-  /** What the stats told when the end of the list was looked at. @type {number | undefined} */ #seen;
+  #now = { told: 0, done: 0 };
+  /** What the stats told when the end of the list was looked at. @type {{told: number, done: number} | undefined} */ #seen;
+  #looked = 0;
   /** @type {AbortController | undefined} */ #asking;
   #list = make("ol", { class: "events", "aria-label": "Dead letters" });
   #none = make("p", { class: "nothing", hidden: true }, "None. An event becomes one when it has been tried as often as the subscription allows.");
@@ -44,8 +47,8 @@ export class DeadLetters extends HTMLElement {
 
   /** How many there are, as far as that is known: "–", "7", or "50+". */
   get total() {
-    if (this.#seen === undefined) return "–";
-    return this.#next ? `${count(Math.max(this.#shown.size, this.#told))}+` : count(this.#shown.size);
+    if (!this.#seen) return "–";
+    return this.#next ? `${count(Math.max(this.#shown.size, this.#now.told))}+` : count(this.#shown.size);
   }
 
   /** Whether any is known of. */
@@ -54,16 +57,19 @@ export class DeadLetters extends HTMLElement {
   }
 
   /**
+   * The stats tell only of those since the partitions have been where they are. So a change of the number says that the
+   * list is to be looked at, and no number that there is nothing to be seen.
    * @param {string} id
-   * @param {number} told of how many the stats tell: only of those since the partitions have been where they are, so that
-   * a change of the number says that the list is to be looked at, and no number that it is empty
+   * @param {number} told of how many the stats tell
+   * @param {number} done how many events are done with: an event that is given up is one of them
    */
-  show(id, told) {
+  show(id, told, done) {
     this.#id = id;
-    this.#told = told;
-    if (this.#asking || told === this.#seen) return;
-    if (this.#seen !== undefined && this.#next) this.#seen = told; // what has come is beyond what is shown
-    else void this.#load(this.#page, false);
+    this.#now = { told, done };
+    if (this.#asking) return;
+    if (!this.#seen) void this.#load("", false);
+    else if (this.#next) this.#seen = this.#now; // what has come is beyond what is shown
+    else if (told !== this.#seen.told || (done !== this.#seen.done && Date.now() - this.#looked >= LOOK)) void this.#load(this.#page, false);
   }
 
   /**
@@ -73,8 +79,8 @@ export class DeadLetters extends HTMLElement {
   async #load(page, wanted) {
     this.#asking?.abort();
     const asking = (this.#asking = new AbortController());
-    const told = this.#told;
-    const first = this.#seen === undefined;
+    const now = this.#now;
+    const first = !this.#seen;
     try {
       /** @type {DeadLetter[]} */
       let letters = [];
@@ -86,7 +92,8 @@ export class DeadLetters extends HTMLElement {
         if (letters.length || !next) break;
         page = next;
       }
-      this.#seen = told;
+      this.#seen = now;
+      this.#looked = Date.now();
       for (const l of letters) this.#shown.add(key(l));
       const items = letters.map((l) => this.#item(l));
       this.#list.append(...items);
@@ -106,15 +113,20 @@ export class DeadLetters extends HTMLElement {
   /** @param {DeadLetter} letter */
   #item(letter) {
     const { event, stream, partition, offset, at } = letter;
+    const where = `${stream}/${partition}, offset ${offset}`;
     const t = Date.parse(at ?? "");
     const head = make("summary", {},
       make("time", { datetime: at }, Number.isNaN(t) ? "" : moment(t, Date.now())),
-      make("span", { class: "subject" }, event?.subject ?? event?.id ?? ""),
-      make("span", { class: "brief" }, `${deadWords(letter)} · ${event?.type ?? ""} · ${stream}/${partition}, offset ${offset}`),
+      make("span", { class: "subject" }, event ? (event.subject ?? event.id) : "A large event"),
+      make("span", { class: "brief" }, [deadWords(letter), event?.type, where].filter(Boolean).join(" · ")),
     );
     const details = make("details", {}, head);
     details.addEventListener("toggle", () => {
       if (!details.open || details.childElementCount > 1) return;
+      if (!event) {
+        details.append(make("p", { class: "note" }, `It is too large to be kept here once more. Its stream has it: ${where}.`));
+        return;
+      }
       const text = pretty(JSON.stringify(event), 72);
       const pre = make("pre", { tabindex: 0, role: "region", "aria-label": "The event" });
       pre.append(coloured(text));

@@ -121,7 +121,7 @@ export class SubscriptionPage extends HTMLElement {
     this.#sessions.element.hidden = sessions.length === 0;
     this.#sessions.show(sessions);
     this.#showPartitions();
-    this.#letters.show(stats.id, stats.deadLetters ?? 0);
+    this.#letters.show(stats.id, stats.deadLetters ?? 0, (stats.partitions ?? []).reduce((n, p) => n + p.position + (p.acknowledgedAbove ?? 0), 0));
     write(f.dead, this.#letters.total);
     if (this.#reset?.open) this.#reset.show(stats);
   }

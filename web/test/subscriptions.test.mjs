@@ -405,7 +405,7 @@ test("dead letters are listed with why, and opened on demand", async () => {
     assert.equal(await page.locator("dead-letters b").count(), 0, "text from an event is text");
     const kept = /** @type {import("./subscriptions-stand-in.mjs").Kept} */ (standIn.kept.get(BILLING));
     const more = (/** @type {number} */ offset) => {
-      kept.letters = [...kept.letters, /** @type {any} */ ({ ...letters[0], offset })];
+      kept.letters = [...kept.letters, /** @type {any} */ ({ ...letters[0], offset, event: null })];
       kept.told++;
     };
     const listed = (/** @type {number} */ n) => page.waitForFunction((n) => document.querySelectorAll("dead-letters li").length === n, n);
@@ -416,11 +416,18 @@ test("dead letters are listed with why, and opened on demand", async () => {
       await listed(58);
       await focused(page, "dead-letters li:nth-child(51) summary");
       await says(page, ".figures", "Dead letters58$");
+      await items.last().locator("summary").click();
+      await says(page, "dead-letters li:last-child", "A large event.*orders/0, offset 900It is too large to be kept here once more\\. Its stream has it: orders/0, offset 900\\.");
       more(901);
       await listed(59);
       await says(page, ".figures", "Dead letters59$");
       assert.equal(await items.first().locator("details[open]").count(), 1, "what is read stays as it is");
+      more(902);
+      kept.told--; // who told of it has left since
+      for (const p of kept.partitions) [p.position, p.end] = [p.position + 1, p.end + 1];
+      await listed(60);
     } finally {
+      for (const p of kept.partitions) [p.position, p.end] = [p.position - 1, p.end - 1];
       [kept.letters, kept.told] = [before, told];
     }
   });
