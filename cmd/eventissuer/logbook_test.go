@@ -239,8 +239,10 @@ func (l *logbook) answered(w *word, f fate) {
 		return
 	}
 	for _, h := range w.of {
-		h.durable = true
-		l.count["acknowledged"]++
+		if !h.durable {
+			h.durable = true
+			l.count["acknowledged"]++
+		}
 	}
 }
 
