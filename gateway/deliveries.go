@@ -205,7 +205,7 @@ func (g *Gateway) getSubscriptionStats(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) writeStats(w http.ResponseWriter, r *http.Request, s catalog.Subscription) {
 	stats, err := g.deps.Groups.Stats(r.Context(), s.ID)
 	if err != nil {
-		writeProblem(w, r, g.readProblem(err))
+		g.refuseRead(w, r, err)
 		return
 	}
 	status := g.deps.Catalog.SubscriptionStatus(s)
@@ -241,7 +241,7 @@ func (g *Gateway) listDeadLetters(w http.ResponseWriter, r *http.Request) {
 		letters, next, err = g.deps.Groups.DeadLetters(r.Context(), s.ID, from, limit)
 	}
 	if err != nil {
-		writeProblem(w, r, err)
+		g.refuseRead(w, r, err)
 		return
 	}
 	page := list[deadLetter]{Items: make([]deadLetter, 0, len(letters))}
