@@ -232,7 +232,11 @@ func (gs *Groups) partitions(ctx context.Context, sub *Subscription, src Source,
 			known = join(known, kept)
 			p.Position = known.pos
 			p.LagSeconds = gs.waiting(ctx, topic, n, max(known.pos, b.First), b)
-		} else if kept, err := gs.kept(ctx, place{sub.Incarnation, epochText(info.Epoch), n}); err == nil {
+		} else {
+			kept, err := gs.kept(ctx, place{sub.Incarnation, epochText(info.Epoch), n})
+			if err != nil {
+				return at, err
+			}
 			p.Position = max(p.Position, kept.pos) // whoever told may have been replaced, and not know it yet
 		}
 		p.Begin, p.End = b.First, b.Next
