@@ -152,7 +152,9 @@ func (w *writer) finish() {
 		w.commit(context.Background())
 	}
 	if w.busy {
-		_ = <-w.committed // an error was logged, and the next owner begins at what is stored
+		if err := <-w.committed; err != nil { // the next owner begins at what is stored
+			w.lane.group.log.Debug("the last commit of a partition failed", "partition", w.lane.name, "error", err)
+		}
 		w.busy = false
 	}
 }
