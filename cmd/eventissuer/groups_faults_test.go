@@ -30,7 +30,7 @@ func stepsOf(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv(stepsVariable)
 	if text == "" {
-		return 100
+		return 60
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
