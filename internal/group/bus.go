@@ -124,7 +124,7 @@ func (b *bus) run(ctx context.Context) {
 			there := b.groups[g.id] == g
 			b.mu.Unlock()
 			if there { // else it has ended, and another may have taken its place
-				g.announce(ctx)
+				g.announce()
 			}
 		case <-ctx.Done():
 			open = false

@@ -72,13 +72,7 @@ func (g *group) deal() {
 		g.feed(l)
 	}
 	for _, m := range g.members {
-		var names []string
-		for _, l := range lanes[m] {
-			if l.member == m {
-				names = append(names, l.name)
-			}
-		}
-		why := ""
+		names, why := g.fedFrom(m), ""
 		switch {
 		case len(names) > 0:
 		case len(lanes[m]) > 0:
@@ -90,9 +84,19 @@ func (g *group) deal() {
 		default:
 			why = "partitions"
 		}
-		slices.Sort(names)
 		m.assigned(names, why)
 	}
+}
+
+// fedFrom names the lanes that a session is told to be fed from: those that are its own, and neither move nor are let go.
+func (g *group) fedFrom(m *Member) (names []string) {
+	for _, l := range g.lanes {
+		if l.member == m && l.heir == nil && !l.lost {
+			names = append(names, l.name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // fit are the sessions here that may be given anything: those that acknowledge in time, or all where none does. Those that
@@ -135,7 +139,7 @@ func (l *lane) assign(m *Member) {
 func (g *group) feed(l *lane) {
 	if l.heir != nil && l.given == 0 {
 		l.member, l.heir = l.heir, nil
-		g.reassigned(l)
+		g.reassigned()
 	}
 	if !l.held || l.lost || l.closing || l.heir != nil || l.ready.len() == 0 {
 		return
@@ -165,15 +169,9 @@ func (g *group) feed(l *lane) {
 }
 
 // reassigned tells the sessions that a lane has moved.
-func (g *group) reassigned(*lane) {
+func (g *group) reassigned() {
 	for _, m := range g.members {
-		var names []string
-		for _, l := range g.lanes {
-			if l.member == m {
-				names = append(names, l.name)
-			}
-		}
-		if len(names) > 0 {
+		if names := g.fedFrom(m); len(names) > 0 {
 			m.assigned(names, "")
 		}
 	}

@@ -79,7 +79,7 @@ func (g *group) run(ctx context.Context) {
 		case <-tick.C:
 			g.tick()
 		case <-announce.C:
-			g.announce(ctx)
+			g.announce()
 		case <-g.changed:
 			if why := g.redefine(); why != "" {
 				g.end(why)

@@ -440,12 +440,7 @@ func (l *lane) letGo(w *writer) {
 	defer cancel()
 	for {
 		g.mu.Lock()
-		open := 0
-		for _, i := range l.live() {
-			if i.phase == phaseGiven {
-				open++
-			}
-		}
+		open := l.given
 		g.mu.Unlock()
 		if open == 0 {
 			break

@@ -158,16 +158,15 @@ func (g *group) remove(m *Member) {
 	g.members = slices.DeleteFunc(g.members, func(x *Member) bool { return x == m })
 	g.groups.m.sessions.Dec()
 	for _, d := range m.ledger {
-		if d != nil && d.item != nil && d.item.to == m {
+		if d == nil {
+			continue
+		}
+		if d.item != nil && d.item.to == m {
 			d.item.lane.giveBack(d.item, ReasonGone, 0)
 		}
+		d.bytes = nil
 	}
 	m.queue, m.notes = nil, nil
-	for _, d := range m.ledger {
-		if d != nil {
-			d.bytes = nil
-		}
-	}
 	if len(g.departed) < departedMost {
 		m.expires = time.Now().Add(max(g.sub.AckTimeout, time.Minute))
 		g.departed[m.id] = m

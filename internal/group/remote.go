@@ -39,7 +39,7 @@ const (
 )
 
 // announce tells the other replicas of the sessions here.
-func (g *group) announce(context.Context) {
+func (g *group) announce() {
 	g.mu.Lock()
 	owners := 0
 	if len(g.lanes) > 0 {

@@ -95,7 +95,7 @@ func TestASessionThatTakesAgainIsGivenMoreByOthers(t *testing.T) {
 	}
 	credit := func() int {
 		t.Helper()
-		g.announce(t.Context())
+		g.announce()
 		told := (<-g.groups.bus.out).message.Sessions
 		if len(told) != 1 {
 			t.Fatalf("told of %d sessions", len(told))
