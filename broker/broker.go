@@ -19,6 +19,7 @@ package broker
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -30,6 +31,9 @@ const AnyPartition int32 = -1
 
 // Epoch identifies one life of a topic: Kafka's topic id (KIP-516). The zero Epoch stands for "any".
 type Epoch [16]byte
+
+// Hex is the epoch in hexadecimal, as it is kept.
+func (e Epoch) Hex() string { return hex.EncodeToString(e[:]) }
 
 // Header is a record header. Keys may repeat.
 type Header struct {

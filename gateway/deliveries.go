@@ -332,7 +332,7 @@ func (g *Gateway) resetTo(ctx context.Context, s catalog.Subscription, from, tok
 		if at.Epoch != cursor.EpochOf(info.Epoch) {
 			return nil, newProblem(kindConflict, "stream %q was deleted and made again since the cursor was given: say where to begin with from", name)
 		}
-		start[name] = catalog.Position{Epoch: catalog.EpochText(info.Epoch), Next: append([]int64{}, at.Next...)}
+		start[name] = catalog.Position{Epoch: info.Epoch.Hex(), Next: append([]int64{}, at.Next...)}
 	}
 	return start, nil
 }

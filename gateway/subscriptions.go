@@ -141,7 +141,7 @@ func (g *Gateway) starts(ctx context.Context, streams []string, from string) (ma
 		if err != nil {
 			return nil, err
 		}
-		start[name] = catalog.Position{Epoch: catalog.EpochText(info.Epoch), Next: next}
+		start[name] = catalog.Position{Epoch: info.Epoch.Hex(), Next: next}
 	}
 	return start, nil
 }

@@ -95,7 +95,7 @@ func TestSubscriptionBeginsWhereItsStreamsAreAtTheTime(t *testing.T) {
 		for _, n := range at.Next {
 			sum += n
 		}
-		if !ok || len(at.Next) != 3 || sum != want || at.Epoch != catalog.EpochText(info.Epoch) {
+		if !ok || len(at.Next) != 3 || sum != want || at.Epoch != info.Epoch.Hex() {
 			t.Errorf("from %s it begins at %+v", from, s.Start)
 		}
 	}

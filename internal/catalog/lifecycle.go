@@ -183,7 +183,7 @@ func (c *Catalog) establish(ctx context.Context, claim *object[streamBody], ours
 		return Stream{}, fmt.Errorf("topic of stream %s: %w", s.Name, err)
 	}
 	s.Partitions, s.Retention = info.Partitions, Duration(info.Retention)
-	o, err := c.streams.put(ctx, s.Name, claim, streamBody{Stream: s, Epoch: EpochText(info.Epoch)})
+	o, err := c.streams.put(ctx, s.Name, claim, streamBody{Stream: s, Epoch: info.Epoch.Hex()})
 	switch {
 	case isConflict(err):
 		c.leave(ctx, s, made, info.Epoch)
@@ -224,7 +224,7 @@ func (c *Catalog) leave(ctx context.Context, s Stream, made bool, epoch broker.E
 	if cur := c.streams.get(s.Name); !made || cur != nil && cur.v.Topic == s.Topic || c.shared(s) {
 		return
 	}
-	if err := c.deleteTopic(ctx, s.Topic, EpochText(epoch)); err != nil {
+	if err := c.deleteTopic(ctx, s.Topic, epoch.Hex()); err != nil {
 		c.log.Warn("a topic is left over", "topic", s.Topic, "error", err)
 	}
 }
@@ -350,7 +350,7 @@ func (c *Catalog) shared(s Stream) bool {
 // the mark and here would delete the topic of the next stream of this name.
 func (c *Catalog) deleteTopic(ctx context.Context, topic, epoch string) error {
 	info, err := c.topics.Describe(ctx, topic)
-	if err == nil && (epoch == "" || EpochText(info.Epoch) == epoch) {
+	if err == nil && (epoch == "" || info.Epoch.Hex() == epoch) {
 		err = c.topics.Delete(ctx, topic)
 	}
 	if errors.Is(err, broker.ErrNoTopic) {

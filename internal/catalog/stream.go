@@ -3,7 +3,6 @@ package catalog
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -176,6 +175,3 @@ func (s *Stream) topicConfig(replicas int16) broker.TopicConfig {
 	}
 	return c
 }
-
-// EpochText writes the life of a topic as definitions hold it.
-func EpochText(e broker.Epoch) string { return fmt.Sprintf("%x", e[:]) }

@@ -40,7 +40,7 @@ type SubscriptionConfig struct {
 
 // Position is where the reading of a stream begins.
 type Position struct {
-	Epoch string  `json:"epoch"` // of the topic, as EpochText writes it
+	Epoch string  `json:"epoch"` // of the topic, as Epoch.Hex writes it
 	Next  []int64 `json:"next"`  // by partition; those that are not there yet begin with their first event
 }
 

@@ -26,7 +26,7 @@ func (l *lane) acquire(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the present life of %s: %w", l.source.Stream.Topic, err)
 	}
-	at := place{sub.Incarnation, epochText(epoch), l.partition}
+	at := place{sub.Incarnation, epoch.Hex(), l.partition}
 	g.mu.Lock()
 	g.checkLate(time.Now())
 	standstills := g.standstills

@@ -243,7 +243,7 @@ func (gs *Groups) Forget(ctx context.Context, sub Subscription) error {
 			return fmt.Errorf("find the partitions of %s: %w", src.Stream.Topic, err)
 		}
 		for p := range info.Partitions {
-			errs = errors.Join(errs, gs.store.forget(ctx, place{sub.Incarnation, epochText(info.Epoch), p}))
+			errs = errors.Join(errs, gs.store.forget(ctx, place{sub.Incarnation, info.Epoch.Hex(), p}))
 		}
 	}
 	return errs

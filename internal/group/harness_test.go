@@ -70,7 +70,7 @@ func newWorld(t testing.TB, partitions int32, change func(*Subscription)) *world
 	}
 	w.epoch = info.Epoch
 	sub := Subscription{
-		ID: subscriptionID, Incarnation: "i1", Sources: []Source{{Stream: fanout.Stream{Name: "orders", Topic: w.topic}, Epoch: epochText(info.Epoch)}},
+		ID: subscriptionID, Incarnation: "i1", Sources: []Source{{Stream: fanout.Stream{Name: "orders", Topic: w.topic}, Epoch: info.Epoch.Hex()}},
 		Ordered: true, AckTimeout: time.Minute, MaxUncommitted: 1000, MaxSessions: 100, MaxAttempts: 10,
 	}
 	if change != nil {

@@ -218,7 +218,7 @@ func (gs *Groups) partitions(ctx context.Context, sub *Subscription, src Source,
 					return at, fmt.Errorf("read the commits of %s: %w", topic, err)
 				}
 			}
-			where := place{sub.Incarnation, epochText(info.Epoch), n}
+			where := place{sub.Incarnation, info.Epoch.Hex(), n}
 			known := state{pos: sub.start(src.Stream.Name, where)}
 			if i < len(commits) {
 				if floor, ok := floorOf(where, commits[i].Offset, commits[i].Note); ok {
@@ -233,7 +233,7 @@ func (gs *Groups) partitions(ctx context.Context, sub *Subscription, src Source,
 			p.Position = known.pos
 			p.LagSeconds = gs.waiting(ctx, topic, n, max(known.pos, b.First), b)
 		} else {
-			kept, err := gs.kept(ctx, place{sub.Incarnation, epochText(info.Epoch), n})
+			kept, err := gs.kept(ctx, place{sub.Incarnation, info.Epoch.Hex(), n})
 			if err != nil {
 				return at, err
 			}

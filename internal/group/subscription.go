@@ -2,10 +2,8 @@ package group
 
 import (
 	"context"
-	"fmt"
 	"time"
 
-	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
@@ -91,5 +89,3 @@ func keyOf(f *filter.Filter) string {
 	}
 	return f.Key()
 }
-
-func epochText(e broker.Epoch) string { return fmt.Sprintf("%x", e[:]) }
