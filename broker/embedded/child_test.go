@@ -14,6 +14,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker/brokertest"
 	"github.com/eventissuer/eventissuer/broker/embedded"
 	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/testenv"
 )
 
 // childVariable holds the data folder for which this test binary is to be a server, and nothing but one.
@@ -49,7 +50,7 @@ type child struct {
 
 func newChild(t testing.TB) *child {
 	t.Helper()
-	c := &child{dir: t.TempDir(), port: freePort(t)}
+	c := &child{dir: t.TempDir(), port: testenv.FreePort(t)}
 	c.start(t)
 	t.Cleanup(func() { c.end() })
 	return c

@@ -3,10 +3,8 @@ package embedded_test
 import (
 	"errors"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -17,6 +15,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker/brokertest"
 	"github.com/eventissuer/eventissuer/broker/embedded"
 	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/testenv"
 )
 
 func TestMain(m *testing.M) {
@@ -42,7 +41,7 @@ type harness struct {
 
 func newHarness(t testing.TB) *harness {
 	t.Helper()
-	h := &harness{config: embedded.Config{Dir: t.TempDir(), KafkaPort: freePort(t), RedisPort: freePort(t)}}
+	h := &harness{config: embedded.Config{Dir: t.TempDir(), KafkaPort: testenv.FreePort(t), RedisPort: testenv.FreePort(t)}}
 	h.start(t)
 	t.Cleanup(func() {
 		if err := h.server.Close(); err != nil {
@@ -50,18 +49,6 @@ func newHarness(t testing.TB) *harness {
 		}
 	})
 	return h
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	n, _ := strconv.Atoi(port)
-	return n
 }
 
 func (h *harness) start(t testing.TB) {

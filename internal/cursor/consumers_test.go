@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/table/tabletest"
+	"github.com/eventissuer/eventissuer/internal/testenv"
 )
 
 // fleet runs replicas on one log without faults, and one Redis.
@@ -273,7 +275,7 @@ func TestConfirmedIsSavedInTimeAndAtAClose(t *testing.T) {
 }
 
 func TestNothingFailsWhileRedisIsAway(t *testing.T) {
-	for name, addr := range map[string]string{"refused": refusing(t), "silent": silent(t), "none": ""} {
+	for name, addr := range map[string]string{"refused": "127.0.0.1:" + strconv.Itoa(testenv.FreePort(t)), "silent": silent(t), "none": ""} {
 		t.Run(name, func(t *testing.T) {
 			log := tabletest.New()
 			p := start(t, log.View(1, tabletest.Faults{}), addr)
@@ -296,15 +298,6 @@ func TestNothingFailsWhileRedisIsAway(t *testing.T) {
 			}
 		})
 	}
-}
-
-func refusing(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	return l.Addr().String()
 }
 
 // silent accepts connections and says nothing.

@@ -16,6 +16,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is a server program that can be killed, paused and started again with the same arguments.
@@ -187,30 +189,62 @@ func (p *process) tail() string {
 	return string(bytes.TrimSpace(b))
 }
 
-// freePorts finds loopback ports nobody listens on. They lie below the range from which the kernel takes the ports of
-// outgoing connections, so that a server restarted among thousands of clients finds its port still free.
+// freePorts finds loopback ports nobody listens on, and keeps them for the life of this process: packages are tested
+// side by side, and a port is often free for a second or more before its server starts, and again while it is down.
+// They lie below the range from which the kernel takes the ports of outgoing connections, so that a server restarted
+// among thousands of clients finds its port still free.
 func freePorts(n int) ([]int, error) {
 	const low, high = 20000, 32000
 	var ports []int
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			_ = l.Close() // it was open only to hold the port meanwhile
-		}
-	}()
 	for range 1000 {
 		if len(ports) == n {
 			return ports, nil
 		}
 		port := low + rand.IntN(high-low)
-		l, err := net.Listen("tcp", address(port))
-		if err != nil {
-			continue
+		if reserved, err := reservePort(port); err != nil {
+			return nil, fmt.Errorf("reserve port %d: %w", port, err)
+		} else if reserved {
+			ports = append(ports, port)
 		}
-		held = append(held, l)
-		ports = append(ports, port)
 	}
 	return nil, fmt.Errorf("no %d free ports between %d and %d", n, low, high)
+}
+
+// reservedPorts are the lock files of the ports given away by this process; the kernel drops the locks when it ends.
+var reservedPorts struct {
+	sync.Mutex
+	files []*os.File
+}
+
+// reservePort reports whether the port was free and is now kept from every other test process.
+func reservePort(port int) (bool, error) {
+	// The folder is of one user: another's lock files could not be opened.
+	dir := filepath.Join(os.TempDir(), "eventissuer-test-ports-"+strconv.Itoa(os.Getuid()))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return false, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return false, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		_ = f.Close() // nothing was written
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, nil
+		}
+		return false, err
+	}
+	// A server may be there that is none of ours, or one that outlived the test process it was started by.
+	l, err := net.Listen("tcp", address(port))
+	if err != nil {
+		_ = f.Close()
+		return false, nil
+	}
+	_ = l.Close() // it was open only to see that the port is free
+	reservedPorts.Lock()
+	defer reservedPorts.Unlock()
+	reservedPorts.files = append(reservedPorts.files, f)
+	return true, nil
 }
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
