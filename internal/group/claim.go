@@ -84,6 +84,7 @@ func (l *lane) acquire(ctx context.Context) error {
 	}
 	l.at, l.nonce, l.epoch = at, nonce, cursor.EpochOf(epoch)
 	l.stored = join(kept, known)
+	l.bound = l.stored.end()
 	l.read = l.stored.pos
 	l.held = true
 	if g.checkLate(time.Now()); standstills != g.standstills {

@@ -75,8 +75,7 @@ func (g *group) buryAll(ctx context.Context) {
 					i.bare = i.bare || errors.Is(acks[k].Err, broker.ErrTooLarge)
 					g.dead = append(g.dead, i)
 				case i.phase == phaseBurying && i.tenure == i.lane.tenure:
-					i.phase = phaseAcking
-					i.lane.todo = append(i.lane.todo, i)
+					i.lane.owe(i)
 					i.lane.counts.buried++
 					g.groups.m.buried.Inc()
 					nudge(i.lane.kick)

@@ -149,24 +149,31 @@ func (g *group) feed(l *lane) {
 		return
 	}
 	due := now.Add(g.sub.AckTimeout).UnixNano()
-	for l.ready.len() > 0 {
-		i := l.ready.first()
-		if i.phase != phaseWaiting || i.behind {
-			l.ready.pop()
-			continue
+	l.soonest = min(l.soonest, due)
+	if g.sub.Ordered {
+		if m := l.member; m != nil && m.hungry() {
+			l.give(m, m.room(), due)
 		}
-		m := l.member
-		if !g.sub.Ordered {
-			m = g.next()
+	} else {
+		fit := g.fit()
+		sharers := max(1, len(fit))
+		for _, r := range g.remotes {
+			sharers += len(r.sessions)
 		}
-		if m == nil || !m.hungry() {
-			break
+		for l.ready.len() > 0 {
+			m := g.nextOf(fit)
+			if m == nil {
+				break
+			}
+			// What there is goes to all alike, but in stretches: of these less is to be written and to be said.
+			l.give(m, min(m.room(), stretchMost, 1+l.ready.len()/sharers), due)
 		}
-		l.ready.pop()
-		l.give(i, m, due)
 	}
 	g.flush()
 }
+
+// stretchMost is how many events of a lane a session is given in its turn.
+const stretchMost = 256
 
 // reassigned tells the sessions that a lane has moved.
 func (g *group) reassigned() {
@@ -177,19 +184,37 @@ func (g *group) reassigned() {
 	}
 }
 
-// give gives an item to a session.
-func (l *lane) give(i *item, m *Member, due int64) {
-	i.phase, i.to, i.due, i.handed = phaseGiven, m, due, false
-	l.given++
-	if m.proxy != nil {
-		l.hand(i)
+// give gives a session what is ready, up to most events.
+func (l *lane) give(m *Member, most int, due int64) {
+	waited := m.waiting()
+	for most > 0 && !m.void && l.ready.len() > 0 {
+		i := l.ready.first()
+		l.ready.pop()
+		if i.phase != phaseWaiting || i.behind {
+			continue
+		}
+		most--
+		i.phase, i.to, i.due, i.handed = phaseGiven, m, due, false
+		l.given++
+		m.seq++
+		i.seq = m.seq
+		m.outstanding++
+		if m.proxy != nil {
+			l.hand(i)
+			l.group.groups.m.delivered.Inc()
+			m.proxy.send(i)
+			continue
+		}
+		m.enter(given{item: i})
 	}
-	m.take(i)
+	if !waited && m.proxy == nil && m.waiting() {
+		m.wake()
+	}
 }
 
-// next is the session whose turn it is, of those that have room: one of this replica, else one of another.
-func (g *group) next() *Member {
-	fit := g.fit()
+// nextOf is the session whose turn it is, of those that have room: one of this replica, which are given, else one of
+// another.
+func (g *group) nextOf(fit []*Member) *Member {
 	for n := range fit {
 		if m := fit[(g.turn+n)%len(fit)]; m.hungry() {
 			g.turn = (g.turn + n + 1) % len(fit)

@@ -125,6 +125,7 @@ func (l *lane) awaitRoom(ctx context.Context) bool {
 // anew; room says that more may be read.
 func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []broker.Gap) (ok, room bool) {
 	g := l.group
+	slabs := l.itemsOf(tenure, entries)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if l.tenure != tenure || !l.held {
@@ -142,6 +143,7 @@ func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []b
 			// What is known above the log's end is of records that are gone: others get their offsets. Nothing more is
 			// written of the window, which is of the old log.
 			l.stored = l.stored.cutAt(gap.To)
+			l.bound = l.stored.end()
 			l.held = false
 			l.reclaim("the log has lost its end")
 			return false, false
@@ -150,7 +152,7 @@ func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []b
 			return false, false
 		}
 	}
-	if !l.add(tenure, entries, read) {
+	if !l.add(tenure, slabs, read) {
 		return false, false
 	}
 	g.feed(l)

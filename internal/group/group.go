@@ -248,20 +248,7 @@ func (g *group) tick() {
 	g.ticked = now
 	nano := now.UnixNano()
 	for _, l := range g.lanes {
-		slow := false
-		for _, i := range l.live() {
-			switch {
-			case i.phase == phaseGiven && i.due <= nano:
-				if i.handed { // else the session has taken nothing of late, which is no fault of the event's
-					i.to.slow, slow = true, true
-				}
-				l.giveBack(i, ReasonTimeout, 0)
-			case i.phase == phaseDelayed && i.due <= nano:
-				i.phase = phaseWaiting
-				l.ready.push(i)
-			}
-		}
-		if slow {
+		if l.expire(nano) {
 			g.deal()
 		}
 		g.feed(l)
@@ -304,13 +291,11 @@ func (g *group) checkLate(now time.Time) bool {
 	}
 	// What others gave the sessions here may be with theirs by now.
 	for _, m := range g.members {
-		m.queue = slices.DeleteFunc(m.queue, func(d *given) bool {
-			if d.foreign == nil {
-				return false
+		for seq := max(m.next, m.base); seq <= m.seq; seq++ {
+			if d := m.entry(seq); d != nil && d.away != nil {
+				m.strike(seq)
 			}
-			m.strike(d.seq)
-			return true
-		})
+		}
 	}
 	return true
 }

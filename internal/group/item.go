@@ -22,6 +22,8 @@ type item struct {
 	tenure uint64        // of the lane, when the item was made: it means nothing in another
 	entry  *fanout.Entry // nil once it is done
 	offset int64
+	place  uint64 // in the window
+	size   int    // of the event, in bytes
 	phase  phase
 	behind bool    // another of its key is before it and not done
 	next   *item   // the next of its key
@@ -44,6 +46,23 @@ const (
 	ReasonGone    Reason = "sessionEnded" // its session ended
 	ReasonFence   Reason = "taken"        // the claim was lost: another owns the partition, or Redis lost what was kept
 )
+
+// itemsOf makes items of what was read, some of which share their memory.
+func (l *lane) itemsOf(tenure uint64, entries []*fanout.Entry) (slabs [][]item) {
+	for len(entries) > 0 {
+		n := min(len(entries), slabItems)
+		slab := make([]item, n)
+		for k, e := range entries[:n] {
+			// Where it was handed over before, that was under another claim.
+			slab[k] = item{lane: l, tenure: tenure, entry: e, offset: e.Offset, size: len(e.Event.JSON()), why: ReasonFence}
+		}
+		slabs, entries = append(slabs, slab), entries[n:]
+	}
+	return slabs
+}
+
+// slabItems is how many items share their memory: so few that one which a session keeps for long does not keep much.
+const slabItems = 64
 
 // queue is a first-in-first-out queue of items.
 type queue struct {

@@ -3,13 +3,11 @@ package group
 import (
 	"context"
 	"fmt"
-	"slices"
-	"sort"
+	"math"
 	"sync/atomic"
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
-	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
 // What a lane holds of its partition at most.
@@ -42,14 +40,15 @@ type lane struct {
 	epoch    uint64 // of the claim, as readers know it
 	stored   state  // as the store has it, or a claim found it
 	read     int64  // below it all was read
-	window   []*item
-	front    int // window[:front] has left it
+	bound    int64  // from it on stored says nothing of what a claim found
+	window   window
 	bytes    int64
 	given    int // items that are with sessions
 	ready    queue
 	keys     map[uint64]*item // the last of each key that is not done
 	todo     []*item          // acknowledged, to be written
 	receipts []promise        // to who waits for that
+	soonest  int64            // nothing that is given out or delayed is due before; Unix nanoseconds
 	dirty    bool             // there is something to write besides
 	suspect  bool             // the process stood still: nothing is given out before a write or a claim succeeds
 	again    string           // why to claim anew; "": not
@@ -72,6 +71,7 @@ func newLane(g *group, src *Source, c broker.Claim) *lane {
 	return &lane{
 		group: g, source: src, partition: c.Partition(), name: laneName(src.Stream.Name, c.Partition()), claim: c,
 		kick: make(chan struct{}, 1), space: make(chan struct{}, 1), keys: map[uint64]*item{},
+		soonest: math.MaxInt64,
 	}
 }
 
@@ -84,51 +84,58 @@ func nudge(c chan struct{}) {
 	}
 }
 
-// live are the items in the window, by offset.
-func (l *lane) live() []*item { return l.window[l.front:] }
-
 // roomy reports whether more may be read.
 func (l *lane) roomy() bool {
-	n := len(l.live())
+	n := len(l.window.live())
 	return n == 0 || n < windowItems && l.bytes < windowBytes && l.group.groups.memory.roomy()
 }
 
 // add takes what was read into the window. It returns false where the claim is another by now.
-func (l *lane) add(tenure uint64, entries []*fanout.Entry, read int64) bool {
+func (l *lane) add(tenure uint64, slabs [][]item, read int64) bool {
 	if !l.held || l.tenure != tenure {
 		return false
 	}
-	for _, e := range entries {
-		if e.Offset < l.read {
+	var bytes int64
+	for _, slab := range slabs {
+		for len(slab) > 0 && slab[0].offset < l.read {
+			slab = slab[1:]
+		}
+		if len(slab) == 0 {
 			continue
 		}
-		l.read = e.Offset + 1
-		i := &item{lane: l, tenure: tenure, entry: e, offset: e.Offset}
-		if e.Skipped != "" || l.stored.isDone(e.Offset) {
-			if e.Skipped != "" {
-				l.group.skipped(l, e)
+		for k := range slab {
+			i := &slab[k]
+			known := i.offset < l.bound
+			if i.entry.Skipped != "" || known && l.stored.isDone(i.offset) {
+				if i.entry.Skipped != "" {
+					l.group.skipped(l, i.entry)
+				}
+				i.phase, i.entry = phaseDone, nil
+				continue
 			}
-			i.phase, i.entry = phaseDone, nil
-			l.window = append(l.window, i)
-			continue
-		}
-		i.n = l.stored.attemptsOf(e.Offset)
-		l.bytes += int64(len(e.Event.JSON()))
-		l.group.groups.memory.add(int64(len(e.Event.JSON())))
-		l.window = append(l.window, i)
-		if l.group.sub.Ordered && e.Key != 0 {
-			if last := l.keys[e.Key]; last != nil {
-				last.next, i.behind = i, true
+			if known {
+				i.n = l.stored.attemptsOf(i.offset)
 			}
-			l.keys[e.Key] = i
+			bytes += int64(i.size)
+			if key := i.entry.Key; key != 0 && l.group.sub.Ordered {
+				if last := l.keys[key]; last != nil {
+					last.next, i.behind = i, true
+				}
+				l.keys[key] = i
+			}
 		}
-		i.why = ReasonFence // where it was handed over, that was under another claim
-		if !i.behind {
-			l.free(i)
+		l.read = slab[len(slab)-1].offset + 1
+		l.window.push(slab)
+		for k := range slab {
+			if i := &slab[k]; i.phase != phaseDone && !i.behind {
+				l.free(i)
+			}
 		}
 	}
+	l.bytes += bytes
+	l.group.groups.memory.add(bytes)
 	l.read = max(l.read, read)
-	l.trim()
+	l.window.trim()
 	if l.position() > l.stored.pos {
 		l.dirty = true // written with the next tick
 	}
@@ -149,30 +156,12 @@ func (l *lane) free(i *item) {
 
 // position is the first offset that is not done, as far as is stored.
 func (l *lane) position() int64 {
-	for _, i := range l.live() {
+	for _, i := range l.window.live() {
 		if i.phase != phaseDone {
 			return i.offset
 		}
 	}
 	return l.read
-}
-
-func (s *state) attemptsOf(offset int64) int {
-	i, ok := slices.BinarySearchFunc(s.attempts, offset, func(a attempt, o int64) int { return int(min(max(a.offset-o, -1), 1)) })
-	if !ok {
-		return 0
-	}
-	return s.attempts[i].n
-}
-
-// find returns the item at an offset, nil where none is in the window.
-func (l *lane) find(offset int64) *item {
-	live := l.live()
-	k := sort.Search(len(live), func(k int) bool { return live[k].offset >= offset })
-	if k < len(live) && live[k].offset == offset {
-		return live[k]
-	}
-	return nil
 }
 
 // acknowledge takes an item for acknowledged, once that is stored.
@@ -181,7 +170,13 @@ func (l *lane) acknowledge(i *item) {
 		return
 	}
 	l.unhand(i)
-	i.phase = phaseAcking // the dead letter of one that was to have one is not needed any more
+	l.owe(i) // the dead letter of one that was to have one is not needed any more
+}
+
+// owe has an item written as done.
+func (l *lane) owe(i *item) {
+	i.phase = phaseAcking
+	l.window.mark(i)
 	l.todo = append(l.todo, i)
 }
 
@@ -200,7 +195,7 @@ func (l *lane) unhand(i *item) {
 
 // recall takes back what waits with sessions to be handed over.
 func (l *lane) recall() {
-	for _, i := range l.live() {
+	for _, i := range l.window.live() {
 		if i.phase == phaseGiven && !i.handed {
 			l.giveBack(i, i.why, 0)
 		}
@@ -211,12 +206,12 @@ func (l *lane) recall() {
 func (l *lane) hand(i *item) {
 	i.handed = true
 	i.n++
+	l.window.mark(i)
 	l.dirty = true // its attempts rise with the next write
 	if i.n > 1 {
 		l.counts.redelivered++
 		l.group.groups.m.redelivered.Inc()
 	}
-	l.group.groups.m.delivered.Inc()
 }
 
 // giveBack makes an item free again, after a delay. Where its attempts are used up it goes to the dead letters.
@@ -230,23 +225,48 @@ func (l *lane) giveBack(i *item, why Reason, delay time.Duration) {
 	}
 	if delay > 0 && i.n < l.group.sub.MaxAttempts {
 		i.phase, i.due = phaseDelayed, time.Now().Add(delay).UnixNano()
+		l.soonest = min(l.soonest, i.due)
 		return
 	}
 	l.free(i)
 }
 
+// expire takes back what was not acknowledged in time, and frees what was put off until now. It reports whether a session
+// let something time out that it had been handed.
+func (l *lane) expire(now int64) (slow bool) {
+	if now < l.soonest {
+		return false
+	}
+	l.soonest = math.MaxInt64
+	for _, i := range l.window.live() {
+		switch {
+		case i.phase != phaseGiven && i.phase != phaseDelayed:
+		case i.due > now:
+			l.soonest = min(l.soonest, i.due)
+		case i.phase == phaseDelayed:
+			i.phase = phaseWaiting
+			l.ready.push(i)
+		default:
+			if i.handed { // else the session has taken nothing of late, which is no fault of the event's
+				i.to.slow, slow = true, true
+			}
+			l.giveBack(i, ReasonTimeout, 0)
+		}
+	}
+	return slow
+}
+
 // settle marks items as done that are stored, and lets what waited behind them go.
 func (l *lane) settle(items []*item) {
+	var bytes int64
 	for _, i := range items {
 		if i.phase == phaseDone {
 			continue
 		}
-		i.phase = phaseDone
-		n := int64(len(i.entry.Event.JSON()))
-		l.bytes -= n
-		l.group.groups.memory.add(-n)
-		if key := i.entry.Key; key != 0 && l.group.sub.Ordered {
-			if l.keys[key] == i {
+		i.phase = phaseDone // as it is marked already
+		bytes += int64(i.size)
+		if l.group.sub.Ordered {
+			if key := i.entry.Key; key != 0 && l.keys[key] == i {
 				delete(l.keys, key)
 			}
 			if next := i.next; next != nil {
@@ -258,72 +278,42 @@ func (l *lane) settle(items []*item) {
 		}
 		i.entry, i.next = nil, nil
 	}
-	l.trim()
+	l.bytes -= bytes
+	l.group.groups.memory.add(-bytes)
+	l.window.trim()
 	nudge(l.space)
-}
-
-// trim lets what is done at the window's front leave it.
-func (l *lane) trim() {
-	for l.front < len(l.window) && l.window[l.front].phase == phaseDone {
-		l.window[l.front] = nil
-		l.front++
-	}
-	if l.front > 256 && l.front > len(l.window)/2 {
-		n := copy(l.window, l.window[l.front:])
-		clear(l.window[n:])
-		l.window, l.front = l.window[:n], 0
-	}
 }
 
 // snapshot is the state with what is to be stored now taken for done.
 func (l *lane) snapshot() state {
-	s := state{cut: l.stored.cut, pos: l.read}
-	isDone := func(i *item) bool { return i.phase == phaseDone || i.phase == phaseAcking }
-	live := l.live()
-	first := slices.IndexFunc(live, func(i *item) bool { return !isDone(i) })
-	if first < 0 {
-		first = len(live)
-	} else {
-		s.pos = live[first].offset
-	}
-	var run *span
-	for _, i := range live[first:] {
-		if isDone(i) {
-			if run == nil {
-				s.done = append(s.done, span{i.offset, 0})
-				run = &s.done[len(s.done)-1]
-			}
-			run.to = i.offset + 1
-			continue
-		}
-		run = nil
-		if i.n > 0 {
-			s.attempts = append(s.attempts, attempt{i.offset, i.n})
-		}
+	s := l.window.state(l.read)
+	s.cut = l.stored.cut
+	if l.read >= l.bound {
+		return s
 	}
 	// What a claim found above what was read so far is as it was.
+	above := state{cut: s.cut}
 	for _, d := range l.stored.done {
 		if d.to > l.read {
-			s.done = append(s.done, span{max(d.from, l.read), d.to})
+			above.done = append(above.done, span{max(d.from, l.read), d.to})
 		}
 	}
 	for _, a := range l.stored.attempts {
-		if a.offset >= l.read {
-			s.attempts = append(s.attempts, a)
+		if a.to > l.read {
+			above.attempts = append(above.attempts, attempt{span{max(a.from, l.read), a.to}, a.n})
 		}
 	}
-	return join(s, state{cut: s.cut})
+	return join(s, above)
 }
 
 // reset empties the lane for a claim, or for good. What sessions hold of it means nothing any more.
 func (l *lane) reset() {
-	for _, i := range l.live() {
+	for _, i := range l.window.live() {
 		if i.phase == phaseDone {
 			continue
 		}
 		l.unhand(i)
-		n := int64(len(i.entry.Event.JSON()))
-		l.group.groups.memory.add(-n)
+		l.group.groups.memory.add(-int64(i.size))
 		i.entry, i.next = nil, nil // a session may keep the item for long
 	}
 	for _, p := range l.receipts {
@@ -331,7 +321,7 @@ func (l *lane) reset() {
 	}
 	l.held, l.dirty, l.suspect, l.closing, l.again = false, false, false, false, ""
 	l.anew.Store(false)
-	l.bytes, l.window, l.front, l.todo, l.receipts = 0, nil, 0, nil, nil
+	l.bytes, l.window, l.todo, l.receipts, l.soonest = 0, window{}, nil, nil, math.MaxInt64
 	l.ready.clear()
 	clear(l.keys)
 	l.tenure++

@@ -55,7 +55,7 @@ func (l *lane) readSome(t *testing.T, n int, keys ...uint64) {
 		}
 		entries = append(entries, entry)
 	}
-	if !l.add(l.tenure, entries, l.read+int64(n)) {
+	if !l.add(l.tenure, l.itemsOf(l.tenure, entries), l.read+int64(n)) {
 		t.Fatal("the lane is not held")
 	}
 	l.group.feed(l)
@@ -124,9 +124,9 @@ func says(t *testing.T, m *Member, w stretch, before func()) Answer {
 func (g *group) due() {
 	g.mu.Lock()
 	for _, l := range g.lanes {
-		for _, i := range l.live() {
+		for _, i := range l.window.live() {
 			if i.phase == phaseGiven {
-				i.due = 1
+				i.due, l.soonest = 1, 1
 			}
 		}
 	}
@@ -141,7 +141,7 @@ func TestACursorDoesNotSpeakForWhatWasNeverHandedOver(t *testing.T) {
 	taken(first, 1)
 	second := enter(t, g, Session{})
 	g.mu.Lock()
-	l.find(1).due, g.turn = 1, 1
+	l.window.find(1).due, l.soonest, g.turn = 1, 1, 1
 	g.mu.Unlock()
 	g.tick() // it waited in the first session's queue for too long, and goes to the second
 	equal(t, idsOf(taken(second, 10)), []string{"1"}, "the second session")
@@ -268,7 +268,8 @@ func TestAnAcknowledgedEventThatWasToBeBuriedIsStoredFirst(t *testing.T) {
 
 func TestWhatIsBehindTwoWaitsForBoth(t *testing.T) {
 	g, l := bare(t, func(s *Subscription) { s.Ordered = true })
-	l.stored.attempts = []attempt{{offset: 1, n: 3}} // used up, under a claim at which the order was none
+	l.stored.attempts = []attempt{{span{1, 2}, 3}} // used up, under a claim at which the order was none
+	l.bound = l.stored.end()
 	m := enter(t, g, Session{})
 	l.readSome(t, 3, 7)
 	first := taken(m, 10)

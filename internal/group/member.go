@@ -1,10 +1,7 @@
 package group
 
 import (
-	"context"
-	"errors"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -31,12 +28,12 @@ type Member struct {
 	stirred atomic.Bool // there are notes, or it is to end: only then these are looked at, under the lock
 
 	// guarded by the group's mu
-	seq         uint64   // of the newest delivery
-	taken       uint64   // of the newest that was taken
-	ledger      []*given // deliveries from seq base on; nil: answered, or never handed over
+	seq         uint64  // of the newest delivery
+	taken       uint64  // of the newest that was taken
+	ledger      []given // deliveries from seq base on; empty: answered, or never handed over
 	base        uint64
-	queue       []*given // not taken yet
-	outstanding int      // given and neither acknowledged nor back
+	next        uint64 // what is in the ledger from it on is not taken yet
+	outstanding int    // given and neither acknowledged nor back
 	notes       []Note
 	groups      []string // what it is fed from, as it was told
 	why         string   // why it is fed from nothing, as it was told
@@ -53,31 +50,6 @@ type Member struct {
 	stop    func()    // ends it
 	turns   int       // requests so far
 	expires time.Time // of a poll's session without a request, or of the memory of one that left
-}
-
-// given is a delivery as its session has it.
-type given struct {
-	item    *item
-	foreign *foreign // where the item is on another replica; then item is nil
-	offset  int64
-	seq     uint64
-	n       int  // which attempt it is; 0: it was not taken yet
-	said    bool // its session has acknowledged it; it stays in the ledger until that is known to be stored
-
-	// of a foreign one
-	bytes []byte
-	typ   string
-	due   int64 // Unix nanoseconds: then it is given to another
-	open  bool  // it counts as outstanding
-}
-
-// Delivery is an event as a session gets it.
-type Delivery struct {
-	JSON    []byte // the event
-	Type    string // its type
-	Group   string // "<stream>/<partition>"
-	Attempt int    // from 1
-	Seq     uint64 // in the session, from 1
 }
 
 // Note is a control message for a session.
@@ -114,11 +86,7 @@ func (e Ending) Closed() bool { return e == endingClosed }
 // Reconnect says that what the session was given is no longer its own.
 func (e Ending) Reconnect() bool { return e == endingReconnect }
 
-const (
-	notesMost   = 64
-	ledgerMost  = 4 // times MaxUncommitted: deliveries that a session lets time out are remembered so far
-	ledgerLeast = 4096
-)
+const notesMost = 64
 
 // admit takes a session in.
 func (g *group) admit(s Session) (*Member, error) {
@@ -134,7 +102,7 @@ func (g *group) admit(s Session) (*Member, error) {
 	if n >= g.sub.MaxSessions {
 		return nil, &LimitError{Scope: "subscription", Limit: g.sub.MaxSessions}
 	}
-	m := &Member{group: g, id: newID(), session: s, since: time.Now(), base: 1, polling: s.Poll}
+	m := &Member{group: g, id: newID(), session: s, since: time.Now(), base: 1, next: 1, polling: s.Poll}
 	g.members = append(g.members, m)
 	g.groups.m.sessions.Inc()
 	g.deal()
@@ -157,16 +125,15 @@ func (g *group) remove(m *Member) {
 	m.left = true
 	g.members = slices.DeleteFunc(g.members, func(x *Member) bool { return x == m })
 	g.groups.m.sessions.Dec()
-	for _, d := range m.ledger {
-		if d == nil {
-			continue
-		}
-		if d.item != nil && d.item.to == m {
+	for k := range m.ledger {
+		switch d := &m.ledger[k]; {
+		case d.away != nil:
+			d.away.bytes = nil
+		case d.item != nil && d.item.to == m:
 			d.item.lane.giveBack(d.item, ReasonGone, 0)
 		}
-		d.bytes = nil
 	}
-	m.queue, m.notes = nil, nil
+	m.next, m.notes = m.seq+1, nil
 	if len(g.departed) < departedMost {
 		m.expires = time.Now().Add(max(g.sub.AckTimeout, time.Minute))
 		g.departed[m.id] = m
@@ -227,7 +194,10 @@ func (m *Member) assigned(groups []string, why string) {
 }
 
 // hungry reports whether the session may be given more.
-func (m *Member) hungry() bool { return m.lives() && m.outstanding < m.credit() }
+func (m *Member) hungry() bool { return m.lives() && m.room() > 0 }
+
+// room is how much more the session may be given.
+func (m *Member) room() int { return m.credit() - m.outstanding }
 
 // lives reports whether the session goes on.
 func (m *Member) lives() bool { return !m.left && m.ending == nil && !m.void }
@@ -239,128 +209,8 @@ func (m *Member) credit() int {
 	return m.group.sub.MaxUncommitted
 }
 
-// take gives the session an item.
-func (m *Member) take(i *item) {
-	m.seq++
-	i.seq = m.seq
-	m.outstanding++
-	if m.proxy != nil {
-		m.proxy.send(i)
-		return
-	}
-	m.enter(&given{item: i, offset: i.offset, seq: m.seq})
-}
-
-func (m *Member) enter(d *given) {
-	if most := max(ledgerMost*m.group.sub.MaxUncommitted, ledgerLeast); len(m.ledger) >= most {
-		if m.trim(); len(m.ledger) >= most {
-			m.finish(endingReconnect)
-			m.void = true
-		}
-	}
-	if len(m.queue) > 2*m.group.sub.MaxUncommitted { // what has come back is still in it
-		m.queue = slices.DeleteFunc(m.queue, func(q *given) bool { return q != m.entry(q.seq) })
-	}
-	m.ledger = append(m.ledger, d)
-	m.queue = append(m.queue, d)
-	if len(m.queue) == 1 {
-		m.wake()
-	}
-}
-
-// entry returns a delivery, nil where it is answered or was never handed over.
-func (m *Member) entry(seq uint64) *given {
-	if seq < m.base || seq-m.base >= uint64(len(m.ledger)) {
-		return nil
-	}
-	return m.ledger[seq-m.base]
-}
-
-// strike takes a delivery out of the ledger: no cursor speaks for it any more.
-func (m *Member) strike(seq uint64) {
-	d := m.entry(seq)
-	if d == nil {
-		return
-	}
-	m.free(d)
-	m.ledger[seq-m.base] = nil
-}
-
-// free has a foreign delivery count as outstanding no longer.
-func (m *Member) free(d *given) {
-	if d.open {
-		d.open = false
-		m.outstanding--
-		m.abroad--
-	}
-}
-
 // ID names the session, for people.
 func (m *Member) ID() string { return m.id.String() }
-
-// Take appends to dst what the session was given and has not taken, up to most events and about maxBytes. more says that
-// there is more at once. What it returns has to be acknowledged in time from now on.
-func (m *Member) Take(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
-	m.group.mu.Lock()
-	defer m.group.mu.Unlock()
-	return m.handOver(dst, most, maxBytes)
-}
-
-// handOver is Take. The caller holds mu.
-func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, more bool) {
-	g := m.group
-	now := time.Now()
-	if g.checkLate(now) {
-		return dst, false // what waits is given once the partitions are known to be still this replica's
-	}
-	if m.idle {
-		m.idle = false
-		g.groups.bus.announceSoon(g)
-	}
-	due := now.Add(g.sub.AckTimeout).UnixNano()
-	from, bytes := len(dst), 0
-	for len(m.queue) > 0 {
-		d := m.queue[0]
-		var json []byte
-		switch {
-		case d.said:
-			m.queue = m.queue[1:]
-			continue
-		case d.foreign != nil && d.open && d.due > now.UnixNano():
-			json = d.bytes
-		case d.foreign == nil && d.item.to == m && d.item.seq == d.seq && d.item.phase == phaseGiven:
-			if d.item.lane.suspect {
-				return dst, false
-			}
-			json = d.item.entry.Event.JSON()
-		default: // It has come back meanwhile. The client may never have seen it: what it acknowledges is not this.
-			m.strike(d.seq)
-			m.queue = m.queue[1:]
-			continue
-		}
-		if n := len(dst) - from; n >= most || n > 0 && bytes+len(json) > maxBytes {
-			return dst, true
-		}
-		m.queue = m.queue[1:]
-		bytes += len(json)
-		m.taken = max(m.taken, d.seq)
-		if d.foreign != nil {
-			if !m.session.Poll { // a poll may be repeated
-				d.bytes = nil
-			}
-			dst = append(dst, Delivery{JSON: json, Type: d.typ, Group: d.foreign.name, Attempt: d.n, Seq: d.seq})
-			continue
-		}
-		if d.n == 0 {
-			d.item.lane.hand(d.item)
-			d.n = d.item.n
-		}
-		d.item.due = due
-		dst = append(dst, Delivery{JSON: json, Type: d.item.entry.Event.Type(), Group: d.item.lane.name, Attempt: d.n, Seq: d.seq})
-	}
-	m.queue = nil
-	return dst, false
-}
 
 // Notes returns what is to be told to the client before anything that is taken later.
 func (m *Member) Notes() []Note {
@@ -395,223 +245,6 @@ func (m *Member) Taken() uint64 {
 // AppendCursor appends the text of the cursor that stands for everything up to a delivery.
 func (m *Member) AppendCursor(dst []byte, seq uint64) []byte {
 	return token{m.group.groups.replica, m.id, seq}.append(dst)
-}
-
-// Word is what a client says of deliveries.
-type Word struct {
-	// From and To are cursors. An acknowledgement without From is of all that the session was given up to To; what is
-	// given back without From is To alone.
-	From, To string
-	Back     bool          // it is given back, to come again
-	Delay    time.Duration // not before so long
-}
-
-// Answer says what became of words. Acknowledged is durable.
-type Answer struct {
-	Acknowledged int `json:"acknowledged"`
-	Returned     int `json:"returned"`
-	Refused      int `json:"refused"`
-}
-
-func (a *Answer) add(b Answer) {
-	a.Acknowledged += b.Acknowledged
-	a.Returned += b.Returned
-	a.Refused += b.Refused
-}
-
-// stretch is a word by numbers.
-type stretch struct {
-	From  uint64 `json:"from"` // 0: from the beginning
-	To    uint64 `json:"to"`
-	Back  bool   `json:"back,omitempty"`
-	Delay int64  `json:"delay,omitempty"` // nanoseconds
-}
-
-// say takes a session's word, and returns what has to be said to other replicas. The caller holds mu.
-func (m *Member) say(w stretch, r *receipt) (abroad map[*foreign][]*given) {
-	if m.void || w.To > m.taken {
-		r.answer.Refused++
-		m.finish(endingReconnect)
-		m.void = true
-		return nil
-	}
-	promised := map[*lane]int{}
-	from := max(w.From, m.base)
-	for seq := from; seq <= w.To; seq++ {
-		d := m.ledger[seq-m.base]
-		if d == nil {
-			continue
-		}
-		if w.Back && d.said {
-			continue
-		}
-		if d.foreign != nil { // it stays in the ledger until its owner has answered
-			if abroad == nil {
-				abroad = map[*foreign][]*given{}
-			}
-			abroad[d.foreign] = append(abroad[d.foreign], d)
-			m.free(d)
-			d.said = d.said || !w.Back
-			continue
-		}
-		i := d.item
-		l := i.lane
-		switch {
-		case i.phase == phaseDone && d.said:
-			m.ledger[seq-m.base] = nil
-		case i.phase == phaseDone && !w.Back && (i.tenure != l.tenure || !l.held):
-			r.answer.Acknowledged++
-			m.ledger[seq-m.base] = nil
-		case i.tenure != l.tenure || !l.held:
-			r.answer.Refused++
-			m.void = true
-			m.finish(endingReconnect)
-			m.ledger[seq-m.base] = nil
-		case w.Back:
-			if i.to == m && i.seq == seq {
-				l.giveBack(i, ReasonNack, time.Duration(w.Delay))
-			}
-			r.answer.Returned++
-			m.ledger[seq-m.base] = nil
-		default:
-			// Said again it waits for the store, too: the first answer may not have come. So does what is done already: Redis
-			// may have lost it since.
-			l.acknowledge(i)
-			n := promised[l]
-			if !d.said {
-				d.said = true
-				n++
-			}
-			promised[l] = n
-		}
-	}
-	m.trim()
-	if w.Back {
-		for _, l := range m.group.lanes {
-			m.group.feed(l)
-		}
-	} else if m.slow {
-		m.slow = false
-		m.group.deal()
-		m.group.groups.bus.announceSoon(m.group)
-	}
-	for l, n := range promised {
-		r.open++
-		l.receipts = append(l.receipts, promise{r, n})
-		nudge(l.kick)
-	}
-	return abroad
-}
-
-// trim forgets the beginning of the ledger that is answered.
-func (m *Member) trim() {
-	n := 0
-	for n < len(m.ledger) {
-		if d := m.ledger[n]; d != nil && (d.item == nil || d.item.phase != phaseDone) {
-			break
-		}
-		n++
-	}
-	m.base += uint64(n)
-	if m.ledger = m.ledger[n:]; len(m.ledger) == 0 {
-		m.ledger = nil
-	}
-}
-
-// Say takes what a client says of deliveries of a subscription's sessions, on whatever replica they are. What it answers
-// as acknowledged is durable. It blocks until that is so. Errors: ErrCursor, ErrBusy: it may or may not be stored.
-func (gs *Groups) Say(ctx context.Context, id string, words []Word) (all Answer, err error) {
-	ctx, cancel := context.WithTimeout(ctx, sayTime)
-	defer cancel()
-	type call struct {
-		at    token
-		words []stretch
-	}
-	var calls []call
-	for _, w := range words {
-		to, err := parseToken(w.To)
-		if err != nil {
-			return all, err
-		}
-		s := stretch{To: to.seq, Back: w.Back, Delay: int64(w.Delay)}
-		if w.From != "" {
-			from, err := parseToken(w.From)
-			if err != nil {
-				return all, err
-			}
-			if from.session != to.session || from.seq > to.seq || from.seq == 0 {
-				return all, errors.Join(ErrCursor, errors.New("from and to must be cursors of deliveries of one session, in order"))
-			}
-			s.From = from.seq
-		} else if w.Back {
-			s.From = to.seq
-		}
-		at := slices.IndexFunc(calls, func(c call) bool { return c.at.session == to.session })
-		if at < 0 {
-			calls = append(calls, call{at: to})
-			at = len(calls) - 1
-		}
-		calls[at].words = append(calls[at].words, s)
-	}
-	for _, c := range calls {
-		var a Answer
-		if c.at.replica == gs.replica {
-			a, err = gs.hear(ctx, id, c.at.session, c.words)
-		} else {
-			a, err = gs.bus.say(ctx, c.at.replica, id, c.at.session, c.words)
-		}
-		if err != nil {
-			return all, err
-		}
-		all.add(a)
-	}
-	return all, nil
-}
-
-// sayTime is how long words may take to be durable.
-const sayTime = 10 * time.Second
-
-// hear takes words for a session of this replica.
-func (gs *Groups) hear(ctx context.Context, id string, session ID, words []stretch) (Answer, error) {
-	g := gs.find(id)
-	if g == nil {
-		return Answer{Refused: len(words)}, nil
-	}
-	r := newReceipt()
-	g.mu.Lock()
-	m := g.session(session)
-	if m == nil {
-		g.mu.Unlock()
-		return Answer{Refused: len(words)}, nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	var abroad sync.WaitGroup
-	defer abroad.Wait()
-	defer cancel()
-	for _, w := range words {
-		for f, all := range m.say(w, r) {
-			r.open++
-			abroad.Go(func() { m.sayAbroad(ctx, f, all, w, r) })
-		}
-	}
-	for _, l := range g.lanes {
-		g.feed(l)
-	}
-	r.close()
-	g.mu.Unlock()
-	select {
-	case <-r.finished:
-	case <-ctx.Done():
-		return Answer{}, ErrBusy
-	}
-	if r.answer.Refused > 0 {
-		g.mu.Lock()
-		m.void = true
-		m.finish(endingReconnect)
-		g.deal() // to those that go on
-		g.mu.Unlock()
-	}
-	return r.answer, nil
 }
 
 // session finds a session of this replica, one that left a while ago too.

@@ -115,12 +115,7 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 	}
 	g.mu.Lock()
 	if m.turns == turn {
-		m.queue = nil
-		for _, d := range m.ledger {
-			if d != nil && !d.said && d.seq > after {
-				m.queue = append(m.queue, d)
-			}
-		}
+		m.next = after + 1
 	}
 	g.mu.Unlock()
 	var page Page
@@ -166,6 +161,7 @@ func (m *Member) page(ctx context.Context, p Poll, after uint64) (Page, error) {
 			break
 		}
 	}
+	unfold(page.Deliveries)
 	for _, d := range page.Deliveries {
 		page.Cursors = append(page.Cursors, string(m.AppendCursor(nil, d.Seq)))
 	}

@@ -125,7 +125,7 @@ func (g *group) dropProxy(r *replicaOf, p *Member) {
 		}
 	}
 	for _, l := range g.lanes {
-		for _, i := range l.live() {
+		for _, i := range l.window.live() {
 			if i.phase == phaseGiven && i.to == p {
 				l.giveBack(i, ReasonGone, 0)
 			}
@@ -195,11 +195,15 @@ func (g *group) delivered(msg *message) {
 		m.foreigns[key] = f
 	}
 	due := time.Now().Add(g.sub.AckTimeout).UnixNano()
+	waited := m.waiting()
 	for _, p := range msg.Parcels {
 		m.seq++
 		m.outstanding++
 		m.abroad++
-		m.enter(&given{foreign: f, offset: p.Offset, seq: m.seq, n: p.N, bytes: p.JSON, typ: p.Type, due: due, open: true})
+		m.enter(given{n: p.N, away: &remoteGiven{from: f, offset: p.Offset, bytes: p.JSON, typ: p.Type, due: due, open: true}})
+	}
+	if !waited {
+		m.wake()
 	}
 }
 
@@ -218,10 +222,10 @@ func (m *Member) expire(now int64) {
 	if m.abroad == 0 {
 		return
 	}
-	for _, d := range m.ledger {
-		if d != nil && d.open && d.due <= now {
+	for k := range m.ledger {
+		if d := &m.ledger[k]; d.away != nil && d.away.open && d.away.due <= now {
 			m.free(d)
-			if d.seq <= m.taken {
+			if m.base+uint64(k) <= m.taken {
 				m.slow = true
 			} else {
 				m.idle = true
@@ -232,15 +236,11 @@ func (m *Member) expire(now int64) {
 }
 
 // sayAbroad passes a word on to the owner of a partition.
-func (m *Member) sayAbroad(ctx context.Context, f *foreign, all []*given, w stretch, r *receipt) {
-	g := m.group
-	offsets, attempts := make([]int64, len(all)), make([]int, len(all))
-	for k, d := range all {
-		offsets[k], attempts[k] = d.offset, d.n
-	}
+func (m *Member) sayAbroad(ctx context.Context, e elsewhere, w stretch, r *receipt) {
+	g, f := m.group, e.owner
 	a, err := g.groups.bus.ask(ctx, f.replica, message{
 		Kind: "done", Group: g.id, Session: m.id, Stream: f.stream, Partition: f.partition, Nonce: f.nonce,
-		Offsets: offsets, Attempts: attempts, Word: w,
+		Offsets: e.offsets, Attempts: e.attempts, Word: w,
 	})
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -248,12 +248,12 @@ func (m *Member) sayAbroad(ctx context.Context, f *foreign, all []*given, w stre
 	case err == nil && a.Error == "":
 		r.answer.add(a.Answer)
 	case errors.Is(err, errNobody):
-		r.answer.Refused += len(offsets)
+		r.answer.Refused += len(e.offsets)
 	default:
 		return // who waits is told that it is not known, and may ask again
 	}
-	for _, d := range all {
-		m.strike(d.seq)
+	for _, seq := range e.seqs {
+		m.strike(seq)
 	}
 	m.trim()
 	r.said()
@@ -277,7 +277,7 @@ func (g *group) hearForeign(ctx context.Context, m *message) (Answer, error) {
 	}
 	promised := 0
 	for k, o := range m.Offsets {
-		i := l.find(o)
+		i := l.window.find(o)
 		switch {
 		case i == nil && o >= l.read:
 			r.answer.Refused++

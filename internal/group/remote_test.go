@@ -52,11 +52,11 @@ func TestALateWordFromElsewhereTakesNothingFromAnother(t *testing.T) {
 	_, owner, home, c, got := away(t, 1, nil)
 	home.ack(home.got[0])
 	owner.mu.Lock()
-	i := owner.lanes[0].find(1)
+	i := owner.lanes[0].window.find(1)
 	if i == nil || i.to == nil || i.to.proxy == nil {
-		i = owner.lanes[0].find(0)
+		i = owner.lanes[0].window.find(0)
 	}
-	i.due = 1
+	i.due, i.lane.soonest = 1, 1
 	owner.mu.Unlock()
 	owner.tick()
 	again := home.take(1)
@@ -75,8 +75,8 @@ func TestWhatOthersTookBackIsNotOutstanding(t *testing.T) {
 	_, _, _, c, _ := away(t, 2, nil)
 	g := c.m.group
 	g.mu.Lock()
-	for _, d := range c.m.ledger {
-		d.due = 1
+	for k := range c.m.ledger {
+		c.m.ledger[k].away.due = 1
 	}
 	g.mu.Unlock()
 	g.tick()
@@ -104,7 +104,7 @@ func TestASessionThatTakesAgainIsGivenMoreByOthers(t *testing.T) {
 	}
 	deliver(1)
 	g.mu.Lock()
-	m.ledger[0].due = 1
+	m.ledger[0].away.due = 1
 	g.mu.Unlock()
 	g.tick()
 	if n := credit(); n != 0 {

@@ -4,16 +4,18 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"math"
 	"slices"
+	"sort"
 )
 
 // span is a stretch of offsets, from its first to before its end.
 type span struct{ from, to int64 }
 
-// attempt says how often an event that is not done was given out.
+// attempt says how often each event of a stretch was given out that is not done.
 type attempt struct {
-	offset int64
-	n      int
+	span
+	n int
 }
 
 // state is what is kept of one partition: everything that matches is done below pos, and within done. Positions of another
@@ -22,13 +24,12 @@ type state struct {
 	cut      uint64
 	pos      int64
 	done     []span    // above pos, ascending, apart from each other
-	attempts []attempt // of what is not done, by offset
+	attempts []attempt // of what is not done, ascending, apart from each other
 }
 
 // The binary form: a version byte; uvarints cut and pos; the number of spans, and each as its distance from the end of the
-// one before and its length; the number of runs of attempts, and each as the distance from the offset before and the
-// number; CRC-32C of all that [4].
-const stateFormat = 1
+// one before and its length; the number of stretches with attempts, and each likewise and the number; CRC-32C of all that [4].
+const stateFormat = 2
 
 var (
 	castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -37,7 +38,8 @@ var (
 
 // binary is the binary form.
 func (s *state) binary() []byte {
-	dst := []byte{stateFormat}
+	dst := make([]byte, 1, 32+6*(len(s.done)+len(s.attempts)))
+	dst[0] = stateFormat
 	dst = binary.AppendUvarint(dst, s.cut)
 	dst = binary.AppendUvarint(dst, uint64(s.pos))
 	dst = binary.AppendUvarint(dst, uint64(len(s.done)))
@@ -50,9 +52,10 @@ func (s *state) binary() []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(s.attempts)))
 	at = s.pos
 	for _, a := range s.attempts {
-		dst = binary.AppendUvarint(dst, uint64(a.offset-at))
+		dst = binary.AppendUvarint(dst, uint64(a.from-at))
+		dst = binary.AppendUvarint(dst, uint64(a.to-a.from))
 		dst = binary.AppendUvarint(dst, uint64(a.n))
-		at = a.offset
+		at = a.to
 	}
 	return binary.BigEndian.AppendUint32(dst, crc32.Checksum(dst, castagnoli))
 }
@@ -72,8 +75,9 @@ func parseState(b []byte) (state, error) {
 	}
 	at = s.pos
 	for n := r.count(); n > 0; n-- {
-		at += r.next()
-		s.attempts = append(s.attempts, attempt{at, int(r.next())})
+		from := at + r.next()
+		at = from + r.next()
+		s.attempts = append(s.attempts, attempt{span{from, at}, int(r.next())})
 	}
 	if r.bad || len(r.b) > 0 {
 		return state{}, errState
@@ -112,13 +116,29 @@ func (s *state) isDone(offset int64) bool {
 	if offset < s.pos {
 		return true
 	}
-	i, _ := slices.BinarySearchFunc(s.done, offset, func(d span, o int64) int {
-		if d.to <= o {
-			return -1
-		}
-		return 1
-	})
+	i := sort.Search(len(s.done), func(i int) bool { return s.done[i].to > offset })
 	return i < len(s.done) && s.done[i].from <= offset
+}
+
+// attemptsOf is how often what is at an offset was given out, 0 where it is done.
+func (s *state) attemptsOf(offset int64) int {
+	i := sort.Search(len(s.attempts), func(i int) bool { return s.attempts[i].to > offset })
+	if i == len(s.attempts) || s.attempts[i].from > offset {
+		return 0
+	}
+	return s.attempts[i].n
+}
+
+// end is the offset from which on the state says nothing.
+func (s *state) end() int64 {
+	end := s.pos
+	if n := len(s.done); n > 0 {
+		end = max(end, s.done[n-1].to)
+	}
+	if n := len(s.attempts); n > 0 {
+		end = max(end, s.attempts[n-1].to)
+	}
+	return end
 }
 
 // join is what either of two says is done. What is of a lower cut says nothing.
@@ -145,23 +165,49 @@ func join(a, b state) state {
 	return s
 }
 
+// joinAttempts is the higher of two numbers of attempts, for what a state does not say is done.
 func joinAttempts(a, b []attempt, s *state) (all []attempt) {
-	for len(a) > 0 || len(b) > 0 {
-		var next attempt
-		switch {
-		case len(b) == 0 || len(a) > 0 && a[0].offset < b[0].offset:
-			next, a = a[0], a[1:]
-		case len(a) == 0 || b[0].offset < a[0].offset:
-			next, b = b[0], b[1:]
-		default:
-			next = attempt{a[0].offset, max(a[0].n, b[0].n)}
-			a, b = a[1:], b[1:]
+	done := s.done
+	for at := s.pos; ; {
+		for len(a) > 0 && a[0].to <= at {
+			a = a[1:]
 		}
-		if !s.isDone(next.offset) {
-			all = append(all, next)
+		for len(b) > 0 && b[0].to <= at {
+			b = b[1:]
 		}
+		for len(done) > 0 && done[0].to <= at {
+			done = done[1:]
+		}
+		if len(a) == 0 && len(b) == 0 {
+			return all
+		}
+		if len(done) > 0 && done[0].from <= at {
+			at = done[0].to
+			continue
+		}
+		// Up to the next boundary nothing changes.
+		n, next := 0, int64(math.MaxInt64)
+		if len(done) > 0 {
+			next = done[0].from
+		}
+		for _, runs := range [2][]attempt{a, b} {
+			switch {
+			case len(runs) == 0:
+			case runs[0].from > at:
+				next = min(next, runs[0].from)
+			default:
+				n, next = max(n, runs[0].n), min(next, runs[0].to)
+			}
+		}
+		if n > 0 {
+			if last := len(all) - 1; last >= 0 && all[last].to == at && all[last].n == n {
+				all[last].to = next
+			} else {
+				all = append(all, attempt{span{at, next}, n})
+			}
+		}
+		at = next
 	}
-	return all
 }
 
 // cutAt is what is left of a state when the log has lost what was from end on.
@@ -173,8 +219,8 @@ func (s state) cutAt(end int64) state {
 		}
 	}
 	for _, a := range s.attempts {
-		if a.offset < end {
-			left.attempts = append(left.attempts, a)
+		if a.from < end {
+			left.attempts = append(left.attempts, attempt{span{a.from, min(a.to, end)}, a.n})
 		}
 	}
 	return left

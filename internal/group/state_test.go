@@ -31,7 +31,7 @@ func drawn(r *rand.Rand) (s state, isDone [64]bool) {
 	}
 	for o := range int64(64) {
 		if !isDone[o] && r.IntN(3) == 0 {
-			s.attempts = append(s.attempts, attempt{o, 1 + r.IntN(300)})
+			s.attempts = append(s.attempts, attempt{span{o, o + 1}, 1 + r.IntN(300)})
 		}
 	}
 	return s, isDone
@@ -96,7 +96,7 @@ func TestAStateOfAnEarlierCutSaysNothing(t *testing.T) {
 }
 
 func FuzzParseState(f *testing.F) {
-	s := state{cut: 1, pos: 1000, done: []span{{1002, 1010}}, attempts: []attempt{{1000, 2}}}
+	s := state{cut: 1, pos: 1000, done: []span{{1002, 1010}}, attempts: []attempt{{span{1000, 1002}, 2}}}
 	f.Add(s.binary())
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -132,7 +132,7 @@ func (g *group) stats() Stats {
 			p.Session = l.member.id.String()
 		}
 		oldest := true
-		for _, i := range l.live() {
+		for _, i := range l.window.live() {
 			switch {
 			case i.phase == phaseDone:
 				p.AcknowledgedAbove++
