@@ -10,8 +10,8 @@ import (
 type given struct {
 	item *item
 	away *remoteGiven // where the item is on another replica; then item is nil
-	n    int   // which attempt it is; 0: it was not taken yet
-	said bool  // its session has acknowledged it; it stays in the ledger until that is known to be stored
+	n    int          // which attempt it is; 0: it was not taken yet
+	said bool         // its session has acknowledged it; it stays in the ledger until that is known to be stored
 }
 
 // remoteGiven is a delivery that came from another replica.
