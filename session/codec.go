@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/json"
 	"strconv"
+	"sync"
 
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
@@ -12,9 +13,37 @@ type output struct {
 	buf  []byte
 	cuts []int // ends of messages in buf, for transports that frame messages
 	open bool  // a message of several events has begun
+
+	pooled *[]byte // as what buf is given back; nil: it is the output's own
 }
 
 func (o *output) reset() { o.buf, o.cuts, o.open = o.buf[:0], o.cuts[:0], false }
+
+// large are buffers for what is gathered in large pieces by few, who else would make one of that size for every write.
+var large = sync.Pool{New: func() any {
+	b := make([]byte, 0, 2*writeBytes)
+	return &b
+}}
+
+// expect makes room for n more bytes.
+func (o *output) expect(n int) {
+	if n < largeBytes || o.pooled != nil || cap(o.buf)-len(o.buf) >= n {
+		return
+	}
+	o.pooled, _ = large.Get().(*[]byte)
+	o.buf = append((*o.pooled)[:0], o.buf...)
+}
+
+const largeBytes = 8 << 10
+
+// release gives the buffer up. What was written to it is gone.
+func (o *output) release() {
+	if o.pooled != nil && cap(o.buf) <= 2*writeBytes {
+		*o.pooled = o.buf[:0]
+		large.Put(o.pooled)
+	}
+	o.buf, o.pooled = nil, nil
+}
 
 func (o *output) cut() { o.cuts = append(o.cuts, len(o.buf)) }
 

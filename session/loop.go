@@ -187,6 +187,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 	l.last = time.Now()
 	timer := time.NewTimer(l.heartbeat)
 	defer timer.Stop()
+	defer l.out.release()
 	for ctx.Err() == nil {
 		l.out.reset()
 		jobs, end := l.asked()
@@ -212,7 +213,8 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		if len(l.out.buf) == 0 && time.Since(l.last) >= l.heartbeat {
 			l.from.tell(&l.out, "", nil)
 		}
-		if len(l.out.buf) > 0 {
+		wrote := len(l.out.buf) > 0
+		if wrote {
 			if err := to.write(&l.out); err != nil {
 				return
 			}
@@ -221,7 +223,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 			l.last = time.Now()
 			l.from.written()
 			if cap(l.out.buf) > 2*writeBytes {
-				l.out.buf = nil
+				l.out.release()
 			}
 		}
 		switch status {
@@ -232,15 +234,16 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		case fanout.More, fanout.Behind:
 			continue
 		}
-		if len(l.out.buf) > 0 && l.flush > 0 {
+		if wrote && l.flush > 0 {
+			if l.out.pooled != nil {
+				l.out.release() // others write meanwhile
+			}
 			l.gatherFor(ctx, l.flush)
 		}
 		if !l.from.park() {
 			continue
 		}
-		if len(l.out.buf) > 0 {
-			l.out.buf = nil // an idle session holds no buffer
-		}
+		l.out.release() // an idle session holds no buffer
 		timer.Reset(max(0, time.Until(l.last.Add(l.heartbeat))))
 		select {
 		case <-l.wake:

@@ -23,7 +23,8 @@ type Member struct {
 	id      ID
 	session Session
 	since   time.Time
-	proxy   *proxy // it is on another replica; nil: here
+	proxy   *proxy    // it is on another replica; nil: here
+	head    tokenHead // of its cursors, where it is here
 
 	stirred atomic.Bool // there are notes, or it is to end: only then these are looked at, under the lock
 
@@ -103,6 +104,7 @@ func (g *group) admit(s Session) (*Member, error) {
 		return nil, &LimitError{Scope: "subscription", Limit: g.sub.MaxSessions}
 	}
 	m := &Member{group: g, id: newID(), session: s, since: time.Now(), base: 1, next: 1, polling: s.Poll}
+	m.head = token{g.groups.replica, m.id, 0}.head()
 	g.members = append(g.members, m)
 	g.groups.m.sessions.Inc()
 	g.deal()
@@ -244,7 +246,7 @@ func (m *Member) Taken() uint64 {
 
 // AppendCursor appends the text of the cursor that stands for everything up to a delivery.
 func (m *Member) AppendCursor(dst []byte, seq uint64) []byte {
-	return token{m.group.groups.replica, m.id, seq}.append(dst)
+	return m.head.append(dst, seq)
 }
 
 // session finds a session of this replica, one that left a while ago too.

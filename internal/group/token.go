@@ -45,12 +45,35 @@ type token struct {
 const tokenFormat = 0x67
 
 func (t token) append(dst []byte) []byte {
-	var b [32]byte
-	p := append(b[:0], tokenFormat)
-	p = append(p, t.replica[:]...)
-	p = append(p, t.session[:]...)
-	p = binary.AppendUvarint(p, t.seq)
-	p = binary.BigEndian.AppendUint32(p, crc32.Checksum(p, castagnoli))
+	h := t.head()
+	return h.append(dst, t.seq)
+}
+
+// tokenHead is what the tokens of one session have in common, encoded as far as that goes.
+type tokenHead struct {
+	text [20]byte // of the first 15 bytes
+	rest [2]byte
+	sum  uint32 // CRC-32C of all 17
+}
+
+func (t token) head() (h tokenHead) {
+	var b [17]byte
+	b[0] = tokenFormat
+	copy(b[1:], t.replica[:])
+	copy(b[9:], t.session[:])
+	base64.RawURLEncoding.Encode(h.text[:], b[:15])
+	copy(h.rest[:], b[15:])
+	h.sum = crc32.Checksum(b[:], castagnoli)
+	return h
+}
+
+// append appends the text of the token of a delivery.
+func (h *tokenHead) append(dst []byte, seq uint64) []byte {
+	var b [16]byte
+	p := append(b[:0], h.rest[:]...)
+	p = binary.AppendUvarint(p, seq)
+	p = binary.BigEndian.AppendUint32(p, crc32.Update(h.sum, castagnoli, p[len(h.rest):]))
+	dst = append(dst, h.text[:]...)
 	return base64.RawURLEncoding.AppendEncode(dst, p)
 }
 
