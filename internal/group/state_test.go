@@ -165,3 +165,11 @@ func TestACommitOfAnotherLifeSaysNothing(t *testing.T) {
 		t.Error("no commit counts")
 	}
 }
+
+func TestACursorCostsNoMemory(t *testing.T) {
+	h := token{newID(), newID(), 0}.head()
+	dst := make([]byte, 0, 64)
+	if n := testing.AllocsPerRun(100, func() { dst = h.append(dst[:0], 1<<40) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -72,7 +72,12 @@ func (h *tokenHead) append(dst []byte, seq uint64) []byte {
 	var b [16]byte
 	p := append(b[:0], h.rest[:]...)
 	p = binary.AppendUvarint(p, seq)
-	p = binary.BigEndian.AppendUint32(p, crc32.Update(h.sum, castagnoli, p[len(h.rest):]))
+	// Of so few bytes; crc32.Update would have them escape to the heap.
+	sum := ^h.sum
+	for _, v := range p[len(h.rest):] {
+		sum = castagnoli[byte(sum)^v] ^ sum>>8
+	}
+	p = binary.BigEndian.AppendUint32(p, ^sum)
 	dst = append(dst, h.text[:]...)
 	return base64.RawURLEncoding.AppendEncode(dst, p)
 }
