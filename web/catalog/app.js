@@ -1,6 +1,7 @@
 // @ts-check
 /** The catalogue: what the address names is shown here. */
-import { find, make, write } from "../page/dom.js";
+import { make, write } from "../page/dom.js";
+import { HashPage } from "../page/hash-page.js";
 import { ThemeSwitch } from "../page/theme-switch.js";
 import { Unanswered, listTypes } from "./api.js";
 import { similar } from "./catalog-words.js";
@@ -22,11 +23,7 @@ for (const [name, element] of /** @type {[string, CustomElementConstructor][]} *
   customElements.define(name, element);
 }
 
-/** Seconds until the page asks again while the server is away. */
-const PAUSE = 5;
-
-const view = find(document, "#view", HTMLElement);
-const say = find(document, "#say", HTMLElement);
+const frame = new HashPage(() => void show());
 
 /** @type {{types: EventType[], whole: boolean} | undefined} */
 let known;
@@ -40,8 +37,6 @@ const rail = new TypeRail();
 let first = true;
 /** The type that was asked for last. */
 let wanted = "";
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let waiting;
 
 /** Shows what the address names. */
 async function show() {
@@ -52,7 +47,7 @@ async function show() {
     if (before !== wanted) {
       // Another page was on its way.
       showing.abort();
-      clearTimeout(waiting);
+      frame.patient();
     }
     await page.go(/** @type {import("./route.js").TypeRoute} */ (route));
     return;
@@ -60,8 +55,7 @@ async function show() {
   showing.abort();
   showing = new AbortController();
   const { signal } = showing;
-  clearTimeout(waiting);
-  waiting = setTimeout(() => wait(route.page === "list" ? "list" : "type"), known && route.page === "list" ? 1000 : 150);
+  frame.impatient(known && route.page === "list" ? 1000 : 150, route.page === "list" ? 6 : 4);
   try {
     if (route.page === "list") {
       document.title = "Event catalogue · Event Issuer";
@@ -80,22 +74,15 @@ async function show() {
   } catch (error) {
     if (signal.aborted) return;
     if (route.page === "type" && error instanceof Unanswered && error.status === 404) unknown(route.type, signal);
-    else away(error, signal);
+    else frame.away(error, signal);
   }
-}
-
-/** @param {...Node} nodes */
-function put(...nodes) {
-  clearTimeout(waiting);
-  view.removeAttribute("aria-busy");
-  view.replaceChildren(...nodes);
 }
 
 /** @param {import("./route.js").ListRoute} route */
 function showList(route) {
   if (!known) return;
-  if (list?.isConnected) clearTimeout(waiting);
-  else put((list = new TypeList()));
+  if (list?.isConnected) frame.patient();
+  else frame.put((list = new TypeList()));
   list.show(known.types, known.whole, route);
 }
 
@@ -108,7 +95,7 @@ async function load(route, signal) {
   await next.load(route, signal);
   if (signal.aborted) return;
   page = next;
-  put(make("div", { class: "with-rail" }, rail, page));
+  frame.put(make("div", { class: "with-rail" }, rail, page));
   scrollTo({ top: 0 });
   await page.go(route, true);
 }
@@ -116,16 +103,9 @@ async function load(route, signal) {
 /** A reader of the screen is told of a new page; the keyboard goes on at its beginning. */
 function arrived() {
   const route = parse(location.hash);
-  if (!first && (route.page === "list" || route.at === undefined)) view.querySelector("h1")?.focus({ preventScroll: true });
+  if (!first && (route.page === "list" || route.at === undefined)) frame.view.querySelector("h1")?.focus({ preventScroll: true });
   first = false;
-  write(say, document.title);
-}
-
-/** @param {"list" | "type"} kind */
-function wait(kind) {
-  view.setAttribute("aria-busy", "true");
-  const bars = Array.from({ length: kind === "list" ? 6 : 4 }, () => make("div", { class: "ghost" }));
-  view.replaceChildren(make("div", { class: "waiting", role: "status" }, make("p", { class: "unseen" }, "Loading"), ...bars));
+  write(frame.say, document.title);
 }
 
 /**
@@ -142,59 +122,8 @@ async function unknown(type, signal) {
   );
   if (near.length) box.append(make("p", {}, "Did you mean"), make("ul", {}, ...near.map((t) => make("li", {}, make("a", { href: format({ page: "type", type: t.type }) }, ...typeName(t.type))))));
   box.append(make("p", {}, make("a", { class: "button", href: "#/" }, "All event types")));
-  put(box);
+  frame.put(box);
   arrived();
 }
 
-/**
- * @param {unknown} error
- * @param {AbortSignal} signal
- */
-function away(error, signal) {
-  const soon = !(error instanceof Unanswered) || error.soon;
-  const when = make("span", { class: "quiet" });
-  const again = make("button", { type: "button", class: "button" }, "Try now");
-  again.addEventListener("click", () => void show());
-  put(
-    make("div", { class: "state-page", role: "alert" },
-      make("h1", {}, error instanceof Unanswered && error.status ? "The server cannot answer" : "The server is away"),
-      make("p", {}, error instanceof Error ? error.message : String(error)),
-      make("p", {}, again, " ", when),
-    ),
-  );
-  if (!soon) return;
-  let left = PAUSE;
-  const tick = () => {
-    if (signal.aborted) return;
-    if (left === 0) {
-      void show();
-      return;
-    }
-    write(when, `or wait: ${left--} s`);
-    setTimeout(tick, 1000);
-  };
-  tick();
-}
-
-addEventListener("hashchange", () => void show());
-find(document, "#skip", HTMLElement).addEventListener("click", (e) => {
-  e.preventDefault(); // the address is the catalogue's own
-  view.focus();
-});
-addEventListener("online", () => {
-  if (view.querySelector(".state-page[role=alert]")) void show();
-});
-document.addEventListener("say", (e) => {
-  write(say, "");
-  write(say, /** @type {CustomEvent<string>} */ (e).detail);
-});
-document.addEventListener("keydown", (e) => {
-  const typing = e.target instanceof Element && e.target.closest("input, textarea, select");
-  if (e.key !== "/" || typing || e.ctrlKey || e.metaKey || e.altKey) return;
-  const search = list?.isConnected ? list.search : rail.isConnected && rail.offsetParent ? rail.search : undefined;
-  if (!search) return;
-  e.preventDefault();
-  search.focus();
-  search.select();
-});
-void show();
+frame.begin(() => (list?.isConnected ? list.search : rail.isConnected && rail.offsetParent ? rail.search : undefined));

@@ -1,5 +1,6 @@
 // @ts-check
 /** <type-page>: everything of one event type on one page. */
+import { codeTabs } from "../page/code-tabs.js";
 import { make, write } from "../page/dom.js";
 import { getSchema, getType, listVersions } from "./api.js";
 import { AUDIENCES, bytes, compatibilityWords, dayWords, dedupeWords, isPattern, keyWords, momentWords, quotaWords } from "./catalog-words.js";
@@ -214,37 +215,11 @@ export class TypePage extends HTMLElement {
    */
   #code(type, event) {
     const all = snippets(location.origin, type, event);
-    const tabs = make("div", { class: "tabs", role: "tablist", "aria-label": "Code" });
-    const panel = make("div", { role: "tabpanel", id: "code-panel" });
-    const title = make("h2", { id: "code-title" });
-    const show = (/** @type {string} */ id, focus = false) => {
-      const chosen = all.find((s) => s.id === id) ?? all[0];
-      if (!chosen) return;
-      chosenCode = chosen.id;
-      for (const tab of tabs.children) {
-        const on = tab.id === `code-${chosen.id}`;
-        tab.setAttribute("aria-selected", String(on));
-        /** @type {HTMLElement} */ (tab).tabIndex = on ? 0 : -1;
-        if (on && focus) /** @type {HTMLElement} */ (tab).focus();
-      }
-      panel.setAttribute("aria-labelledby", `code-${chosen.id}`);
-      const note = make("p", { class: "note" }, chosen.note);
-      write(title, chosen.id === "publish" ? "Publish it" : "Read it");
-      panel.replaceChildren(codeBlock(chosen.text, chosen.language, `code: ${chosen.title}`), note);
-    };
-    for (const { id, title: name } of all) {
-      const tab = make("button", { type: "button", role: "tab", id: `code-${id}`, "aria-controls": "code-panel" }, name);
-      tab.addEventListener("click", () => show(id));
-      tabs.append(tab);
-    }
-    tabs.addEventListener("keydown", (e) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
-      if (!step) return;
-      e.preventDefault();
-      show(all[(all.findIndex((s) => s.id === chosenCode) + step + all.length) % all.length]?.id ?? "", true);
+    const title = make("h2", {});
+    return codeTabs(title, all, chosenCode, (shown) => {
+      chosenCode = shown.id;
+      write(title, shown.id === "publish" ? "Publish it" : "Read it");
     });
-    show(chosenCode);
-    return make("section", { class: "card snippets", id: "code", "aria-labelledby": "code-title" }, make("div", { class: "bar" }, title, tabs), panel);
   }
 }
 

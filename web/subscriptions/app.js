@@ -2,6 +2,7 @@
 /** The subscriptions: what the address names is shown here, and asked for again and again while it is. */
 import { Unanswered } from "../catalog/api.js";
 import { find, make, write } from "../page/dom.js";
+import { HashPage } from "../page/hash-page.js";
 import { ThemeSwitch } from "../page/theme-switch.js";
 import { getStats, getSubscription, listSubscriptions } from "./api.js";
 import { DeadLetters } from "./dead-letters.js";
@@ -25,13 +26,10 @@ for (const [name, element] of /** @type {[string, CustomElementConstructor][]} *
   customElements.define(name, element);
 }
 
-/** Seconds until the page asks again while the server is away. */
-const PAUSE = 5;
 /** How often it is asked which there are. */
 const LISTED = 15_000;
 
-const view = find(document, "#view", HTMLElement);
-const say = find(document, "#say", HTMLElement);
+const frame = new HashPage(() => void show());
 const banner = find(document, "#away", HTMLElement);
 
 /** @type {{items: Subscription[], whole: boolean} | undefined} */
@@ -47,8 +45,6 @@ let list;
 /** @type {SubscriptionPage | undefined} */
 let page;
 let first = true;
-/** @type {ReturnType<typeof setTimeout> | undefined} */
-let waiting;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let listing;
 let answered = Date.now();
@@ -67,14 +63,14 @@ const watch = new StatsWatch({
   },
   away: (error) => {
     stale(error ? `${error instanceof Unanswered && error.status ? error.message : "The server does not answer."} What is shown is of ${clock(answered)}; the page goes on by itself.` : "");
-    if (!error) write(say, "The server answers again.");
+    if (!error) write(frame.say, "The server answers again.");
   },
 });
 
 /** @param {string} why what is shown is old, "" where it is not */
 function stale(why) {
   banner.hidden = why === "";
-  view.toggleAttribute("data-stale", why !== "");
+  frame.view.toggleAttribute("data-stale", why !== "");
   write(banner, why);
 }
 
@@ -106,10 +102,9 @@ async function show() {
   showing.abort();
   showing = new AbortController();
   const { signal } = showing;
-  clearTimeout(waiting);
   clearTimeout(listing);
   for (const open of document.querySelectorAll("dialog")) open.close();
-  waiting = setTimeout(wait, known && route.page === "list" ? 1000 : 150);
+  frame.impatient(known && route.page === "list" ? 1000 : 150, 6);
   try {
     if (route.page === "list") {
       document.title = "Subscriptions · Event Issuer";
@@ -122,7 +117,7 @@ async function show() {
       await form.load(route);
       if (signal.aborted) return;
       watch.follow([]);
-      put(form);
+      frame.put(form);
     } else {
       await showOne(route.id, signal);
       if (signal.aborted) return;
@@ -149,23 +144,16 @@ async function relist() {
   const again = () => {
     if (signal.aborted) return;
     // Whether the server is there is found out by asking for stats; here nothing is lost by asking later.
-    listing = setTimeout(() => (document.hidden || view.hasAttribute("data-stale") ? again() : void relist().catch(again)), LISTED);
+    listing = setTimeout(() => (document.hidden || frame.view.hasAttribute("data-stale") ? again() : void relist().catch(again)), LISTED);
   };
   again();
-}
-
-/** @param {...Node} nodes */
-function put(...nodes) {
-  clearTimeout(waiting);
-  view.removeAttribute("aria-busy");
-  view.replaceChildren(...nodes);
 }
 
 /** @param {import("./route.js").ListRoute} route */
 function showList(route) {
   if (!known) return;
-  if (list?.isConnected) clearTimeout(waiting);
-  else put((list = new SubscriptionList((id, inSight) => watch.see(id, inSight))));
+  if (list?.isConnected) frame.patient();
+  else frame.put((list = new SubscriptionList((id, inSight) => watch.see(id, inSight))));
   list.show(known.items, known.whole, route, stats, histories);
   watch.follow(known.items.map((s) => s.id));
 }
@@ -190,7 +178,7 @@ async function showOne(id, signal) {
       location.hash = "#/";
     },
   });
-  put(page);
+  frame.put(page);
   scrollTo({ top: 0 });
   took(id, now.stats, now.skew);
   watch.follow([id]);
@@ -199,22 +187,16 @@ async function showOne(id, signal) {
 
 /** A reader of the screen is told of a new page; the keyboard goes on at its beginning. */
 function arrived() {
-  if (!first) view.querySelector("h1")?.focus({ preventScroll: true });
+  if (!first) frame.view.querySelector("h1")?.focus({ preventScroll: true });
   first = false;
-  write(say, document.title);
-}
-
-function wait() {
-  view.setAttribute("aria-busy", "true");
-  const bars = Array.from({ length: 6 }, () => make("div", { class: "ghost" }));
-  view.replaceChildren(make("div", { class: "waiting", role: "status" }, make("p", { class: "unseen" }, "Loading"), ...bars));
+  write(frame.say, document.title);
 }
 
 /** @param {string} id */
 function unknown(id) {
   watch.follow([]);
   document.title = "No such subscription · Event Issuer";
-  put(
+  frame.put(
     make("div", { class: "state-page" },
       make("h1", { tabindex: -1 }, "There is no such subscription"),
       make("p", {}, make("code", {}, id), " is not here. It may have been deleted."),
@@ -229,56 +211,14 @@ function unknown(id) {
  * @param {AbortSignal} signal
  */
 function away(error, signal) {
-  const soon = !(error instanceof Unanswered) || error.soon;
-  const when = make("span", { class: "quiet" });
-  const again = make("button", { type: "button", class: "button" }, "Try now");
-  again.addEventListener("click", () => void show());
   watch.follow([]);
   stale("");
-  put(
-    make("div", { class: "state-page", role: "alert" },
-      make("h1", {}, error instanceof Unanswered && error.status ? "The server cannot answer" : "The server is away"),
-      make("p", {}, error instanceof Error ? error.message : String(error)),
-      make("p", {}, again, " ", when),
-    ),
-  );
-  if (!soon) return;
-  let left = PAUSE;
-  const tick = () => {
-    if (signal.aborted) return;
-    if (left === 0) {
-      void show();
-      return;
-    }
-    write(when, `or wait: ${left--} s`);
-    setTimeout(tick, 1000);
-  };
-  tick();
+  frame.away(error, signal);
 }
 
-addEventListener("hashchange", () => void show());
-find(document, "#skip", HTMLElement).addEventListener("click", (e) => {
-  e.preventDefault(); // the address is the page's own
-  view.focus();
-});
-addEventListener("online", () => {
-  if (view.querySelector(".state-page[role=alert]")) void show();
-  watch.hurry();
-});
+addEventListener("online", () => watch.hurry());
 document.addEventListener("visibilitychange", () => {
   watch.visible = !document.hidden;
 });
-document.addEventListener("say", (e) => {
-  write(say, "");
-  write(say, /** @type {CustomEvent<string>} */ (e).detail);
-});
-document.addEventListener("keydown", (e) => {
-  const typing = e.target instanceof Element && e.target.closest("input, textarea, select, dialog");
-  if (e.key !== "/" || typing || e.ctrlKey || e.metaKey || e.altKey) return;
-  if (!list?.isConnected) return;
-  e.preventDefault();
-  list.search.focus();
-  list.search.select();
-});
 watch.visible = !document.hidden;
-void show();
+frame.begin(() => (list?.isConnected ? list.search : undefined));

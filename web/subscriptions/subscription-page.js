@@ -3,6 +3,7 @@
 import { durationWords, momentWords } from "../catalog/catalog-words.js";
 import { codeBlock, copyButton } from "../catalog/code-block.js";
 import { pretty } from "../catalog/json-text.js";
+import { codeTabs } from "../page/code-tabs.js";
 import { make, write } from "../page/dom.js";
 import { deleteSubscription, narrowed } from "./api.js";
 import { ConfirmDialog } from "./confirm-dialog.js";
@@ -213,34 +214,9 @@ export class SubscriptionPage extends HTMLElement {
   /** @param {Subscription} about */
   #code(about) {
     const all = joinCode(location.origin, about);
-    const tabs = make("div", { class: "tabs", role: "tablist", "aria-label": "Code" });
-    const panel = make("div", { role: "tabpanel", id: "code-panel" });
-    const show = (/** @type {string} */ id, focus = false) => {
-      const chosen = all.find((s) => s.id === id) ?? all[0];
-      if (!chosen) return;
-      chosenCode = chosen.id;
-      for (const tab of tabs.children) {
-        const on = tab.id === `code-${chosen.id}`;
-        tab.setAttribute("aria-selected", String(on));
-        /** @type {HTMLElement} */ (tab).tabIndex = on ? 0 : -1;
-        if (on && focus) /** @type {HTMLElement} */ (tab).focus();
-      }
-      panel.setAttribute("aria-labelledby", `code-${chosen.id}`);
-      panel.replaceChildren(codeBlock(chosen.text, chosen.language, `code: ${chosen.title}`), make("p", { class: "note" }, chosen.note));
-    };
-    for (const { id, title } of all) {
-      const tab = make("button", { type: "button", role: "tab", id: `code-${id}`, "aria-controls": "code-panel" }, title);
-      tab.addEventListener("click", () => show(id));
-      tabs.append(tab);
-    }
-    tabs.addEventListener("keydown", (e) => {
-      const step = { ArrowRight: 1, ArrowLeft: -1 }[e.key];
-      if (!step) return;
-      e.preventDefault();
-      show(all[(all.findIndex((s) => s.id === chosenCode) + step + all.length) % all.length]?.id ?? "", true);
+    return codeTabs(make("h2", {}, "Join it"), all, chosenCode, (shown) => {
+      chosenCode = shown.id;
     });
-    show(chosenCode);
-    return make("section", { class: "card snippets", id: "code", "aria-labelledby": "code-title" }, make("div", { class: "bar" }, make("h2", { id: "code-title" }, "Join it"), tabs), panel);
   }
 
   #askReset() {
