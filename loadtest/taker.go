@@ -36,7 +36,7 @@ type GroupConfig struct {
 
 	MaxUncommitted int           // of a session; default 10,000
 	AckEvery       int           // events that are acknowledged at once; default 1,000
-	AckAfter       time.Duration // or what has come in so long; default 50 ms
+	AckAfter       time.Duration // or what has come in so long; default 5 ms
 
 	PIDs    []int // processes to measure
 	PIDTree bool  // with their descendants
@@ -52,7 +52,7 @@ func (c *GroupConfig) defaults() error {
 	set(&c.Sessions, 10)
 	set(&c.MaxUncommitted, 10_000)
 	set(&c.AckEvery, 1000)
-	set(&c.AckAfter, 50*time.Millisecond)
+	set(&c.AckAfter, 5*time.Millisecond)
 	if c.Client != GroupSSE && c.Client != GroupNDJSON {
 		return fmt.Errorf("client %q: expected %s or %s", c.Client, GroupSSE, GroupNDJSON)
 	}

@@ -17,7 +17,7 @@ type takers struct {
 	Client         string   `default:"ndjson" enum:"ndjson,sse" help:"ndjson or sse (${default})."`
 	MaxUncommitted int      `name:"max-uncommitted" default:"10000" help:"Events that a session may have and not have acknowledged (${default})."`
 	AckEvery       int      `name:"ack-every" default:"1000" help:"Events that are acknowledged at once (${default})."`
-	AckAfter       duration `name:"ack-after" default:"50ms" help:"Or what has come in so long (${default})."`
+	AckAfter       duration `name:"ack-after" default:"5ms" help:"Or what has come in so long (${default})."`
 	JSON           bool     `name:"json" help:"Print the report as JSON."`
 }
 
