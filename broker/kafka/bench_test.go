@@ -22,11 +22,19 @@ func BenchmarkDecode(b *testing.B) {
 		})
 	}
 	block := &sarama.FetchResponseBlock{RecordsSet: []*sarama.Records{{RecordBatch: set}}, LastStableOffset: n}
-	b.ReportAllocs()
-	for b.Loop() {
-		if d := decode(block, 0, 0); len(d.Records) != n {
-			b.Fatal(len(d.Records))
-		}
+	for _, owned := range []bool{false, true} {
+		b.Run(map[bool]string{false: "read", true: "tail"}[owned], func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				d := decode(block, 0, 0)
+				if owned {
+					d.own()
+				}
+				if len(d.Records) != n {
+					b.Fatal(len(d.Records))
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/event")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/event")
 }
