@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
-	"github.com/eventissuer/eventissuer/internal/event"
 )
 
 // blockOf makes the records of a fetch: structured events of 300 B, as this program writes them.
@@ -26,21 +25,33 @@ func blockOf(n int) []broker.Record {
 	return records
 }
 
-func BenchmarkNewEntry(b *testing.B) {
+func BenchmarkNewEntries(b *testing.B) {
 	records := blockOf(3000)
-	if e := newEntry(records[0], nil, nil); e.Skipped != "" {
+	if e := newEntry(&records[0], nil, nil); e.Skipped != "" {
 		b.Fatal(e.Skipped)
 	}
-	var wrap *event.Wrap
-	b.ReportAllocs()
-	for b.Loop() {
-		made := make([]*Entry, 0, len(records))
-		for _, r := range records {
-			made = append(made, newEntry(r, nil, wrap))
-		}
-		if len(made) != len(records) {
-			b.Fatal(len(made))
-		}
+	cursorText := make([]byte, 60)
+	for name, read := range map[string]func() []*Entry{
+		"block": func() []*Entry {
+			made, _ := newEntries(records, nil)
+			return made
+		},
+		"tail": func() []*Entry {
+			made := make([]*Entry, 0, len(records))
+			for i := range records {
+				made = append(made, newEntry(&records[i], cursorText, nil))
+			}
+			return made
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if n := len(read()); n != len(records) {
+					b.Fatal(n)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(records)), "ns/event")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(records)), "ns/event")
 }
