@@ -13,7 +13,9 @@
 //   - A topic that was deleted and made again is another topic: it has another [Epoch], and no reader passes from
 //     one to the other unnoticed.
 //
-// Byte slices handed out are the receiver's to keep: they alias no buffer larger than the records of one batch.
+// Byte slices handed out may be kept and must not be changed. The records of one [Batch] share memory, so that one that is
+// kept keeps what came with it: in a Batch of [Reader] all that the fetch brought, in one of [Tailer] its records alone.
+// Who keeps a record for long clones what it needs.
 // All methods may be called concurrently.
 package broker
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/eventissuer/eventissuer/broker"
 )
 
 // batchOf makes a record batch whose keys and values are slices of one buffer, as sarama's are.
@@ -36,9 +38,10 @@ func offsets(d decoded) string {
 	return fmt.Sprint(all, " next ", d.Next)
 }
 
-func TestDecodedRecordsAliasNothingOfTheResponse(t *testing.T) {
+func TestOwnedRecordsAliasNothingOfTheResponse(t *testing.T) {
 	buffer := []byte("0123456789")
 	d := decode(&sarama.FetchResponseBlock{RecordsSet: []*sarama.Records{batchOf(buffer, 0, 3, nil)}}, 0, 0)
+	d.own()
 	clear(buffer)
 	for i, want := range []string{"0123", "1234", "2345"} {
 		r := d.Records[i]
@@ -53,6 +56,61 @@ func TestDecodedRecordsAliasNothingOfTheResponse(t *testing.T) {
 	_ = append(d.Records[0].Value, "overwritten"...)
 	if string(d.Records[1].Key) != "1" {
 		t.Error("an append to one value changed the next record")
+	}
+}
+
+func TestAnAppendToADecodedSliceLeavesTheResponse(t *testing.T) {
+	buffer := []byte("0123456789")
+	d := decode(&sarama.FetchResponseBlock{RecordsSet: []*sarama.Records{batchOf(buffer, 0, 3, nil)}}, 0, 0)
+	for _, r := range d.Records {
+		for _, b := range [][]byte{r.Key, r.Value, r.Headers[0].Value} {
+			_ = append(b, "overwritten"...)
+		}
+	}
+	if string(buffer) != "0123456789" {
+		t.Errorf("an append changed the response: %q", buffer)
+	}
+}
+
+func TestRecordsShareHeadersOnlyWhereTheyAreTheSame(t *testing.T) {
+	header := func(key string, value []byte) *sarama.RecordHeader {
+		return &sarama.RecordHeader{Key: []byte(key), Value: value}
+	}
+	lists := [][]*sarama.RecordHeader{
+		{header("a", []byte("1"))},
+		{header("a", []byte("1"))},
+		{header("a", []byte("2"))},
+		{header("b", []byte("2"))},
+		nil,
+		{header("b", []byte{})},
+		{header("b", nil)},
+		{header("b", nil), header("b", nil)},
+		{header("b", nil)},
+	}
+	for _, owned := range []bool{false, true} {
+		set := batchOf([]byte("0123456789"), 0, 1, func(b *sarama.RecordBatch) {
+			b.Records = nil
+			for i, list := range lists {
+				b.Records = append(b.Records, &sarama.Record{OffsetDelta: int64(i), Headers: list})
+			}
+			b.LastOffsetDelta = int32(len(lists) - 1)
+		})
+		d := decode(&sarama.FetchResponseBlock{RecordsSet: []*sarama.Records{set}}, 0, 0)
+		if owned {
+			d.own()
+		}
+		for i, list := range lists {
+			var want []broker.Header
+			for _, h := range list {
+				want = append(want, broker.Header{Key: string(h.Key), Value: h.Value})
+			}
+			if diff := cmp.Diff(want, d.Records[i].Headers); diff != "" {
+				t.Errorf("record %d, owned %v:\n%s", i, owned, diff)
+			}
+		}
+		if &d.Records[0].Headers[0] != &d.Records[1].Headers[0] {
+			t.Error("the same headers are made twice")
+		}
 	}
 }
 

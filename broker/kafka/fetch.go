@@ -54,25 +54,23 @@ func (l *Log) fetch(ctx context.Context, c *conn, kind, topic string, wants []wa
 	return resp.Blocks[topic], nil
 }
 
-// decoded is a partition's part of a fetch, made free of the response's buffer.
+// decoded is a partition's part of a fetch.
 type decoded struct {
 	broker.Batch
 	truncated bool // a batch larger than what was asked was cut off: ask for more
 	empty     bool // nothing came at all, not even holes
 }
 
-// decode turns what a fetch at offset gave for a partition into records of their own memory: sarama's are slices of the
-// whole response, and keeping one would keep them all.
+// decode turns what a fetch at offset gave for a partition into records. Like sarama's they are slices of the whole
+// response, so that keeping one keeps what came for all partitions; [decoded.own] ends that.
 func decode(block *sarama.FetchResponseBlock, partition int32, offset int64) decoded {
 	d := decoded{Batch: broker.Batch{Partition: partition, Next: offset, Start: block.LogStartOffset, End: block.LastStableOffset}}
 	aborted := slices.Clone(block.AbortedTransactions)
 	slices.SortFunc(aborted, func(a, b *sarama.AbortedTransaction) int { return int(min(max(a.FirstOffset-b.FirstOffset, -1), 1)) })
 	doomed := make(map[int64]bool) // producers inside a transaction that was aborted
 
-	var (
-		keep []*sarama.RecordBatch
-		sum  sizes
-	)
+	var keep []*sarama.RecordBatch
+	records := 0
 	d.empty = len(block.RecordsSet) == 0 && !block.Partial
 	for _, set := range block.RecordsSet {
 		if set.MsgSet != nil {
@@ -104,9 +102,12 @@ func decode(block *sarama.FetchResponseBlock, partition int32, offset int64) dec
 			continue
 		}
 		keep = append(keep, b)
-		for _, r := range b.Records {
-			if b.FirstOffset+r.OffsetDelta >= offset {
-				sum.add(r.Key, r.Value, r.Headers)
+		records += len(b.Records)
+		if b.FirstOffset < offset {
+			for _, r := range b.Records {
+				if b.FirstOffset+r.OffsetDelta < offset {
+					records--
+				}
 			}
 		}
 	}
@@ -115,24 +116,22 @@ func decode(block *sarama.FetchResponseBlock, partition int32, offset int64) dec
 	}
 	d.truncated = d.truncated || block.Partial
 
-	if sum.records > 0 {
-		c := newCopier(sum)
-		d.Records = slices.Grow(d.Records, sum.records)
-		for _, b := range keep {
-			for _, r := range b.Records {
-				at := b.FirstOffset + r.OffsetDelta
-				if at < offset {
-					continue
-				}
-				when := b.MaxTimestamp
-				if !b.LogAppendTime {
-					when = b.FirstTimestamp.Add(r.TimestampDelta)
-				}
-				d.Records = append(d.Records, broker.Record{
-					Partition: partition, Offset: at, Timestamp: when,
-					Key: c.bytes(r.Key), Value: c.bytes(r.Value), Headers: c.headerList(r.Headers),
-				})
+	d.Records = slices.Grow(d.Records, records)
+	var h headers
+	for _, b := range keep {
+		for _, r := range b.Records {
+			at := b.FirstOffset + r.OffsetDelta
+			if at < offset {
+				continue
 			}
+			when := b.MaxTimestamp
+			if !b.LogAppendTime {
+				when = b.FirstTimestamp.Add(r.TimestampDelta)
+			}
+			d.Records = append(d.Records, broker.Record{
+				Partition: partition, Offset: at, Timestamp: when,
+				Key: slices.Clip(r.Key), Value: slices.Clip(r.Value), Headers: h.list(r.Headers),
+			})
 		}
 	}
 	return d
@@ -156,7 +155,7 @@ func (d *decoded) decodeLegacy(set *sarama.MessageSet, offset int64) {
 			}
 			d.Next = at + 1
 			d.Records = append(d.Records, broker.Record{
-				Partition: d.Partition, Offset: at, Timestamp: when, Key: slices.Clone(m.Msg.Key), Value: slices.Clone(m.Msg.Value),
+				Partition: d.Partition, Offset: at, Timestamp: when, Key: slices.Clip(m.Msg.Key), Value: slices.Clip(m.Msg.Value),
 			})
 		}
 	}
@@ -181,56 +180,94 @@ func nextOffset(block *sarama.FetchResponseBlock) (int64, bool) {
 	return f.Elem().Int(), true
 }
 
-// sizes says how much memory a copy takes.
-type sizes struct{ records, bytes, headers int }
+// headersMost bounds how many headers are made in one piece of memory.
+const headersMost = 512
 
-func (s *sizes) add(key, value []byte, headers []*sarama.RecordHeader) {
-	s.records++
-	s.bytes += len(key) + len(value)
-	s.headers += len(headers)
-	for _, h := range headers {
-		s.bytes += len(h.Value)
-	}
+// headers makes the headers of a batch's records. Most records have those of the one before them, and share them.
+type headers struct {
+	last  []broker.Header
+	room  []broker.Header   // where the next ones are made
+	names map[string]string // keys seen: a topic has few
 }
 
-// copier copies into one piece of memory a batch.
-type copier struct {
-	arena   []byte
-	headers []broker.Header
-	names   map[string]string // header keys seen: a topic has few
-}
-
-func newCopier(s sizes) *copier {
-	c := &copier{arena: make([]byte, 0, s.bytes)}
-	if s.headers > 0 {
-		c.headers = make([]broker.Header, 0, s.headers)
-		c.names = make(map[string]string, 8)
-	}
-	return c
-}
-
-// bytes keeps the difference between nil and empty: a nil value is a tombstone.
-func (c *copier) bytes(b []byte) []byte {
-	if b == nil {
-		return nil
-	}
-	from := len(c.arena)
-	c.arena = append(c.arena, b...)
-	return c.arena[from:len(c.arena):len(c.arena)]
-}
-
-func (c *copier) headerList(list []*sarama.RecordHeader) []broker.Header {
+func (h *headers) list(list []*sarama.RecordHeader) []broker.Header {
 	if len(list) == 0 {
 		return nil
 	}
-	from := len(c.headers)
-	for _, h := range list {
-		name, ok := c.names[string(h.Key)]
-		if !ok {
-			name = string(h.Key)
-			c.names[name] = name
-		}
-		c.headers = append(c.headers, broker.Header{Key: name, Value: c.bytes(h.Value)})
+	if h.same(list) {
+		return h.last
 	}
-	return c.headers[from:len(c.headers):len(c.headers)]
+	if cap(h.room)-len(h.room) < len(list) {
+		h.room = make([]broker.Header, 0, max(len(list), min(2*cap(h.room), headersMost)))
+	}
+	from := len(h.room)
+	for i, of := range list {
+		h.room = append(h.room, broker.Header{Key: h.name(i, of.Key), Value: slices.Clip(of.Value)})
+	}
+	h.last = h.room[from:len(h.room):len(h.room)]
+	return h.last
+}
+
+// same tells whether the headers are those that were made last, where a value that is nil is another than an empty one.
+func (h *headers) same(list []*sarama.RecordHeader) bool {
+	if len(list) != len(h.last) {
+		return false
+	}
+	for i, of := range list {
+		last := &h.last[i]
+		if string(of.Key) != last.Key || string(of.Value) != string(last.Value) || (of.Value == nil) != (last.Value == nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// name is the key as a string, which is mostly that of the header in the same place of the record before.
+func (h *headers) name(at int, key []byte) string {
+	if at < len(h.last) && h.last[at].Key == string(key) {
+		return h.last[at].Key
+	}
+	if name, ok := h.names[string(key)]; ok {
+		return name
+	}
+	if h.names == nil {
+		h.names = make(map[string]string)
+	}
+	name := string(key)
+	h.names[name] = name
+	return name
+}
+
+// own moves the records into one piece of memory of their own.
+func (d *decoded) own() {
+	size := 0
+	d.eachValue(func(b []byte) []byte {
+		size += len(b)
+		return b
+	})
+	arena := make([]byte, 0, size)
+	d.eachValue(func(b []byte) []byte {
+		if b == nil {
+			return nil // a tombstone's value, and not an empty one
+		}
+		from := len(arena)
+		arena = append(arena, b...)
+		return arena[from:len(arena):len(arena)]
+	})
+}
+
+// eachValue replaces all slices of the records, those that several share once.
+func (d *decoded) eachValue(by func([]byte) []byte) {
+	var last []broker.Header
+	for i := range d.Records {
+		r := &d.Records[i]
+		r.Key, r.Value = by(r.Key), by(r.Value)
+		if len(r.Headers) == 0 || len(last) > 0 && &r.Headers[0] == &last[0] {
+			continue
+		}
+		last = r.Headers
+		for j := range last {
+			last[j].Value = by(last[j].Value)
+		}
+	}
 }

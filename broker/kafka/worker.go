@@ -103,6 +103,7 @@ func (t *tail) fetch(ctx context.Context, c *conn, a answer) answer {
 		p := partAnswer{code: block.Err, preferred: block.PreferredReadReplica}
 		if block.Err == sarama.ErrNoError {
 			p.decoded = decode(block, w.partition, w.offset)
+			p.own() // the response has other partitions, too
 			a.moves = a.moves || p.Next > w.offset
 		} else {
 			p.decoded = decoded{Batch: broker.Batch{Partition: w.partition, Next: w.offset}}

@@ -55,7 +55,7 @@ func (b *parts) event(stored bool) (Event, error) {
 	}
 	dst = append(dst, '}')
 
-	e, err := parse(textOf(dst), stored)
+	e, err := parse(dst, stored)
 	if b.err == nil {
 		return e, err
 	}

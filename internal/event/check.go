@@ -7,48 +7,28 @@ import (
 	"unicode/utf8"
 )
 
-// check holds the event's attributes to the specification, those of a stored event only to what its users rely on:
-// the specification's own attributes are strings, and the required ones are there.
-func (p *parser) check(e *Event) {
-	for c, name := range [...]string{
-		coreSpecVersion: "specversion", coreID: "id", coreSource: "source", coreType: "type", coreSubject: "subject",
-		coreTime: "time", coreDataContentType: "datacontenttype", coreDataSchema: "dataschema",
-	} {
-		c := core(c)
-		required := c <= coreType
+var coreNames = [coreCount]string{
+	coreSpecVersion: "specversion", coreID: "id", coreSource: "source", coreType: "type", coreSubject: "subject",
+	coreTime: "time", coreDataContentType: "datacontenttype", coreDataSchema: "dataschema",
+}
+
+// check holds the event, whose attributes are attrs, to the specification, a stored event only to what its users rely
+// on: the specification's own attributes are strings, and the required ones are there.
+func (p *parser) check(e *Event, attrs []attribute) {
+	for c := range coreCount {
 		i := e.core[c]
-		if i == 0 || e.attrs[i-1].kind == Unset {
-			e.core[c] = 0
-			if required {
-				p.problem(name, "a non-empty string", "the required attribute is missing")
+		if i == 0 {
+			if c <= coreType {
+				p.problem(coreNames[c], "a non-empty string", "the required attribute is missing")
 			}
 			continue
 		}
-		a := &e.attrs[i-1]
-		if a.kind != String {
-			p.problem(name, "a string", "the attribute is no string")
+		a := &attrs[i-1]
+		if p.stored && c != coreSpecVersion && a.kind == String && a.length > 0 {
+			continue
+		}
+		if !p.checkSet(e, c, a) {
 			e.core[c] = 0
-			continue
-		}
-		text := e.value(a).text
-		if text == "" {
-			e.core[c] = 0
-			if required {
-				p.problem(name, "a non-empty string", "the required attribute is empty")
-			} else if !p.stored {
-				p.problem(name, "a non-empty string, or leave the attribute out", "the attribute is empty")
-			}
-			a.kind = Unset
-			continue
-		}
-		if c == coreSpecVersion {
-			if text != "1.0" && (!p.stored || !strings.HasPrefix(text, "1.")) {
-				p.problem(name, `"1.0"`, "version %q of CloudEvents is not known here", abbreviate(text))
-			}
-			continue
-		}
-		if !p.stored {
-			p.checkCore(c, name, text)
 		}
 	}
 	if e.flags&(hasData|hasBase64) == hasData|hasBase64 {
@@ -61,14 +41,47 @@ func (p *parser) check(e *Event) {
 	if p.stored {
 		return
 	}
-	for i := range e.attrs {
-		if a := &e.attrs[i]; a.kind == String {
+	for i := range attrs {
+		if a := &attrs[i]; a.kind == String {
 			p.checkString(e.name(a), e.value(a).text)
 		}
 	}
 	if text, ok := e.DataBase64(); ok && !validBase64(text) {
 		p.problem("data_base64", "Base64 (RFC 4648, with padding)", "the value is no Base64")
 	}
+}
+
+// checkSet checks one of the specification's own attributes, and tells whether it counts as set.
+func (p *parser) checkSet(e *Event, c core, a *attribute) bool {
+	name, required := coreNames[c], c <= coreType
+	if a.kind == Unset {
+		if required {
+			p.problem(name, "a non-empty string", "the required attribute is missing")
+		}
+		return false
+	}
+	if a.kind != String {
+		p.problem(name, "a string", "the attribute is no string")
+		return false
+	}
+	text := e.value(a).text
+	if text == "" {
+		if required {
+			p.problem(name, "a non-empty string", "the required attribute is empty")
+		} else if !p.stored {
+			p.problem(name, "a non-empty string, or leave the attribute out", "the attribute is empty")
+		}
+		a.kind = Unset
+		return false
+	}
+	if c == coreSpecVersion {
+		if text != "1.0" && (!p.stored || !strings.HasPrefix(text, "1.")) {
+			p.problem(name, `"1.0"`, "version %q of CloudEvents is not known here", abbreviate(text))
+		}
+	} else if !p.stored {
+		p.checkCore(c, name, text)
+	}
+	return true
 }
 
 // checkCore checks the syntax of one of the specification's own attributes.
@@ -124,10 +137,17 @@ func excluded(text string) (rune, bool) {
 	return 0, false
 }
 
+var nameCharacters = func() (t [256]bool) {
+	for c := range t {
+		t[c] = 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
+	}
+	return t
+}()
+
 // validName tells whether name can be that of a context attribute.
 func validName(name string) bool {
 	for i := range len(name) {
-		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+		if !nameCharacters[name[i]] {
 			return false
 		}
 	}

@@ -147,8 +147,9 @@ func readItem(s *scanner) (item Item, ok bool) {
 		}
 		return Item{Err: &Error{Problems: []Problem{{Message: "the item of the batch is no event", Expected: "a JSON object"}}}}, true
 	}
-	e, problems, ok := parseObject(s, false)
-	item.Event = e
+	var buffer [usualAttributes]attribute
+	attrs, problems, ok := parseObject(&item.Event, s, false, buffer[:0])
+	item.Event.attrs = slices.Clone(attrs)
 	if problems != nil {
 		item.Err = problems
 	}

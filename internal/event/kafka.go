@@ -20,43 +20,55 @@ var ErrTombstone = errors.New("the record is a tombstone")
 // The event aliases the record's value where that is its structured form already. The error is [ErrTombstone] or an
 // [*Error].
 func FromRecord(r broker.Record) (Event, error) {
-	contentType, binary := "", false
+	m, contentType, err := bindingOf(&r)
+	switch {
+	case err != nil:
+		return Event{}, err
+	case m == binaryMode:
+		return fromBinaryRecord(&r, contentType)
+	}
+	return ParseStored(r.Value)
+}
+
+// bindingOf tells whether a record is read in the structured or in the binary mode, and its content type.
+func bindingOf(r *broker.Record) (m mode, contentType string, err error) {
+	binary := false
 	for i := range r.Headers {
 		switch key := r.Headers[i].Key; {
-		case strings.EqualFold(key, kafkaContentType):
+		case isContentType(key):
 			contentType = textOf(r.Headers[i].Value)
 		case hasKafkaPrefix(key):
 			binary = true
 		}
 	}
 	// What our own replicas write is looked for first and without folding cases.
-	if contentType == structuredContentType {
-		if r.Value == nil {
-			return Event{}, ErrTombstone
+	if contentType != structuredContentType {
+		switch m, json := modeOf(contentType); {
+		case m == batchMode, m == structuredMode && !json:
+			return m, "", syntaxError("a record of the content type %q is not read here", abbreviate(contentType))
+		case m == structuredMode:
+			if charset := charsetOf(contentType); !utf8Compatible(charset) {
+				return m, "", syntaxError("a record in the charset %q is not read here: JSON is written in UTF-8", abbreviate(charset))
+			}
+		case binary:
+			return binaryMode, contentType, nil
 		}
-		return ParseStored(r.Value)
-	}
-	switch m, json := modeOf(contentType); {
-	case m == batchMode, m == structuredMode && !json:
-		return Event{}, syntaxError("a record of the content type %q is not read here", abbreviate(contentType))
-	case m == structuredMode:
-		if charset := charsetOf(contentType); !utf8Compatible(charset) {
-			return Event{}, syntaxError("a record in the charset %q is not read here: JSON is written in UTF-8", abbreviate(charset))
-		}
-	case binary:
-		return fromBinaryRecord(r, contentType)
 	}
 	if r.Value == nil {
-		return Event{}, ErrTombstone
+		return structuredMode, "", ErrTombstone
 	}
-	return ParseStored(r.Value)
+	return structuredMode, contentType, nil
+}
+
+func isContentType(key string) bool {
+	return key == kafkaContentType || strings.EqualFold(key, kafkaContentType)
 }
 
 func hasKafkaPrefix(key string) bool {
 	return len(key) > len(kafkaPrefix) && strings.EqualFold(key[:len(kafkaPrefix)], kafkaPrefix)
 }
 
-func fromBinaryRecord(r broker.Record, contentType string) (Event, error) {
+func fromBinaryRecord(r *broker.Record, contentType string) (Event, error) {
 	b := parts{contentType: contentType, data: r.Value, hasData: len(r.Value) > 0}
 	for _, h := range r.Headers {
 		if !hasKafkaPrefix(h.Key) {

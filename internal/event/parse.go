@@ -37,38 +37,44 @@ func reserved(name string) bool {
 // Parse reads a structured event that is being published and holds it to the specification and to the reserved names
 // [CursorAttribute], [GroupAttribute] and [AttemptAttribute]. The event aliases raw, which must not be changed any more. The error is an [*Error]; the event
 // then holds what could be read.
-func Parse(raw []byte) (Event, error) {
-	return parse(textOf(raw), false)
-}
+func Parse(raw []byte) (Event, error) { return parse(raw, false) }
 
 // ParseStored reads a structured event that stands in a log already, perhaps written by others. It asks only for what
 // filtering and forwarding take: JSON that can be read in one way, and the required attributes. It is else as [Parse].
-func ParseStored(raw []byte) (Event, error) {
-	return parse(textOf(raw), true)
+func ParseStored(raw []byte) (Event, error) { return parse(raw, true) }
+
+func parse(raw []byte, stored bool) (Event, error) {
+	var e Event
+	var buffer [usualAttributes]attribute
+	attrs, err := parseInto(&e, textOf(raw), stored, buffer[:0])
+	e.attrs = slices.Clone(attrs)
+	return e, err
 }
 
-func parse(text string, stored bool) (Event, error) {
+// parseInto reads an event but for its attributes, which it returns, in attrs, which is empty, as far as there is room.
+func parseInto(e *Event, text string, stored bool, attrs []attribute) ([]attribute, error) {
 	if len(text) > maxBytes {
-		return Event{}, syntaxError("the event has %d bytes, and no event may have more than %d", len(text), maxBytes)
+		return nil, syntaxError("the event has %d bytes, and no event may have more than %d", len(text), maxBytes)
 	}
 	if at := invalidUTF8(text); at >= 0 {
-		return Event{}, syntaxError("byte %d is not UTF-8", at)
+		return nil, syntaxError("byte %d is not UTF-8", at)
 	}
 	s := scanner{text: text}
 	if fault := expectObject(&s); fault != "" {
-		return Event{}, syntaxError("%s", fault)
+		return nil, syntaxError("%s", fault)
 	}
-	e, problems, ok := parseObject(&s, stored)
+	attrs, problems, ok := parseObject(e, &s, stored, attrs)
 	if ok {
 		ok = s.end()
 	}
 	if !ok {
-		return Event{}, syntaxError("at byte %d: %s", s.at, s.fault)
+		*e = Event{}
+		return nil, syntaxError("at byte %d: %s", s.at, s.fault)
 	}
 	if problems != nil {
-		return e, problems
+		return attrs, problems
 	}
-	return e, nil
+	return attrs, nil
 }
 
 // expectObject leaves s at the { that an event begins with, or says what stands there.
@@ -131,41 +137,33 @@ func (p *parser) problem(member, expected, format string, args ...any) {
 	p.err.add(pointer(member), expected, format, args...)
 }
 
-// parseObject reads the event that begins at s and leaves s after it. ok is false where the JSON is broken; problems
-// are what is wrong with the event otherwise.
-func parseObject(s *scanner, stored bool) (e Event, problems *Error, ok bool) {
-	p := parser{scanner: *s, stored: stored, base: s.at}
-	var buffer [32]attribute
-	attrs, ok := p.members(buffer[:0])
-	*s = p.scanner
+// parseObject reads the event that begins at s, but for its attributes, and leaves s after it. It returns the attributes,
+// in attrs, which is empty, as far as there is room. ok is false where the JSON is broken; problems are what is wrong with the event otherwise.
+func parseObject(e *Event, s *scanner, stored bool, attrs []attribute) (_ []attribute, problems *Error, ok bool) {
+	p := parser{scanner: scanner{text: s.text, at: s.at}, stored: stored, base: s.at}
+	found, ok := p.members(attrs)
+	s.at, s.fault = p.at, p.fault
 	if !ok {
-		return Event{}, nil, false
+		return nil, nil, false
 	}
 	text := s.text[p.base:s.at]
 	if p.cut != (span{}) {
 		inner := scanner{text: text[:p.cut.from] + text[p.cut.to:]}
-		return parseObject(&inner, stored)
+		return parseObject(e, &inner, stored, attrs)
 	}
-	if strings.IndexByte(text, '\n') >= 0 || strings.IndexByte(text, '\r') >= 0 {
+	if p.lines {
 		var one bytes.Buffer
 		one.Grow(len(text))
 		if err := json.Compact(&one, bytesOf(text)); err != nil { // cannot be: the grammar has been checked
-			return Event{}, syntaxError("%v", err), true
+			return nil, syntaxError("%v", err), true
 		}
 		inner := scanner{text: textOf(one.Bytes())}
-		return parseObject(&inner, stored)
+		return parseObject(e, &inner, stored, attrs)
 	}
-	e = Event{
-		json:   text,
-		side:   textOf(p.side),
-		attrs:  slices.Clone(attrs),
-		data:   p.data,
-		base64: p.base64,
-		flags:  p.flags,
-		core:   p.core,
-	}
-	p.check(&e)
-	return e, p.err, true
+	e.json, e.side = text, textOf(p.side)
+	e.data, e.base64, e.flags, e.core = p.data, p.base64, p.flags, p.core
+	p.check(e, found)
+	return found, p.err, true
 }
 
 func (p *parser) members(attrs []attribute) (_ []attribute, ok bool) {
@@ -197,14 +195,14 @@ func (p *parser) members(attrs []attribute) (_ []attribute, ok bool) {
 		} else {
 			a.name = p.offset(from)
 		}
-		switch name {
-		case "data":
+		switch c := coreOf(name); {
+		case c == notCore && name == "data":
 			ok = p.readData()
-		case "data_base64":
+		case c == notCore && name == "data_base64":
 			ok = p.readBase64()
 		default:
 			if a.kind, ok = p.readValue(&a, name); ok {
-				attrs = p.keep(attrs, a, name, begin)
+				attrs = p.keep(attrs, a, c, name, begin)
 			}
 		}
 		if !ok {
@@ -336,8 +334,7 @@ func (p *parser) integer(name, text string, integer bool) Kind {
 }
 
 // keep adds an attribute unless it may not be there.
-func (p *parser) keep(attrs []attribute, a attribute, name string, begin int) []attribute {
-	c := coreOf(name)
+func (p *parser) keep(attrs []attribute, a attribute, c core, name string, begin int) []attribute {
 	if c != notCore {
 		if p.core[c] != 0 {
 			p.problem(name, "one member of the name", "the member comes twice")
@@ -348,10 +345,10 @@ func (p *parser) keep(attrs []attribute, a attribute, name string, begin int) []
 			p.problem(name, "one member of the name", "the member comes twice")
 			return attrs
 		}
-		if name == CursorAttribute && p.stored {
+		if p.stored && name == CursorAttribute {
 			p.cutMember(begin)
 			a.kind = invalid
-		} else if reserved(name) && !p.stored {
+		} else if !p.stored && reserved(name) {
 			p.problem(name, "another name", "the attribute is reserved: readers are told of their reading in it")
 			a.kind = invalid
 		} else if !validName(name) {

@@ -1,8 +1,11 @@
 package event
 
 import (
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // maxDepth bounds how deep data may nest. Readers have bounds of their own, some of them lower; none needs more.
@@ -13,6 +16,7 @@ const maxDepth = 256
 type scanner struct {
 	text  string
 	at    int
+	lines bool   // a line break was passed; there are none inside a value that has no parts
 	fault string // what is wrong; the position is at
 }
 
@@ -23,9 +27,21 @@ func (s *scanner) fail(at int, fault string) bool {
 
 // next passes white space and returns the byte there, 0 at the end.
 func (s *scanner) next() byte {
+	if s.at < len(s.text) {
+		if c := s.text[s.at]; c > ' ' {
+			return c
+		}
+	}
+	return s.passSpace()
+}
+
+func (s *scanner) passSpace() byte {
 	for s.at < len(s.text) {
 		switch c := s.text[s.at]; c {
-		case ' ', '\t', '\r', '\n':
+		case '\r', '\n':
+			s.lines = true
+			s.at++
+		case ' ', '\t':
 			s.at++
 		default:
 			return c
@@ -43,15 +59,45 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
+// passPlain returns the position of the first byte at or behind i that is not plain. It looks at eight bytes at a time:
+// subtracting one from a byte of 0 borrows from its highest bit, and so for the other comparisons. A borrow disturbs
+// only the bytes above the one that it comes from, and the lowest counts.
+func passPlain(text string, i int) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; len(text)-i >= 8; i += 8 {
+		w := eight(text, i)
+		quote, escape := w^'"'*ones, w^'\\'*ones
+		found := ((quote-ones)&^quote | (escape-ones)&^escape | (w-0x20*ones)&^w) & highs
+		if found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	for i < len(text) && plain[text[i]] {
+		i++
+	}
+	return i
+}
+
+// eight returns the eight bytes at i, the first the lowest.
+func eight(text string, i int) uint64 {
+	return binary.LittleEndian.Uint64(unsafe.Slice(unsafe.StringData(text), len(text))[i:])
+}
+
 // str reads a string and returns the span between its quotes.
 func (s *scanner) str() (from, to int, escaped, ok bool) {
 	from = s.at + 1
+	to = passPlain(s.text, from)
+	if to < len(s.text) && s.text[to] == '"' {
+		s.at = to + 1
+		return from, to, false, true
+	}
+	return s.strFrom(from, to)
+}
+
+// strFrom goes on in a string where it is not plain.
+func (s *scanner) strFrom(from, i int) (_, to int, escaped, ok bool) {
 	text := s.text
-	for i := from; i < len(text); {
-		if plain[text[i]] {
-			i++
-			continue
-		}
+	for i < len(text) {
 		switch text[i] {
 		case '"':
 			s.at = i + 1
@@ -62,7 +108,7 @@ func (s *scanner) str() (from, to int, escaped, ok bool) {
 				return 0, 0, false, s.fail(i, `an escape that JSON does not have: use \" \\ \/ \b \f \n \r \t or \u and four hex digits`)
 			}
 			escaped = true
-			i += n
+			i = passPlain(text, i+n)
 		default:
 			return 0, 0, false, s.fail(i, "a control character inside a string: escape it")
 		}
@@ -160,41 +206,46 @@ func appendUnescaped(dst []byte, inside string) (_ []byte, whole bool) {
 // number reads a number and tells whether it is written as an integer.
 func (s *scanner) number() (integer, ok bool) {
 	text, i := s.text, s.at
-	digits := func() bool {
-		from := i
-		for i < len(text) && '0' <= text[i] && text[i] <= '9' {
-			i++
-		}
-		return i > from
-	}
 	if i < len(text) && text[i] == '-' {
 		i++
 	}
 	if i < len(text) && text[i] == '0' {
 		i++
-	} else if !digits() {
-		return false, s.fail(i, "a digit is missing")
+	} else {
+		from := i
+		if i = passDigits(text, from); i == from {
+			return false, s.fail(i, "a digit is missing")
+		}
 	}
-	integer = true
-	if i < len(text) && text[i] == '.' {
-		i++
-		integer = false
-		if !digits() {
+	if i >= len(text) || text[i] != '.' && text[i]|0x20 != 'e' {
+		s.at = i
+		return true, true
+	}
+	if text[i] == '.' {
+		from := i + 1
+		if i = passDigits(text, from); i == from {
 			return false, s.fail(i, "a digit is missing after the decimal point")
 		}
 	}
-	if i < len(text) && (text[i] == 'e' || text[i] == 'E') {
+	if i < len(text) && text[i]|0x20 == 'e' {
 		i++
-		integer = false
 		if i < len(text) && (text[i] == '+' || text[i] == '-') {
 			i++
 		}
-		if !digits() {
+		from := i
+		if i = passDigits(text, from); i == from {
 			return false, s.fail(i, "a digit is missing in the exponent")
 		}
 	}
 	s.at = i
-	return integer, true
+	return false, true
+}
+
+func passDigits(text string, i int) int {
+	for i < len(text) && text[i]-'0' <= 9 {
+		i++
+	}
+	return i
 }
 
 func (s *scanner) word(w string) bool {

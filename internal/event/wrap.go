@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -348,14 +347,15 @@ func FromRecordOf(r broker.Record, w *Wrap) (Event, error) {
 
 func saysCloudEvent(headers []broker.Header) bool {
 	for i := range headers {
-		key := headers[i].Key
-		if hasKafkaPrefix(key) {
-			return true
-		}
-		if strings.EqualFold(key, kafkaContentType) {
-			if m, _ := modeOf(textOf(headers[i].Value)); m != binaryMode {
+		switch key := headers[i].Key; {
+		case isContentType(key):
+			if contentType := textOf(headers[i].Value); contentType == structuredContentType {
+				return true
+			} else if m, _ := modeOf(contentType); m != binaryMode {
 				return true
 			}
+		case hasKafkaPrefix(key):
+			return true
 		}
 	}
 	return false

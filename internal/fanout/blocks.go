@@ -192,11 +192,9 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key place, bytes, life i
 	}
 	made := &block{from: key.from, next: batch.Next, epoch: cursor.EpochOf(epoch), owner: b, partition: key.partition, bytes: blockOverhead}
 	if err == nil {
-		for _, r := range batch.Records {
-			e := newEntry(r, nil, b.hub.wrap)
-			made.entries = append(made.entries, e)
-			made.bytes += e.size()
-		}
+		entries, bytes := newEntries(batch.Records, b.hub.wrap)
+		made.entries = entries
+		made.bytes += bytes
 	}
 	l.block, l.err = made, err
 	b.cache.mu.Lock()

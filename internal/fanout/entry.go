@@ -1,7 +1,6 @@
 package fanout
 
 import (
-	"bytes"
 	"hash/maphash"
 	"strings"
 	"sync"
@@ -61,36 +60,57 @@ var keySeed = maphash.MakeSeed()
 const maxReason = 400
 
 // newEntry turns a record into an entry whose frame begins with the cursor's text, if there is one. The event's strings
-// alias the frame, so that an entry holds its bytes once; a record's value that is the structured form already is copied
-// there before it is read.
-func newEntry(r broker.Record, cursorText []byte, wrap *event.Wrap) *Entry {
-	e := &Entry{Partition: r.Partition, Offset: r.Offset, Time: r.Timestamp.UnixMilli()}
+// alias the frame, so that an entry holds its bytes once, and nothing of the record.
+func newEntry(r *broker.Record, cursorText []byte, wrap *event.Wrap) *Entry {
+	e := &Entry{}
+	e.read(r, nil, wrap)
+	e.lay(make([]byte, 0, e.frameBytes(cursorText)), cursorText)
+	return e
+}
+
+// Entries of a block are made in pieces that share memory, since there are many of them: with 300 B an event, one that
+// is kept keeps about 20 KB.
+const (
+	pieceEntries = 32
+	pieceBytes   = 16 << 10 // of records, unless one alone has more
+)
+
+// newEntries turns the records of a block into entries without cursors, and tells what they cost.
+func newEntries(records []broker.Record, wrap *event.Wrap) (entries []*Entry, bytes int64) {
+	entries = make([]*Entry, 0, len(records))
+	events := event.NewReader(len(records))
+	for len(records) > 0 {
+		n, size := 1, len(records[0].Value)
+		for n < min(len(records), pieceEntries) && size+len(records[n].Value) <= pieceBytes {
+			size += len(records[n].Value)
+			n++
+		}
+		piece, frames := make([]Entry, n), 0
+		for i := range piece {
+			piece[i].read(&records[i], events, wrap)
+			frames += piece[i].frameBytes(nil)
+		}
+		room := make([]byte, 0, frames)
+		for i := range piece {
+			e := &piece[i]
+			room = e.lay(room, nil)
+			bytes += e.size()
+			entries = append(entries, e)
+		}
+		records = records[n:]
+	}
+	return entries, bytes
+}
+
+// read takes the record's event, which aliases the record until lay has moved it.
+func (e *Entry) read(r *broker.Record, events *event.Reader, wrap *event.Wrap) {
+	e.Partition, e.Offset, e.Time = r.Partition, r.Offset, r.Timestamp.UnixMilli()
 	if r.Key != nil {
 		e.Key = max(1, maphash.Bytes(keySeed, r.Key))
 	}
-	var frame []byte
-	var at int
-	if wrap == nil && r.Value != nil {
-		n := len(r.Value)
-		frame, at = newFrame(cursorText, r.Value)
-		r.Value = frame[at : at+n : at+n]
+	if err := events.Read(&e.Event, r, wrap); err != nil {
+		e.Event, e.Skipped = event.Event{}, reasonOf(err)
 	}
-	ev, err := event.FromRecordOf(r, wrap)
-	if err != nil {
-		e.Skipped = reasonOf(err)
-		frame, _ = newFrame(cursorText, nil)
-	} else {
-		if json := ev.JSON(); frame == nil || !sameBytes(json, r.Value) {
-			frame, at = newFrame(cursorText, json)
-			ev = ev.MovedTo(frame[at : at+len(json) : at+len(json)])
-		}
-		e.Event = ev
-	}
-	e.frame = frame
-	if cursorText != nil {
-		e.cursor = e.frame[len(ssePrefix) : len(ssePrefix)+len(cursorText) : len(ssePrefix)+len(cursorText)]
-	}
-	return e
 }
 
 // reasonOf tells readers why a record is no event.
@@ -110,28 +130,33 @@ func (e *Entry) cause() string {
 	return "unreadable"
 }
 
-// newFrame lays out an SSE block in one allocation and returns where the JSON stands in it.
-func newFrame(cursorText, json []byte) (frame []byte, at int) {
-	n := len(sseData) - 1 + len(json) + len(sseEnd)
+// frameBytes is what the entry's frame takes.
+func (e *Entry) frameBytes(cursorText []byte) int {
+	n := len(sseData) - 1 + len(e.Event.JSON()) + len(sseEnd)
 	if cursorText != nil {
 		n += len(ssePrefix) + len(cursorText) + 1
 	}
-	frame = make([]byte, 0, n)
-	if cursorText != nil {
-		frame = append(frame, ssePrefix...)
-		frame = append(frame, cursorText...)
-		frame = append(frame, sseData...)
-	} else {
-		frame = append(frame, sseData[1:]...)
-	}
-	at = len(frame)
-	frame = append(frame, json...)
-	frame = append(frame, sseEnd...)
-	return frame, at
+	return n
 }
 
-func sameBytes(a, b []byte) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || bytes.Equal(a, b))
+// lay appends the SSE block to room, which has the capacity for it, as the entry's frame, and moves the event there.
+func (e *Entry) lay(room, cursorText []byte) []byte {
+	from := len(room)
+	if cursorText != nil {
+		room = append(room, ssePrefix...)
+		at := len(room)
+		room = append(room, cursorText...)
+		e.cursor = room[at:len(room):len(room)]
+		room = append(room, sseData...)
+	} else {
+		room = append(room, sseData[1:]...)
+	}
+	at := len(room)
+	room = append(room, e.Event.JSON()...)
+	e.Event = e.Event.MovedTo(room[at:len(room):len(room)])
+	room = append(room, sseEnd...)
+	e.frame = room[from:len(room):len(room)]
+	return room
 }
 
 // Tip is the hub's position at one moment. It is immutable.

@@ -199,7 +199,7 @@ func parkSchedule(t *testing.T, seed uint64) {
 		}
 		for _, q := range log.parts {
 			for _, r := range q.records {
-				e := newEntry(r, nil, nil)
+				e := newEntry(&r, nil, nil)
 				id := e.Event.ID()
 				if number[id] >= f.born && (f.subject == "" || f.subject == subjects[id]) && f.seen[id] != 1 {
 					t.Errorf("client %d (subject %q) was given event %s, offset %d of partition %d, %d times; gaps %v", i, f.subject, id, r.Offset, r.Partition, f.seen[id], f.gaps)

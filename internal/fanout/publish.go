@@ -43,7 +43,8 @@ func (h *Hub) publish(records []broker.Record, end int64) {
 	slab := make([]int64, 0, len(records)*partitions)
 	var text [512]byte
 	h.entries = h.entries[:0]
-	for _, r := range records {
+	for i := range records {
+		r := &records[i]
 		if r.Offset < vec[r.Partition] {
 			continue // told twice by a restarted tail
 		}

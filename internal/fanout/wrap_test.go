@@ -116,7 +116,7 @@ func TestAHubServesOneWayOfReadingAStream(t *testing.T) {
 }
 
 func TestTheReasonOfASkippedRecordIsShort(t *testing.T) {
-	e := newEntry(broker.Record{Value: []byte(`{"` + strings.Repeat(`æ":{},"`, 4000))}, nil, nil)
+	e := newEntry(&broker.Record{Value: []byte(`{"` + strings.Repeat(`æ":{},"`, 4000))}, nil, nil)
 	if e.Skipped == "" || len(e.Skipped) > maxReason+len("…") {
 		t.Errorf("%d bytes: %s", len(e.Skipped), e.Skipped)
 	}
@@ -124,7 +124,7 @@ func TestTheReasonOfASkippedRecordIsShort(t *testing.T) {
 	for range 12 {
 		many.WriteString(`"` + strings.Repeat("x", many.Len()) + `":{},`)
 	}
-	e = newEntry(broker.Record{Value: []byte(`{` + strings.TrimSuffix(many.String(), ",") + `}`)}, nil, nil)
+	e = newEntry(&broker.Record{Value: []byte(`{` + strings.TrimSuffix(many.String(), ",") + `}`)}, nil, nil)
 	if e.Skipped == "" || len(e.Skipped) > maxReason+len("…") {
 		t.Errorf("%d bytes: %s", len(e.Skipped), e.Skipped)
 	}
