@@ -153,7 +153,7 @@ func (e *Entry) lay(room, cursorText []byte) []byte {
 	}
 	at := len(room)
 	room = append(room, e.Event.JSON()...)
-	e.Event = e.Event.MovedTo(room[at:len(room):len(room)])
+	e.Event.MoveTo(room[at:len(room):len(room)])
 	room = append(room, sseEnd...)
 	e.frame = room[from:len(room):len(room)]
 	return room
