@@ -63,7 +63,7 @@ var plain = func() (t [256]bool) {
 func passPlain(text string, i int) int {
 	for ; len(text)-i >= 8; i += 8 {
 		if found := special(eight(text, i)); found != 0 {
-			return i + bits.TrailingZeros64(found)/8
+			return i + bits.TrailingZeros64(found)>>3
 		}
 	}
 	for i < len(text) && plain[text[i]] {
@@ -91,7 +91,7 @@ func (s *scanner) str() (from, to int, escaped, ok bool) {
 	text, i := s.text, from
 	for ; len(text)-i >= 8; i += 8 {
 		if found := special(eight(text, i)); found != 0 {
-			i += bits.TrailingZeros64(found) / 8
+			i += bits.TrailingZeros64(found) >> 3
 			if text[i] == '"' {
 				s.at = i + 1
 				return from, i, false, true
