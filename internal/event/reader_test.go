@@ -51,6 +51,7 @@ func TestAReaderReadsAsIsReadOneByOne(t *testing.T) {
 					t.Fatalf("%s: %v, read alone %v", r.Value, errs[i], err)
 				}
 				if err != nil {
+					sameEvent(t, event.Event{}, got[i])
 					continue
 				}
 				if !bytes.Equal(want.JSON(), got[i].JSON()) {

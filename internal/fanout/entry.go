@@ -115,7 +115,7 @@ func (e *Entry) read(r *broker.Record, events *event.Reader, wrap *event.Wrap) {
 		e.Key = max(1, maphash.Bytes(keySeed, r.Key))
 	}
 	if err := events.Read(&e.Event, r, wrap); err != nil {
-		e.Event, e.Skipped = event.Event{}, reasonOf(err)
+		e.Skipped = reasonOf(err)
 	}
 }
 
