@@ -185,7 +185,10 @@ func (p *parser) members(attrs []attribute) (_ []attribute, ok bool) {
 			return nil, false
 		}
 		p.next()
-		var a attribute
+		// It is read where it is going to be, since copies of what was just written in parts take long.
+		attrs = slices.Grow(attrs, 1)
+		a := &attrs[:len(attrs)+1][len(attrs)]
+		*a = attribute{}
 		name := p.text[from:to]
 		if escaped {
 			a.inSide = nameInSide
@@ -201,7 +204,7 @@ func (p *parser) members(attrs []attribute) (_ []attribute, ok bool) {
 		case c == notCore && name == "data_base64":
 			ok = p.readBase64()
 		default:
-			if a.kind, ok = p.readValue(&a, name); ok {
+			if a.kind, ok = p.readValue(a, name); ok {
 				attrs = p.keep(attrs, a, c, name, begin)
 			}
 		}
@@ -333,8 +336,8 @@ func (p *parser) integer(name, text string, integer bool) Kind {
 	return invalid
 }
 
-// keep adds an attribute unless it may not be there.
-func (p *parser) keep(attrs []attribute, a attribute, c core, name string, begin int) []attribute {
+// keep adds the attribute a, which stands behind attrs, unless it may not be there.
+func (p *parser) keep(attrs []attribute, a *attribute, c core, name string, begin int) []attribute {
 	if c != notCore {
 		if p.core[c] != 0 {
 			p.problem(name, "one member of the name", "the member comes twice")
@@ -375,7 +378,7 @@ func (p *parser) keep(attrs []attribute, a attribute, c core, name string, begin
 		return attrs
 	}
 	a.nameLen = uint8(len(name))
-	attrs = append(attrs, a)
+	attrs = attrs[:len(attrs)+1]
 	if c != notCore {
 		p.core[c] = uint8(len(attrs))
 	}

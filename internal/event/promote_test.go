@@ -177,7 +177,8 @@ func TestAnEventHasNoMoreAttributesThanCanBeCounted(t *testing.T) {
 func TestAnEventCanStandOverOtherBytes(t *testing.T) {
 	e := parsed(t, with(`,"x":"\u00e6","data":{"a":1}`))
 	other := bytes.Clone(e.JSON())
-	moved := e.MovedTo(other)
+	moved := e
+	moved.MoveTo(other)
 	sameEvent(t, e, moved)
 	if &moved.JSON()[0] != &other[0] {
 		t.Error("the event still holds its own bytes")

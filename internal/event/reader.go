@@ -20,9 +20,17 @@ type Reader struct {
 // NewReader returns a Reader for about so many events.
 func NewReader(events int) *Reader { return &Reader{left: events} }
 
-// Read reads the event of a record into e, which must be the zero Event, as [FromRecordOf] does. After an error e is of
-// no use.
-func (rd *Reader) Read(e *Event, r *broker.Record, w *Wrap) (err error) {
+// Read reads the event of a record into e, which must be the zero Event, as [FromRecordOf] does. After an error e is the
+// zero Event again.
+func (rd *Reader) Read(e *Event, r *broker.Record, w *Wrap) error {
+	err := rd.read(e, r, w)
+	if err != nil {
+		*e = Event{}
+	}
+	return err
+}
+
+func (rd *Reader) read(e *Event, r *broker.Record, w *Wrap) (err error) {
 	if rd == nil || w != nil && !saysCloudEvent(r.Headers) {
 		*e, err = FromRecordOf(*r, w)
 		return err

@@ -59,17 +59,11 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
-// passPlain returns the position of the first byte at or behind i that is not plain. It looks at eight bytes at a time:
-// subtracting one from a byte of 0 borrows from its highest bit, and so for the other comparisons. A borrow disturbs
-// only the bytes above the one that it comes from, and the lowest counts.
+// passPlain returns the position of the first byte at or behind i that is not plain.
 func passPlain(text string, i int) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	for ; len(text)-i >= 8; i += 8 {
-		w := eight(text, i)
-		quote, escape := w^'"'*ones, w^'\\'*ones
-		found := ((quote-ones)&^quote | (escape-ones)&^escape | (w-0x20*ones)&^w) & highs
-		if found != 0 {
-			return i + bits.TrailingZeros64(found)/8
+		if found := special(eight(text, i)); found != 0 {
+			return i + bits.TrailingZeros64(found)>>3
 		}
 	}
 	for i < len(text) && plain[text[i]] {
@@ -83,15 +77,29 @@ func eight(text string, i int) uint64 {
 	return binary.LittleEndian.Uint64(unsafe.Slice(unsafe.StringData(text), len(text))[i:])
 }
 
+// special sets the highest bit of the lowest of eight bytes that is not plain, and perhaps bits above it: subtracting one
+// from a byte of 0 borrows, and so for the other comparisons, and disturbs only the bytes above.
+func special(w uint64) uint64 {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	quote, escape := w^'"'*ones, w^'\\'*ones
+	return ((quote-ones)&^quote | (escape-ones)&^escape | (w-0x20*ones)&^w) & highs
+}
+
 // str reads a string and returns the span between its quotes.
 func (s *scanner) str() (from, to int, escaped, ok bool) {
 	from = s.at + 1
-	to = passPlain(s.text, from)
-	if to < len(s.text) && s.text[to] == '"' {
-		s.at = to + 1
-		return from, to, false, true
+	text, i := s.text, from
+	for ; len(text)-i >= 8; i += 8 {
+		if found := special(eight(text, i)); found != 0 {
+			i += bits.TrailingZeros64(found) >> 3
+			if text[i] == '"' {
+				s.at = i + 1
+				return from, i, false, true
+			}
+			break
+		}
 	}
-	return s.strFrom(from, to)
+	return s.strFrom(from, passPlain(text, i))
 }
 
 // strFrom goes on in a string where it is not plain.
@@ -299,6 +307,9 @@ func (s *scanner) skipObject(depth int) bool {
 		if !s.skip(depth) {
 			return false
 		}
+		if s.comma() {
+			continue
+		}
 		if more, ok := s.more('}'); !more {
 			return ok
 		}
@@ -313,6 +324,15 @@ func (s *scanner) empty(closing byte) bool {
 	}
 	s.at++
 	return true
+}
+
+// comma passes a comma if there is one here.
+func (s *scanner) comma() bool {
+	if s.at < len(s.text) && s.text[s.at] == ',' {
+		s.at++
+		return true
+	}
+	return false
 }
 
 // more passes what follows a member or an element: a comma, after which there are more, or the closing byte.
@@ -338,6 +358,14 @@ func (s *scanner) key() (from, to int, escaped, ok bool) {
 }
 
 func (s *scanner) colon() bool {
+	if s.at < len(s.text) && s.text[s.at] == ':' {
+		s.at++
+		return true
+	}
+	return s.farColon()
+}
+
+func (s *scanner) farColon() bool {
 	if s.next() != ':' {
 		return s.fail(s.at, "a colon is expected after a member's name")
 	}
@@ -355,6 +383,9 @@ func (s *scanner) skipArray(depth int) bool {
 	for {
 		if !s.skip(depth) {
 			return false
+		}
+		if s.comma() {
+			continue
 		}
 		if more, ok := s.more(']'); !more {
 			return ok

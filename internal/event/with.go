@@ -202,13 +202,11 @@ func valueOf(text, name string) (from, to int) {
 	return v.from, v.to
 }
 
-// MovedTo returns the event over other bytes of the same JSON, which take the place of those that it has held, so that
-// one copy is kept. It panics where the lengths differ.
-func (e *Event) MovedTo(json []byte) Event {
+// MoveTo puts the event, which nobody else has yet, on other bytes of the same JSON, which take the place of those that it
+// has held, so that one copy is kept. It panics where the lengths differ.
+func (e *Event) MoveTo(json []byte) {
 	if len(json) != len(e.json) {
 		panic(fmt.Sprintf("event: %d bytes cannot stand for %d", len(json), len(e.json)))
 	}
-	moved := *e
-	moved.json = textOf(json)
-	return moved
+	e.json = textOf(json)
 }

@@ -14,6 +14,7 @@ import (
 // Entry is one record as all readers share it. It is immutable.
 type Entry struct {
 	Partition int32
+	cursorLen int32 // of the cursor's text inside frame; 0 in a catch-up block
 	Offset    int64
 	Key       uint64 // a hash of the record's key, that of this process; 0: it has none
 	Time      int64  // the record's timestamp in Unix milliseconds
@@ -21,9 +22,8 @@ type Entry struct {
 	Event   event.Event
 	Skipped string
 
-	vec    []int64 // the hub's vector after this entry; nil in a catch-up block
-	frame  []byte  // the SSE block, "id: <cursor>\ndata: <json>\n\n"; in a catch-up block from "data:" on
-	cursor []byte  // the cursor's text inside frame; nil in a catch-up block
+	vec   []int64 // the hub's vector after this entry; nil in a catch-up block
+	frame []byte  // the SSE block, "id: <cursor>\ndata: <json>\n\n"; in a catch-up block from "data:" on
 }
 
 const (
@@ -40,14 +40,20 @@ func (e *Entry) SSE() []byte { return e.frame }
 
 // SSEData is the block from "data:" on, for readers that write an id of their own.
 func (e *Entry) SSEData() []byte {
-	if e.cursor == nil {
+	if e.cursorLen == 0 {
 		return e.frame
 	}
-	return e.frame[len(ssePrefix)+len(e.cursor)+1:]
+	return e.frame[len(ssePrefix)+int(e.cursorLen)+1:]
 }
 
 // Cursor is the text of the hub's own cursor after this entry. It is nil for entries read from the log.
-func (e *Entry) Cursor() []byte { return e.cursor }
+func (e *Entry) Cursor() []byte {
+	if e.cursorLen == 0 {
+		return nil
+	}
+	end := len(ssePrefix) + int(e.cursorLen)
+	return e.frame[len(ssePrefix):end:end]
+}
 
 func (e *Entry) size() int64 {
 	return entryOverhead + int64(cap(e.frame)) + int64(8*len(e.vec))
@@ -109,7 +115,7 @@ func (e *Entry) read(r *broker.Record, events *event.Reader, wrap *event.Wrap) {
 		e.Key = max(1, maphash.Bytes(keySeed, r.Key))
 	}
 	if err := events.Read(&e.Event, r, wrap); err != nil {
-		e.Event, e.Skipped = event.Event{}, reasonOf(err)
+		e.Skipped = reasonOf(err)
 	}
 }
 
@@ -133,7 +139,7 @@ func (e *Entry) cause() string {
 // frameBytes is what the entry's frame takes.
 func (e *Entry) frameBytes(cursorText []byte) int {
 	n := len(sseData) - 1 + len(e.Event.JSON()) + len(sseEnd)
-	if cursorText != nil {
+	if len(cursorText) > 0 {
 		n += len(ssePrefix) + len(cursorText) + 1
 	}
 	return n
@@ -142,18 +148,17 @@ func (e *Entry) frameBytes(cursorText []byte) int {
 // lay appends the SSE block to room, which has the capacity for it, as the entry's frame, and moves the event there.
 func (e *Entry) lay(room, cursorText []byte) []byte {
 	from := len(room)
-	if cursorText != nil {
+	e.cursorLen = int32(len(cursorText))
+	if len(cursorText) > 0 {
 		room = append(room, ssePrefix...)
-		at := len(room)
 		room = append(room, cursorText...)
-		e.cursor = room[at:len(room):len(room)]
 		room = append(room, sseData...)
 	} else {
 		room = append(room, sseData[1:]...)
 	}
 	at := len(room)
 	room = append(room, e.Event.JSON()...)
-	e.Event = e.Event.MovedTo(room[at:len(room):len(room)])
+	e.Event.MoveTo(room[at:len(room):len(room)])
 	room = append(room, sseEnd...)
 	e.frame = room[from:len(room):len(room)]
 	return room

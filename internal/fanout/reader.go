@@ -366,7 +366,7 @@ func (r *Reader) Position() (vec []int64, text []byte) {
 	if r.tip != nil {
 		return at, r.tip.Cursor()
 	}
-	return at, r.last.cursor
+	return at, r.last.Cursor()
 }
 
 func (r *Reader) merge(at []int64) []int64 {
