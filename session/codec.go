@@ -34,7 +34,8 @@ func (o *output) expect(n int) {
 	o.buf = append((*o.pooled)[:0], o.buf...)
 }
 
-const largeBytes = 8 << 10
+// largeBytes is what is so large: a session whose client does not read keeps what it is written from.
+const largeBytes = writeBytes / 2
 
 // release gives the buffer up. What was written to it is gone.
 func (o *output) release() {

@@ -200,9 +200,14 @@ func (s *Server) flush(q Request) time.Duration {
 		return 0
 	case q.Flush > 0:
 		return q.Flush
+	case q.Subscription != "": // what waits for an acknowledgement to come holds others up
+		return min(shareFlush, max(0, s.cfg.Flush))
 	}
 	return max(0, s.cfg.Flush)
 }
+
+// shareFlush is how often a busy session of a subscription is written to at most.
+const shareFlush = 2 * time.Millisecond
 
 // Refuse answers an SSE request that is not to be served now: a browser's EventSource gives up for good on any status
 // but 200, so that it is told to come back in band.

@@ -22,15 +22,6 @@ type share struct {
 	text   []byte           // scratch for a cursor
 }
 
-// shareFlush is how often a session of a subscription is written to at most, unless its request says so: what waits for an
-// acknowledgement to come holds others up.
-func shareFlush(q Request, usual time.Duration) time.Duration {
-	if q.Flush != 0 {
-		return usual
-	}
-	return min(usual, 2*time.Millisecond)
-}
-
 // shareMost is how many deliveries one write carries at most: a slow client is to hold no more than it can be written.
 const shareMost = 256
 
@@ -139,7 +130,6 @@ func (s *Server) member(ctx context.Context, q Request, transport string, notify
 // deliver serves a session of a subscription as an answer without end. It returns as stream does.
 func (s *Server) deliver(w http.ResponseWriter, r *http.Request, q Request, transport, contentType string, c deliveryCodec) error {
 	l := newLoop(s, infoOf(transport, q), q)
-	l.flush = shareFlush(q, l.flush)
 	if err := s.admit(&l.entry); err != nil {
 		return err
 	}
@@ -176,7 +166,6 @@ func (s *Server) deliverSocket(w http.ResponseWriter, r *http.Request, q Request
 		s.leave(&l.entry, endFailure)
 		return err
 	}
-	l.flush = shareFlush(q, l.flush)
 	k, cancel := s.accept(w, r, o, l)
 	if k == nil {
 		m.Leave()

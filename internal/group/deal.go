@@ -156,17 +156,15 @@ func (g *group) feed(l *lane) {
 		}
 	} else {
 		fit := g.fit()
-		sharers := max(1, len(fit))
-		for _, r := range g.remotes {
-			sharers += len(r.sessions)
-		}
+		// What there is goes to all alike who have room, but in stretches: of these less is to be written and to be said.
+		hungry := g.hungry(fit)
+		each := min(stretchMost, (l.ready.len()+hungry-1)/max(1, hungry))
 		for l.ready.len() > 0 {
 			m := g.nextOf(fit)
 			if m == nil {
 				break
 			}
-			// What there is goes to all alike, but in stretches: of these less is to be written and to be said.
-			l.give(m, min(m.room(), stretchMost, 1+l.ready.len()/sharers), due)
+			l.give(m, min(m.room(), each), due)
 		}
 	}
 	g.flush()
@@ -186,7 +184,7 @@ func (g *group) reassigned() {
 
 // give gives a session what is ready, up to most events.
 func (l *lane) give(m *Member, most int, due int64) {
-	waited := m.waiting()
+	before := m.seq
 	for most > 0 && !m.void && l.ready.len() > 0 {
 		i := l.ready.first()
 		l.ready.pop()
@@ -207,13 +205,33 @@ func (l *lane) give(m *Member, most int, due int64) {
 		}
 		m.enter(given{item: i})
 	}
-	if !waited && m.proxy == nil && m.waiting() {
+	if m.proxy == nil && m.seq > before {
 		m.wake()
 	}
 }
 
-// nextOf is the session whose turn it is, of those that have room: one of this replica, which are given, else one of
-// another.
+// hungry counts who may be given something: of the sessions here, which are given, else of those elsewhere.
+func (g *group) hungry(fit []*Member) (n int) {
+	for _, m := range fit {
+		if m.hungry() {
+			n++
+		}
+	}
+	if n > 0 {
+		return n
+	}
+	for _, r := range g.remotes {
+		for _, m := range r.turn {
+			if m.hungry() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// nextOf is the session whose turn it is, of those that have room: one of this replica's, which are given, else one of
+// another replica.
 func (g *group) nextOf(fit []*Member) *Member {
 	for n := range fit {
 		if m := fit[(g.turn+n)%len(fit)]; m.hungry() {

@@ -143,7 +143,6 @@ func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []b
 			// What is known above the log's end is of records that are gone: others get their offsets. Nothing more is
 			// written of the window, which is of the old log.
 			l.stored = l.stored.cutAt(gap.To)
-			l.bound = l.stored.end()
 			l.held = false
 			l.reclaim("the log has lost its end")
 			return false, false

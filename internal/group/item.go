@@ -22,18 +22,18 @@ type item struct {
 	tenure uint64        // of the lane, when the item was made: it means nothing in another
 	entry  *fanout.Entry // nil once it is done
 	offset int64
-	place  uint64 // in the window
-	size   int    // of the event, in bytes
-	phase  phase
-	behind bool    // another of its key is before it and not done
+	place  uint64  // in the window
+	size   int     // of the event, in bytes
 	next   *item   // the next of its key
 	n      int     // how often it was handed over: a session's queue does not count
 	due    int64   // Unix nanoseconds: of the acknowledgement, or of the next attempt
 	to     *Member // who has it
-	handed bool    // and was handed it, or it is on its way to another replica
 	seq    uint64  // in the numbering of to
 	why    Reason  // for which it came back last
-	bare   bool    // its dead letter is too large for the log with the event in it
+	phase  phase
+	behind bool // another of its key is before it and not done
+	handed bool // to has taken it, or it is on its way to another replica
+	bare   bool // its dead letter is too large for the log with the event in it
 }
 
 // Reason says why an event came back unacknowledged.
@@ -61,8 +61,8 @@ func (l *lane) itemsOf(tenure uint64, entries []*fanout.Entry) (slabs [][]item) 
 	return slabs
 }
 
-// slabItems is how many items share their memory: so few that one which a session keeps for long does not keep much.
-const slabItems = 64
+// slabItems is how many items share their memory, 8 KiB: so few that one which a session keeps for long does not keep much.
+const slabItems = 72
 
 // queue is a first-in-first-out queue of items.
 type queue struct {

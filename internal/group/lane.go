@@ -48,7 +48,7 @@ type lane struct {
 	keys     map[uint64]*item // the last of each key that is not done
 	todo     []*item          // acknowledged, to be written
 	receipts []promise        // to who waits for that
-	soonest  int64            // nothing that is given out or delayed is due before; Unix nanoseconds
+	soonest  int64            // nothing that is given out or delayed is due before, which whoever sets due keeps so; Unix nanoseconds
 	dirty    bool             // there is something to write besides
 	suspect  bool             // the process stood still: nothing is given out before a write or a claim succeeds
 	again    string           // why to claim anew; "": not
@@ -313,9 +313,9 @@ func (l *lane) reset() {
 			continue
 		}
 		l.unhand(i)
-		l.group.groups.memory.add(-int64(i.size))
 		i.entry, i.next = nil, nil // a session may keep the item for long
 	}
+	l.group.groups.memory.add(-l.bytes)
 	for _, p := range l.receipts {
 		p.keep(false)
 	}
@@ -373,6 +373,7 @@ func (l *lane) serve(ctx context.Context) {
 		g.mu.Lock()
 		l.reset()
 		g.deal()
+		g.tell(func(m *Member) { m.wake() }) // who waited with what was of the lane goes on to what is behind it
 		g.mu.Unlock()
 	}()
 	tick := time.NewTicker(saveEvery)

@@ -172,6 +172,7 @@ func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, mor
 			fresh++
 		}
 		i.due = due
+		i.lane.soonest = min(i.lane.soonest, due) // it may have become shorter since it was given
 		dst = append(dst, Delivery{Group: i.lane.name, Attempt: d.n, Seq: m.next, entry: i.entry})
 	}
 	return dst, false

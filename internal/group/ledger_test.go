@@ -285,3 +285,53 @@ func TestWhatIsBehindTwoWaitsForBoth(t *testing.T) {
 		t.Fatalf("given %v, %d to be buried", idsOf(more), len(g.dead))
 	}
 }
+
+func TestAFewEventsGoToAllAlike(t *testing.T) {
+	for n := range 20 {
+		g, l := bare(t, nil)
+		a, b := enter(t, g, Session{}), enter(t, g, Session{})
+		l.readSome(t, n)
+		g.mu.Lock()
+		if d := a.outstanding - b.outstanding; d < -1 || d > 1 || a.outstanding+b.outstanding != n {
+			t.Errorf("of %d events one session has %d and the other %d", n, a.outstanding, b.outstanding)
+		}
+		g.mu.Unlock()
+	}
+}
+
+func TestAnAckTimeoutThatHasBecomeShorterHolds(t *testing.T) {
+	g, l := bare(t, func(s *Subscription) { s.AckTimeout = time.Hour })
+	m := enter(t, g, Session{})
+	l.readSome(t, 1)
+	g.mu.Lock()
+	g.sub.AckTimeout = time.Minute
+	g.mu.Unlock()
+	taken(m, 10)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if l.expire(time.Now().Add(2 * time.Minute).UnixNano()); !m.slow {
+		t.Error("it is not taken back in time")
+	}
+}
+
+func TestASessionIsWokenForWhatComesAfterAStandstill(t *testing.T) {
+	g, _ := bare(t, nil)
+	g.lanes = nil // all partitions are others'
+	wakes := 0
+	m := enter(t, g, Session{Notify: func() { wakes++ }})
+	deliver := func(offset int64) {
+		g.delivered(&message{From: newID(), Session: m.id, Stream: "orders", Nonce: "n", Parcels: []parcel{{Offset: offset, N: 1, JSON: []byte("{}")}}})
+	}
+	deliver(1)
+	g.mu.Lock()
+	g.ticked = time.Now().Add(-time.Minute)
+	g.mu.Unlock()
+	if late := taken(m, 10); len(late) > 0 {
+		t.Fatalf("given %d, which may be with others by now", len(late))
+	}
+	wakes = 0
+	deliver(2)
+	if wakes == 0 {
+		t.Error("it is not told of what came then")
+	}
+}

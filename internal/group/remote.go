@@ -195,16 +195,13 @@ func (g *group) delivered(msg *message) {
 		m.foreigns[key] = f
 	}
 	due := time.Now().Add(g.sub.AckTimeout).UnixNano()
-	waited := m.waiting()
 	for _, p := range msg.Parcels {
 		m.seq++
 		m.outstanding++
 		m.abroad++
 		m.enter(given{n: p.N, away: &remoteGiven{from: f, offset: p.Offset, bytes: p.JSON, typ: p.Type, due: due, open: true}})
 	}
-	if !waited {
-		m.wake()
-	}
+	m.wake()
 }
 
 type foreignKey struct {
