@@ -100,6 +100,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		}
 	case "serve":
 		limitMemory()
+		collectLess()
 		log := newLogger(c.Serve.Config, stderr)
 		ctx, stop := untilTold(context.Background())
 		defer stop()

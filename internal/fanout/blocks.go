@@ -33,19 +33,27 @@ type block struct {
 	// guarded by the cache's mutex
 	owner     *blocks
 	partition int32
-	place     *list.Element
+	place     *list.Element // nil: it is not in the cache
+	passed    bool          // whoever worked the partition off is beyond it
 }
 
-// blockCache bounds the blocks of all hubs, the least recently used leaving first.
+// blockCache bounds the blocks of all hubs, the least recently used leaving first. Those that were passed leave sooner:
+// few come after one who works a partition off, and what is kept of it for long only costs memory.
 type blockCache struct {
 	log   Log
 	limit int64
 	m     *metrics
 
-	mu    sync.Mutex
-	bytes int64      // guarded by mu
-	used  *list.List // of *block, most recent first; guarded by mu
+	// guarded by mu
+	mu          sync.Mutex
+	bytes       int64
+	used        list.List // of *block, the most recent first
+	passed      list.List // of *block, those that were passed, the last one first
+	passedBytes int64
 }
+
+// passedMost bounds the blocks that were passed, in bytes.
+const passedMost = 16 << 20
 
 // blocks are the blocks of one hub.
 type blocks struct {
@@ -85,7 +93,7 @@ func (b *blocks) get(ctx context.Context, epoch uint64, p int32, offset int64) (
 		b.cache.mu.Lock()
 		found, from := b.find(p, offset, floor)
 		if found != nil {
-			b.cache.used.MoveToFront(found.place)
+			b.cache.use(found)
 			b.cache.mu.Unlock()
 			b.cache.m.blockHits.Inc()
 			if found.epoch != epoch {
@@ -129,6 +137,36 @@ func (b *blocks) ahead(p int32, offset int64) {
 		return
 	}
 	b.begin(place{p, offset}, aheadBytes)
+}
+
+// pass notes that a reader that works a partition off is beyond a block. It will hardly be asked for again.
+func (b *blocks) pass(k *block) {
+	c := b.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.place == nil || k.passed {
+		return
+	}
+	c.used.Remove(k.place)
+	k.place = c.passed.PushFront(k)
+	k.passed = true
+	c.passedBytes += k.bytes
+	for c.passedBytes > passedMost {
+		c.forget(c.passed.Back().Value.(*block))
+	}
+	c.m.blockBytes.Set(float64(c.bytes))
+}
+
+// use notes that a block was asked for. The caller holds the mutex.
+func (c *blockCache) use(k *block) {
+	if !k.passed {
+		c.used.MoveToFront(k.place)
+		return
+	}
+	c.passed.Remove(k.place)
+	k.place = c.used.PushFront(k)
+	k.passed = false
+	c.passedBytes -= k.bytes
 }
 
 // begin has a stretch read, for its caller and others that join. The caller holds the cache's mutex.
@@ -245,15 +283,25 @@ func (b *blocks) keep(made *block) {
 	b.partitions[made.partition] = slices.Insert(all, i, made)
 	made.place = c.used.PushFront(made)
 	c.bytes += made.bytes
-	for c.bytes > c.limit && c.used.Len() > 1 {
-		c.forget(c.used.Back().Value.(*block))
+	for c.bytes > c.limit && c.passed.Len()+c.used.Len() > 1 {
+		last := c.passed.Back()
+		if last == nil {
+			last = c.used.Back()
+		}
+		c.forget(last.Value.(*block))
 	}
 	c.m.blockBytes.Set(float64(c.bytes))
 }
 
 // forget drops a block. The caller holds the mutex.
 func (c *blockCache) forget(k *block) {
-	c.used.Remove(k.place)
+	if k.passed {
+		c.passed.Remove(k.place)
+		c.passedBytes -= k.bytes
+	} else {
+		c.used.Remove(k.place)
+	}
+	k.place = nil
 	c.bytes -= k.bytes
 	all := k.owner.partitions[k.partition]
 	if i := slices.Index(all, k); i >= 0 {

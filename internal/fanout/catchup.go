@@ -42,6 +42,9 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 		dst = append(dst, e)
 	}
 	r.skip.partition, r.skip.next = p, b.next
+	if r.view.only != everyPartition {
+		r.hub.blocks.pass(b)
+	}
 	return dst, nil
 }
 

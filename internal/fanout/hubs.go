@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"errors"
 	"log/slog"
@@ -92,7 +91,7 @@ func New(c Config) (*Hubs, error) {
 		log: c.Log, shards: c.Shards, catchUp: (c.CatchUpReads + 1) / 2, logger: c.Logger, m: m,
 		reads:  make(chan struct{}, c.CatchUpReads),
 		budget: &budget{total: c.MemoryBytes - c.MemoryBytes/4, m: m, tight: make(chan struct{}, 1)},
-		blocks: &blockCache{log: c.Log, limit: c.MemoryBytes / 4, m: m, used: list.New()},
+		blocks: &blockCache{log: c.Log, limit: c.MemoryBytes / 4, m: m},
 		linger: c.Linger, ringBytes: c.RingBytes, now: time.Now, start: make(chan *Hub), hubs: map[string]*opening{},
 	}
 	return hs, nil

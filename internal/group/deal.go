@@ -68,9 +68,7 @@ func (g *group) deal() {
 			l.assign(nil)
 		}
 	}
-	for _, l := range g.lanes {
-		g.feed(l)
-	}
+	g.feedAll()
 	for _, m := range g.members {
 		names, why := g.fedFrom(m), ""
 		switch {
@@ -170,6 +168,13 @@ func (g *group) feed(l *lane) {
 	g.flush()
 }
 
+// feedAll gives out what is ready of all lanes.
+func (g *group) feedAll() {
+	for _, l := range g.lanes {
+		g.feed(l)
+	}
+}
+
 // stretchMost is how many events of a lane a session is given in its turn.
 const stretchMost = 256
 
@@ -207,6 +212,9 @@ func (l *lane) give(m *Member, most int, due int64) {
 	}
 	if m.proxy == nil && m.seq > before {
 		m.wake()
+	}
+	if l.ready.len() < readyMost {
+		nudge(l.space)
 	}
 }
 

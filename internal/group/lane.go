@@ -14,6 +14,7 @@ import (
 const (
 	windowItems = 10_000  // events from the position on that were read, done ones among them
 	windowBytes = 8 << 20 // of those that are not done
+	readyMost   = 2048    // that could be given out at once, if any session had room
 	readBytes   = 512 << 10
 )
 
@@ -87,7 +88,7 @@ func nudge(c chan struct{}) {
 // roomy reports whether more may be read.
 func (l *lane) roomy() bool {
 	n := len(l.window.live())
-	return n == 0 || n < windowItems && l.bytes < windowBytes && l.group.groups.memory.roomy()
+	return n == 0 || n < windowItems && l.ready.len() < readyMost && l.bytes < windowBytes && l.group.groups.memory.roomy()
 }
 
 // add takes what was read into the window. It returns false where the claim is another by now.

@@ -53,8 +53,8 @@ func (m *Member) enter(d given) {
 	m.ledger = append(m.ledger, d)
 }
 
-// waiting reports whether there is something that was not taken yet.
-func (m *Member) waiting() bool { return m.next <= m.seq }
+// queued is how many deliveries the session has not looked at yet.
+func (m *Member) queued() int { return int(m.seq + 1 - m.next) }
 
 // entry returns a delivery, nil where it is answered or was never handed over. It is valid until the next one is entered.
 func (m *Member) entry(seq uint64) *given {
@@ -134,9 +134,14 @@ func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, mor
 	}
 	due := now.Add(g.sub.AckTimeout).UnixNano()
 	from, bytes := len(dst), 0
-	fresh := 0
-	defer func() { g.groups.m.delivered.Add(float64(fresh)) }()
-	for m.next = max(m.next, m.base); m.waiting(); m.next++ {
+	fresh, queued := 0, m.queued()
+	defer func() {
+		g.groups.m.delivered.Add(float64(fresh))
+		if queued > queueMost/2 { // else whoever had something for the session has given it
+			g.feedAll()
+		}
+	}()
+	for m.next = max(m.next, m.base); m.queued() > 0; m.next++ {
 		d := m.entry(m.next)
 		if d == nil || d.said {
 			continue

@@ -335,3 +335,21 @@ func TestASessionIsWokenForWhatComesAfterAStandstill(t *testing.T) {
 		t.Error("it is not told of what came then")
 	}
 }
+
+func TestASessionThatDoesNotReadLeavesTheRestToOthers(t *testing.T) {
+	g, l := bare(t, func(s *Subscription) { s.MaxUncommitted = 5000 })
+	stalled := enter(t, g, Session{})
+	for range 3 {
+		l.readSome(t, 1000)
+	}
+	other := enter(t, g, Session{})
+	n := 0
+	for some := taken(other, 5000); len(some) > 0; some = taken(other, 5000) {
+		n += len(some)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if stalled.outstanding != queueMost || n != 3000-queueMost {
+		t.Errorf("the session that reads nothing has %d, and the other was given %d", stalled.outstanding, n)
+	}
+}

@@ -198,8 +198,18 @@ func (m *Member) assigned(groups []string, why string) {
 // hungry reports whether the session may be given more.
 func (m *Member) hungry() bool { return m.lives() && m.room() > 0 }
 
-// room is how much more the session may be given.
-func (m *Member) room() int { return m.credit() - m.outstanding }
+// room is how much more the session may be given: no more than it may leave unacknowledged, and only so much ahead of what
+// it takes, that others get what it does not read.
+func (m *Member) room() int {
+	room := m.credit() - m.outstanding
+	if m.proxy == nil {
+		room = min(room, queueMost-m.queued())
+	}
+	return room
+}
+
+// queueMost is how many events wait for a session to take them at most.
+const queueMost = 1024
 
 // lives reports whether the session goes on.
 func (m *Member) lives() bool { return !m.left && m.ending == nil && !m.void }

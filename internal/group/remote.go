@@ -99,9 +99,7 @@ func (g *group) heard(m *message) {
 		delete(g.remotes, m.From)
 	}
 	if !g.sub.Ordered {
-		for _, l := range g.lanes {
-			g.feed(l)
-		}
+		g.feedAll()
 	}
 }
 

@@ -203,9 +203,7 @@ func (gs *Groups) hear(ctx context.Context, id string, session ID, words []stret
 			abroad.Go(func() { m.sayAbroad(ctx, e, w, r) })
 		}
 	}
-	for _, l := range g.lanes {
-		g.feed(l)
-	}
+	g.feedAll()
 	r.close()
 	g.mu.Unlock()
 	select {

@@ -57,6 +57,7 @@ type writer struct {
 	saving      bool
 	standstills int // of the process, before this write
 	items       []*item
+	spare       []*item // memory for the next ones
 	receipts    []promise
 	busy        bool   // a commit is on its way
 	told        int64  // what was committed last
@@ -86,7 +87,7 @@ func (w *writer) start(ctx context.Context, timed bool) {
 		return
 	}
 	w.items, w.receipts = l.todo, l.receipts
-	l.todo, l.receipts, l.dirty = nil, nil, false
+	l.todo, l.receipts, l.dirty, w.spare = w.spare, nil, false, nil
 	s, at, nonce := l.snapshot(), l.at, l.nonce
 	g.checkLate(time.Now())
 	w.standstills = g.standstills
@@ -125,6 +126,8 @@ func (w *writer) ended(is saved) bool {
 		}
 		l.settle(items)
 		g.groups.m.acknowledged.Add(float64(len(items)))
+		clear(items)
+		w.spare = items[:0]
 	}
 	for _, p := range receipts {
 		p.keep(is.ok)
