@@ -27,9 +27,9 @@ func limitMemory() {
 	}
 }
 
-// collectLess has the heap grow to three times what is in use, where it is usually twice: events are read once and soon
-// forgotten, and a fifth of a busy replica's processor time would else go into finding out. Where memory is limited, the
-// limit still holds. GOGC wins.
+// collectLess has the heap grow to three times what is in use, where twice is usual: events are read once and soon
+// forgotten, and up to a fifth of a busy replica's processor time would else go into finding that out. Where memory is
+// limited, the limit still holds. GOGC wins.
 func collectLess() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)

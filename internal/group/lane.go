@@ -49,7 +49,7 @@ type lane struct {
 	keys     map[uint64]*item // the last of each key that is not done
 	todo     []*item          // acknowledged, to be written
 	receipts []promise        // to who waits for that
-	soonest  int64            // nothing that is given out or delayed is due before, which whoever sets due keeps so; Unix nanoseconds
+	soonest  int64            // no item is due before, which whoever sets due keeps so; Unix nanoseconds
 	dirty    bool             // there is something to write besides
 	suspect  bool             // the process stood still: nothing is given out before a write or a claim succeeds
 	again    string           // why to claim anew; "": not
