@@ -254,6 +254,7 @@ type Log interface {
 	Joiner
 	Groups
 	Offsets
+	Prover
 	Admin
 	// Close ends everything under way and frees all resources; it blocks until no goroutine is left.
 	Close() error

@@ -43,7 +43,6 @@ type Log struct {
 var (
 	_ broker.Log    = (*Log)(nil)
 	_ broker.Placer = (*Log)(nil)
-	_ broker.Prover = (*Log)(nil)
 )
 
 // New prepares the clients of a cluster. It does not wait for the cluster: a broker that cannot be reached shows in

@@ -244,7 +244,7 @@ func (b *blocks) fetch(ctx context.Context, l *loading, key place, bytes, life i
 
 // sameTopic fails where the topic is no longer the one of the epoch; the hub learns of it within a second.
 func (b *blocks) sameTopic(ctx context.Context, epoch broker.Epoch) error {
-	present, err := b.present(ctx)
+	present, err := b.cache.log.Present(ctx, b.hub.stream.Topic)
 	if err != nil {
 		return fmt.Errorf("%w: %w", broker.ErrUnavailable, err)
 	}
@@ -252,15 +252,6 @@ func (b *blocks) sameTopic(ctx context.Context, epoch broker.Epoch) error {
 		return errMadeAnew
 	}
 	return nil
-}
-
-// present asks which life of the topic is the present one.
-func (b *blocks) present(ctx context.Context) (broker.Epoch, error) {
-	if p, ok := b.cache.log.(broker.Prover); ok {
-		return p.Present(ctx, b.hub.stream.Topic)
-	}
-	info, err := b.cache.log.Describe(ctx, b.hub.stream.Topic)
-	return info.Epoch, err
 }
 
 var errMadeAnew = fmt.Errorf("%w: the topic was made anew while it was read", broker.ErrUnavailable)

@@ -541,6 +541,10 @@ func (m manyLogs) Describe(ctx context.Context, topic string) (broker.TopicInfo,
 	return m[topic].Describe(ctx, topic)
 }
 
+func (m manyLogs) Present(ctx context.Context, topic string) (broker.Epoch, error) {
+	return m[topic].Present(ctx, topic)
+}
+
 func (m manyLogs) Bounds(ctx context.Context, topic string) ([]broker.Bounds, error) {
 	return m[topic].Bounds(ctx, topic)
 }

@@ -21,6 +21,7 @@ type Log interface {
 	broker.Tailer
 	broker.Reader
 	broker.Offsets
+	broker.Prover
 	Describe(ctx context.Context, topic string) (broker.TopicInfo, error)
 }
 

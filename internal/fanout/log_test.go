@@ -95,6 +95,11 @@ func (l *memoryLog) grow(partitions int) {
 
 func (l *memoryLog) outage(down bool) { l.change(func() { l.down = down }) }
 
+func (l *memoryLog) Present(ctx context.Context, topic string) (broker.Epoch, error) {
+	info, err := l.Describe(ctx, topic)
+	return info.Epoch, err
+}
+
 func (l *memoryLog) Describe(context.Context, string) (broker.TopicInfo, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -204,6 +204,12 @@ func (v *View) Describe(ctx context.Context, name string) (broker.TopicInfo, err
 	return v.Log.Describe(ctx, name)
 }
 
+// Present implements broker.Prover.
+func (v *View) Present(ctx context.Context, name string) (broker.Epoch, error) {
+	info, err := v.Describe(ctx, name)
+	return info.Epoch, err
+}
+
 // Delete implements broker.Admin.
 func (v *View) Delete(ctx context.Context, name string) error {
 	if err := v.wait(ctx); err != nil {
@@ -430,6 +436,12 @@ func (l *Log) Describe(_ context.Context, name string) (broker.TopicInfo, error)
 		return t.info, nil
 	}
 	return broker.TopicInfo{}, broker.ErrNoTopic
+}
+
+// Present implements broker.Prover.
+func (l *Log) Present(ctx context.Context, name string) (broker.Epoch, error) {
+	info, err := l.Describe(ctx, name)
+	return info.Epoch, err
 }
 
 // Change implements broker.Admin.
