@@ -222,8 +222,8 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 			l.server.m.bytes.Add(float64(len(l.out.buf)))
 			l.last = time.Now()
 			l.from.written()
-			if cap(l.out.buf) > 2*writeBytes {
-				l.out.release()
+			if l.out.pooled != nil || cap(l.out.buf) > 2*writeBytes {
+				l.out.release() // others write meanwhile, and few writes are that large
 			}
 		}
 		switch status {
@@ -235,9 +235,6 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 			continue
 		}
 		if wrote && l.flush > 0 {
-			if l.out.pooled != nil {
-				l.out.release() // others write meanwhile
-			}
 			l.gatherFor(ctx, l.flush)
 		}
 		if !l.from.park() {

@@ -138,7 +138,8 @@ func (p *parser) problem(member, expected, format string, args ...any) {
 }
 
 // parseObject reads the event that begins at s, but for its attributes, and leaves s after it. It returns the attributes,
-// in attrs, which is empty, as far as there is room. ok is false where the JSON is broken; problems are what is wrong with the event otherwise.
+// in attrs, which is empty, as far as there is room. ok is false where the JSON is broken; problems are what is wrong with
+// the event otherwise.
 func parseObject(e *Event, s *scanner, stored bool, attrs []attribute) (_ []attribute, problems *Error, ok bool) {
 	p := parser{scanner: scanner{text: s.text, at: s.at}, stored: stored, base: s.at}
 	found, ok := p.members(attrs)
