@@ -61,8 +61,8 @@ type Hub struct {
 
 	// viewsMu is held while records are matched, so that a view joins between two chunks and never in one.
 	viewsMu sync.Mutex
-	views   map[string]*view // guarded by viewsMu
-	index   index            // guarded by viewsMu
+	views   map[string]*view    // guarded by viewsMu
+	index   filter.Index[*view] // of views; guarded by viewsMu
 	readers atomic.Int64
 
 	// mu guards the ring, the lists of the views, and what follows.
@@ -117,6 +117,7 @@ func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 			return nil, fmt.Errorf("read records of stream %s: %w", s.Name, err)
 		}
 	}
+	h.index.Panicked = h.panicked
 	h.all = h.newView(nil, everyPartition, "")
 	h.wake = make([][]*Reader, len(h.shards)+1)
 	if err := h.locate(ctx, false); err != nil {
@@ -286,10 +287,12 @@ func (h *Hub) signal() {
 }
 
 func (h *Hub) newView(f *filter.Filter, only int32, key string) *view {
-	return &view{key: key, filter: f, only: only, parked: make([]*Reader, len(h.shards)+1), panicked: func(value any, stack []byte) {
-		h.m.panics.Inc()
-		h.logger.Error("panic in a filter: its readers get the event", "panic", value, "stack", string(stack))
-	}}
+	return &view{key: key, filter: f, only: only, parked: make([]*Reader, len(h.shards)+1), panicked: h.panicked}
+}
+
+func (h *Hub) panicked(value any, stack []byte) {
+	h.m.panics.Inc()
+	h.logger.Error("panic in a filter: its readers get the event", "panic", value, "stack", string(stack))
 }
 
 // enter finds or makes the view of a filter, and of one partition where that is asked for, and counts one reader in.
@@ -317,7 +320,7 @@ func (h *Hub) enter(f *filter.Filter, only int32) *view {
 		v.since = h.ring.next
 		h.mu.RUnlock()
 		h.views[key] = v
-		h.index.add(v)
+		h.index.Add(f, v)
 		h.m.views.Inc()
 	}
 	v.readers++
@@ -334,7 +337,7 @@ func (h *Hub) leave(v *view) {
 	defer h.viewsMu.Unlock()
 	if v.readers--; v.readers == 0 {
 		delete(h.views, v.key)
-		h.index.remove(v)
+		h.index.Remove(v.filter, v)
 		h.mu.Lock()
 		n := v.listBytes()
 		h.lists -= n

@@ -100,9 +100,11 @@ func (h *Hub) matchAll() {
 			}
 			continue
 		}
-		h.scratch = h.index.match(h.scratch[:0], &e.Event, e.Partition)
+		h.scratch = h.index.Match(h.scratch[:0], &e.Event)
 		for _, v := range h.scratch {
-			h.matched = append(h.matched, match{v, at})
+			if v.sees(e.Partition) {
+				h.matched = append(h.matched, match{v, at})
+			}
 		}
 	}
 }

@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"runtime/debug"
-	"slices"
 	"sort"
 	"sync"
 
@@ -175,95 +174,4 @@ func (v *view) release(wake [][]*Reader) {
 		}
 		v.parked[s] = nil
 	}
-}
-
-// index finds the views that a record concerns: by the exact attributes of their filters where they have some, one by
-// one where they have none.
-type index struct {
-	attributes []attributeIndex
-	scanned    []*view
-}
-
-type attributeIndex struct {
-	name   string
-	values map[string][]*view
-}
-
-func (x *index) add(v *view) {
-	eq := v.equalities()
-	if len(eq) == 0 {
-		x.scanned = append(x.scanned, v)
-		return
-	}
-	for _, q := range eq {
-		a := x.attribute(q.Attribute)
-		if !slices.Contains(a.values[q.Value], v) {
-			a.values[q.Value] = append(a.values[q.Value], v)
-		}
-	}
-}
-
-// equalities are what the index finds the view by.
-func (v *view) equalities() []filter.Equality {
-	if v.filter == nil {
-		return nil
-	}
-	return v.filter.Equalities()
-}
-
-func (x *index) attribute(name string) *attributeIndex {
-	for i := range x.attributes {
-		if x.attributes[i].name == name {
-			return &x.attributes[i]
-		}
-	}
-	x.attributes = append(x.attributes, attributeIndex{name: name, values: map[string][]*view{}})
-	return &x.attributes[len(x.attributes)-1]
-}
-
-func (x *index) remove(v *view) {
-	drop := func(vs []*view) []*view {
-		if i := slices.Index(vs, v); i >= 0 {
-			vs[i] = vs[len(vs)-1]
-			vs[len(vs)-1] = nil
-			return vs[:len(vs)-1]
-		}
-		return vs
-	}
-	eq := v.equalities()
-	if len(eq) == 0 {
-		x.scanned = drop(x.scanned)
-		return
-	}
-	for _, q := range eq {
-		a := x.attribute(q.Attribute)
-		if rest := drop(a.values[q.Value]); len(rest) > 0 {
-			a.values[q.Value] = rest
-		} else {
-			delete(a.values, q.Value)
-		}
-	}
-	x.attributes = slices.DeleteFunc(x.attributes, func(a attributeIndex) bool { return len(a.values) == 0 })
-}
-
-// match appends to dst the views whose filters match e, which is in a partition.
-func (x *index) match(dst []*view, e *event.Event, partition int32) []*view {
-	for i := range x.attributes {
-		a := &x.attributes[i]
-		value, ok := e.Attribute(a.name)
-		if !ok {
-			continue
-		}
-		for _, v := range a.values[value.String()] {
-			if v.sees(partition) && v.wants(e) {
-				dst = append(dst, v)
-			}
-		}
-	}
-	for _, v := range x.scanned {
-		if v.sees(partition) && v.wants(e) {
-			dst = append(dst, v)
-		}
-	}
-	return dst
 }

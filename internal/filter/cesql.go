@@ -321,5 +321,5 @@ func (r *sqlReader) attribute() string {
 		r.fail(r.token.at, "%s is not the name of an attribute, which has letters and digits", quote(r.token.text))
 	}
 	r.advance()
-	return name
+	return known(name)
 }

@@ -175,6 +175,7 @@ func (r *reader) attributes(dialect string) (node, error) {
 		if seen[name] {
 			return nil, r.fail(at, "the attribute %s comes twice", name)
 		}
+		name = known(name)
 		seen[name] = true
 		if token, at, err = r.token(); err != nil {
 			return nil, err
@@ -228,4 +229,14 @@ func (r *reader) sqlText(pointer string) (node, error) {
 // validAttribute tells whether name can be that of a context attribute.
 func validAttribute(name string) bool {
 	return name != "" && name != "data" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789") == ""
+}
+
+// known is the name, as one string for all filters where it is a common one.
+func known(name string) string {
+	for _, common := range [...]string{"type", "source", "subject", "resource", "id", "time"} {
+		if name == common {
+			return common
+		}
+	}
+	return name
 }

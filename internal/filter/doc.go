@@ -8,8 +8,7 @@
 //     one evaluation takes. An evaluation that goes wrong (an attribute is missing, a cast fails) does not match, as
 //     the Subscriptions API has it.
 //   - Filters with equal keys match alike, so that their readers can share one view of a stream.
-//   - A filter with [Filter.Equalities] matches only events in which one of them holds, so that an index may leave
-//     the others out.
+//   - An [Index] finds the filters that match an event without trying the others.
 //
 // The grammar and the meaning of CESQL are those of the CloudEvents SDK. Where the SDK counts bytes, characters are
 // counted here, as the specification says.

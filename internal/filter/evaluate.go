@@ -15,14 +15,17 @@ import (
 
 // sql evaluates an expression by the SDK's nodes.
 type sql struct {
-	tree cesql.Expression
-	key  string
-	pool *sync.Pool // of *view
+	tree       cesql.Expression
+	key        string
+	candidates []anchors
 }
 
 func newSQL(x *expr) node {
-	return sql{tree: build(x), key: string(x.appendKey(nil)), pool: &sync.Pool{New: func() any { return &view{} }}}
+	return sql{tree: build(x), key: string(x.appendKey(nil)), candidates: candidatesIn(x)}
 }
+
+// views lends what events are carried in through the SDK's nodes: one for each evaluation that is under way.
+var views = sync.Pool{New: func() any { return &view{} }}
 
 func (n sql) match(e *event.Event) (matched bool) {
 	defer func() {
@@ -30,11 +33,11 @@ func (n sql) match(e *event.Event) (matched bool) {
 			matched = false
 		}
 	}()
-	v := n.pool.Get().(*view)
+	v := views.Get().(*view)
 	v.event = e
 	value, err := n.tree.Evaluate(cloudevents.Event{Context: v})
 	v.event = nil
-	n.pool.Put(v)
+	views.Put(v)
 	if err != nil {
 		return false
 	}

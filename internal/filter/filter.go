@@ -26,15 +26,10 @@ type Query struct {
 }
 
 // Filter is a compiled [Query]. A nil *Filter matches every event.
+//
+// It keeps no more than what evaluates it, since there may be a million of them.
 type Filter struct {
-	root       node
-	key        string
-	equalities []Equality
-}
-
-// Equality is an attribute and the value, in its canonical string form, that the attribute is to have.
-type Equality struct {
-	Attribute, Value string
+	root node
 }
 
 // Compile compiles a query. It returns nil for an empty one, and an [*Error] for one with a mistake in it.
@@ -70,8 +65,7 @@ func Compile(q Query) (*Filter, error) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
-	root := allOf(parts)
-	return &Filter{root: root, key: keyOf(root), equalities: equalitiesOf(root)}, nil
+	return &Filter{share(allOf(parts))}, nil
 }
 
 // Match tells whether e passes. It does not block.
@@ -80,21 +74,19 @@ func (f *Filter) Match(e *event.Event) bool {
 }
 
 // Key is the filter's canonical identity: filters with the same key match the same events. The order of what ANDs or
-// ORs together does not change it. It is "" for nil only.
+// ORs together does not change it. It is "" for nil only. It is put together anew by each call.
 func (f *Filter) Key() string {
 	if f == nil {
 		return ""
 	}
-	return f.key
+	return string(f.appendKey(nil))
 }
 
-// Equalities lists equalities of one and the same attribute, of which one holds in every event that matches. It is nil
-// where there are no such. The slice must not be changed.
-func (f *Filter) Equalities() []Equality {
-	if f == nil {
-		return nil
+func (f *Filter) appendKey(dst []byte) []byte {
+	if f.root == nil { // it was never compiled
+		return dst
 	}
-	return f.equalities
+	return f.root.appendKey(dst)
 }
 
 // compiler counts what it has made of one query.

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/eventissuer/eventissuer/internal/event"
 )
 
@@ -92,7 +90,7 @@ func TestEmptyQueryIsNil(t *testing.T) {
 	if f != nil || err != nil {
 		t.Fatalf("got %v, %v", f, err)
 	}
-	if !f.Match(&event.Event{}) || f.Key() != "" || f.Equalities() != nil {
+	if !f.Match(&event.Event{}) || f.Key() != "" {
 		t.Fatal("nil is no filter that matches everything")
 	}
 }
@@ -198,43 +196,6 @@ func TestEqualKeysForWhatIsTheSame(t *testing.T) {
 			}
 			if (a.Key() == b.Key()) != c.same {
 				t.Errorf("keys %s and %s, want them equal: %v", a.Key(), b.Key(), c.same)
-			}
-		})
-	}
-}
-
-func TestEqualitiesForTheIndex(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		query Query
-		want  []Equality
-	}{
-		{"values", Query{Types: []string{"b", "a"}}, []Equality{{"type", "a"}, {"type", "b"}}},
-		{"the most selective attribute", Query{Types: []string{"a"}, Subjects: []string{"s", "t"}}, []Equality{{"subject", "s"}, {"subject", "t"}}},
-		{"a prefix has none", Query{Types: []string{"a*"}}, nil},
-		{"a value beside a prefix", Query{Types: []string{"a*"}, Resources: []string{"r"}}, []Equality{{"resource", "r"}}},
-		{"a value or a prefix", Query{Types: []string{"a*", "b"}}, nil},
-		{"all", Query{Filters: json.RawMessage(`[{"all":[{"exact":{"line":"1"}},{"not":{"exact":{"type":"x"}}}]}]`)}, []Equality{{"line", "1"}}},
-		{"any of one attribute", Query{Filters: json.RawMessage(`[{"any":[{"exact":{"type":"a","id":"1"}},{"exact":{"type":"b","subject":"s"}}]}]`)}, []Equality{{"type", "a"}, {"type", "b"}}},
-		{"any of different attributes", Query{Filters: json.RawMessage(`[{"any":[{"exact":{"type":"a"}},{"exact":{"subject":"b"}}]}]`)}, nil},
-		{"not", Query{Filters: json.RawMessage(`[{"not":{"exact":{"type":"x"}}}]`)}, nil},
-		{"in CESQL", Query{SQL: "subject = '/train/1' AND delay > 5"}, []Equality{{"subject", "/train/1"}}},
-		{"in CESQL the other way round", Query{SQL: "'/train/1' = subject"}, []Equality{{"subject", "/train/1"}}},
-		{"a set in CESQL", Query{SQL: "subject IN ('b', 'a') AND EXISTS id"}, []Equality{{"subject", "a"}, {"subject", "b"}}},
-		{"OR in CESQL", Query{SQL: "(subject = 'a' AND delay > 5) OR (subject = 'b' AND type = 'x')"}, nil}, // the left side may fail otherwise
-		{"OR of one attribute in CESQL", Query{SQL: "subject = 'a' OR subject = 'b'"}, []Equality{{"subject", "a"}, {"subject", "b"}}},
-		{"OR of branches in CESQL", Query{SQL: "(subject = 'a' AND type = 'x') OR (subject = 'b' AND type = 'y')"}, []Equality{{"subject", "a"}, {"subject", "b"}}},
-		{"LIKE without wildcards", Query{SQL: `subject LIKE '100\%'`}, []Equality{{"subject", "100%"}}},
-		{"a text on the left is cast to an extension's type", Query{SQL: "'05' = delay"}, nil},
-		{"an integer", Query{SQL: "delay = 5"}, nil},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			f, err := Compile(c.query)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(c.want, f.Equalities()); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
 	}

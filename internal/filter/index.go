@@ -1,90 +1,182 @@
 package filter
 
-import "slices"
+import (
+	"hash/maphash"
+	"runtime/debug"
+	"slices"
 
-// maxEqualities bounds what an index has to hold for one filter; one with more is evaluated for every event instead.
-const maxEqualities = 1000
+	"github.com/eventissuer/eventissuer/internal/event"
+)
 
-// equalities maps attributes to values: an event can match only if, for each of the attributes, it has one of the
-// values.
-type equalities map[string][]string
+// Index finds, among many filters, those that match an event, at a cost in proportion to the matches and not to the
+// filters. It files each under conditions that an event has to meet: that an attribute equals, begins with or ends in a
+// text. A filter that has no such is evaluated for every event.
+//
+// The zero Index is empty and ready for use. Match may be called concurrently with itself, and with Len, but not with Add
+// or Remove.
+type Index[T comparable] struct {
+	// Panicked is told of a filter that failed by a mistake of ours. It is then taken for a match, for what it would have
+	// said is not known, and nothing may be lost. Where it is nil the panic goes on.
+	Panicked func(value any, stack []byte)
 
-func equalitiesIn(n node) equalities {
-	switch n := n.(type) {
-	case exact:
-		return equalities{n.name: {n.value}}
-	case oneOf:
-		return equalities{n.name: n.values}
-	case all:
-		out := equalities{}
-		for _, part := range n {
-			for name, values := range equalitiesIn(part) {
-				if have, ok := out[name]; !ok || len(values) < len(have) {
-					out[name] = values
-				}
-			}
-		}
-		return out
-	case anyone:
-		if len(n) == 0 {
-			return nil
-		}
-		out := equalitiesIn(n[0])
-		for _, part := range n[1:] {
-			more := equalitiesIn(part)
-			for name, values := range out {
-				also, ok := more[name]
-				if !ok || len(values)+len(also) > maxEqualities {
-					delete(out, name)
-					continue
-				}
-				out[name] = append(slices.Clone(values), also...)
-			}
-		}
-		return out
-	}
-	return nil
+	count      int
+	seed       maphash.Seed // of the hashes of keys and whole values
+	everything []T          // those with a nil filter
+	entries    map[uint64]*entry[T]
+	attributes []attribute[T]
+	scanned    []*entry[T]
 }
 
-// equalitiesOf picks the most selective attribute of those that an index can find the filter by.
-func equalitiesOf(n node) []Equality {
-	best := ""
-	found := equalitiesIn(n)
-	for name, values := range found {
-		if len(values) > maxEqualities {
-			continue
-		}
-		if best == "" || selectivity(name) > selectivity(best) ||
-			selectivity(name) == selectivity(best) && (len(values) < len(found[best]) || len(values) == len(found[best]) && name < best) {
-			best = name
-		}
-	}
-	if best == "" {
-		return nil
-	}
-	values := slices.Clone(found[best])
-	slices.Sort(values)
-	values = slices.Compact(values)
-	out := make([]Equality, len(values))
-	for i, v := range values {
-		out[i] = Equality{best, v}
-	}
-	return out
+// entry is a filter and what it was added with.
+type entry[T comparable] struct {
+	filter *Filter
+	next   *entry[T] // whose key has the same hash
+	first  T
+	more   *more[T]
+	choice uint16 // which of the filter's candidates it is filed by: no more than two of each part
 }
 
-// selectivity ranks attributes by how few events usually share a value. Nothing but speed depends on it.
-func selectivity(name string) int {
-	switch name {
-	case "id":
-		return 5
-	case "subject":
-		return 4
-	case "source", "type":
-		return 1
-	case "specversion", "datacontenttype", "dataschema":
-		return 0
-	case "resource":
-		return 3
+// more is what few entries have.
+type more[T comparable] struct {
+	values  []T     // beside the first
+	anchors anchors // where an event can hold more than one of those that the entry is filed by
+}
+
+// Add adds v, which Match returns for what f matches from now on. A nil filter matches everything. Equal filters, that is
+// with equal keys, are evaluated once for all their values. A v is to be in the index once.
+func (x *Index[T]) Add(f *Filter, v T) {
+	x.count++
+	if f == nil {
+		x.everything = append(x.everything, v)
+		return
 	}
-	return 2 // extension attributes, and time
+	if x.entries == nil {
+		x.entries, x.seed = map[uint64]*entry[T]{}, maphash.MakeSeed()
+	}
+	e, hash := x.find(f)
+	if e != nil {
+		if e.more == nil {
+			e.more = &more[T]{}
+		}
+		e.more.values = append(e.more.values, v)
+		return
+	}
+	e = &entry[T]{filter: f, next: x.entries[hash], first: v}
+	x.entries[hash] = e
+	x.file(e)
+}
+
+// Remove takes out v, which was added with f or an equal filter. It does nothing where that is not so.
+func (x *Index[T]) Remove(f *Filter, v T) {
+	if f == nil {
+		x.everything = x.without(x.everything, v)
+		return
+	}
+	e, hash := x.find(f)
+	switch {
+	case e == nil:
+	case e.first != v:
+		if e.more != nil {
+			e.more.values = x.without(e.more.values, v)
+		}
+	case e.more != nil && len(e.more.values) > 0:
+		last := len(e.more.values) - 1
+		e.first = e.more.values[last]
+		e.more.values = x.without(e.more.values, e.first)
+	default:
+		x.count--
+		x.unfile(e)
+		x.unlink(e, hash)
+	}
+}
+
+// without takes one out of values, and counts it.
+func (x *Index[T]) without(values []T, v T) []T {
+	rest := remove(values, v)
+	x.count -= len(values) - len(rest)
+	return rest
+}
+
+// Len tells how many values there are.
+func (x *Index[T]) Len() int { return x.count }
+
+// Match appends to dst, in no order, each v whose filter matches e.
+func (x *Index[T]) Match(dst []T, e *event.Event) []T {
+	dst = append(dst, x.everything...)
+	for i := range x.attributes {
+		a := &x.attributes[i]
+		if v, ok := e.Attribute(a.name); ok {
+			dst = x.matchAttribute(dst, e, a, v.String())
+		}
+	}
+	for _, entry := range x.scanned {
+		if x.matches(entry.filter, e) {
+			dst = entry.appendTo(dst)
+		}
+	}
+	return dst
+}
+
+func (x *Index[T]) matches(f *Filter, e *event.Event) (matched bool) {
+	if x.Panicked != nil {
+		defer func() {
+			if p := recover(); p != nil {
+				x.Panicked(p, debug.Stack())
+				matched = true
+			}
+		}()
+	}
+	return f.Match(e)
+}
+
+func (e *entry[T]) appendTo(dst []T) []T {
+	dst = append(dst, e.first)
+	if e.more != nil {
+		dst = append(dst, e.more.values...)
+	}
+	return dst
+}
+
+// find returns the entry with the filter's key, nil if there is none, and the key's hash.
+func (x *Index[T]) find(f *Filter) (*entry[T], uint64) {
+	if x.entries == nil {
+		return nil, 0
+	}
+	var text, other [256]byte
+	key := f.appendKey(text[:0])
+	hash := maphash.Bytes(x.seed, key)
+	e := x.entries[hash]
+	for e != nil && e.filter != f && string(e.filter.appendKey(other[:0])) != string(key) {
+		e = e.next
+	}
+	return e, hash
+}
+
+// unlink takes an entry out of those with its hash.
+func (x *Index[T]) unlink(e *entry[T], hash uint64) {
+	head := x.entries[hash]
+	if head != e {
+		for head.next != e {
+			head = head.next
+		}
+		head.next = e.next
+		return
+	}
+	if e.next == nil {
+		delete(x.entries, hash)
+		return
+	}
+	x.entries[hash] = e.next
+}
+
+// remove takes one out of a list, whose order does not matter.
+func remove[E comparable](list []E, one E) []E {
+	i := slices.Index(list, one)
+	if i < 0 {
+		return list
+	}
+	last := len(list) - 1
+	list[i] = list[last]
+	clear(list[last:])
+	return list[:last]
 }

@@ -83,6 +83,24 @@ func (p *pattern) simple() (kind byte, literal string) {
 	return 0, ""
 }
 
+// ends are the literals that every text that fits begins with and ends in.
+func (p *pattern) ends() (first, last string) {
+	s := &p.segments[0]
+	first = s.literal
+	for _, r := range s.runes {
+		if r == anyRune {
+			break
+		}
+		first += string(r)
+	}
+	s = &p.segments[len(p.segments)-1]
+	last = s.literal
+	for i := len(s.runes) - 1; i >= 0 && s.runes[i] != anyRune; i-- {
+		last = string(s.runes[i]) + last
+	}
+	return first, last
+}
+
 // match tells whether the whole text fits.
 func (p *pattern) match(text string) (bool, error) {
 	if p.slow && len(text) > maxLikeText {

@@ -3,6 +3,7 @@ package filter
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // sql compiles a CESQL expression.
@@ -56,13 +57,24 @@ func lower(x *expr) node {
 		return lowerNot(&expr{op: opNot, args: []*expr{{op: opEqual, args: x.args, at: x.at}}, at: x.at})
 	case opExists:
 		return exists{x.text}
+	case opEqual, opIn, opLike:
+		if n := lowerComparison(x); n != nil {
+			return n
+		}
+	}
+	return newSQL(x)
+}
+
+// lowerComparison makes a node of a comparison with literals, nil where there is none that says the same.
+func lowerComparison(x *expr) node {
+	switch x.op {
 	case opEqual:
 		left, right := x.args[0], x.args[1]
 		if left.op == opString && isCore(right) { // a string as well, so it does not matter which is cast
 			left, right = right, left
 		}
 		if left.op == opAttribute && right.op == opString {
-			return exact{left.text, right.text}
+			return exact{left.text, strings.Clone(right.text)} // not to keep the whole expression
 		}
 	case opIn:
 		if values, ok := literals(x.args[1:]); ok && isCore(x.args[0]) {
@@ -73,7 +85,7 @@ func lower(x *expr) node {
 			return lowerLike(x.args[0].text, x.text)
 		}
 	}
-	return newSQL(x)
+	return nil
 }
 
 func lowerLike(name, text string) node {

@@ -181,21 +181,14 @@ func attributesOf(e *event.Event) map[string]string {
 	return attributes
 }
 
-// holds fails unless one of the filter's equalities holds in an event that it matches.
+// holds fails unless each set of anchors that the filter may be filed by has one that holds in an event that it matches.
 func holds(t *rapid.T, f *Filter, e *event.Event) {
-	equalities := f.Equalities()
-	if len(equalities) == 0 || !f.Match(e) {
+	if f == nil || !f.Match(e) {
 		return
 	}
-	if !slices.ContainsFunc(equalities, func(q Equality) bool {
-		v, ok := e.Attribute(q.Attribute)
-		return ok && v.String() == q.Value
-	}) {
-		t.Fatalf("%s matches %s, but none of %v holds", f.Key(), e.JSON(), equalities)
-	}
-	for _, q := range equalities {
-		if q.Attribute != equalities[0].Attribute {
-			t.Fatalf("the equalities %v are of different attributes", equalities)
+	for _, set := range candidatesOf(f.root) {
+		if !slices.ContainsFunc(set, func(a anchor) bool { return a.holds(e) }) {
+			t.Fatalf("%s matches %s, but none of %v holds", f.Key(), e.JSON(), set)
 		}
 	}
 }
