@@ -56,7 +56,7 @@ func (c *Client) Close() {
 	}
 	g.drop(p)
 	g.mu.Unlock()
-	p.transport.CloseIdleConnections()
+	p.shut()
 }
 
 // Do sends the request, with the client's credential, and reads the answer. The error is an [*Error], or [ErrClosed].
@@ -78,7 +78,7 @@ func (c *Client) Do(ctx context.Context, r Request) (*Response, error) {
 }
 
 func (c *Client) do(ctx context.Context, r *Request) (*Response, error) {
-	p, err := c.guard.acquire(c)
+	p, warm, err := c.guard.acquire(c)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +94,11 @@ func (c *Client) do(ctx context.Context, r *Request) (*Response, error) {
 		return nil, err
 	}
 	resp, err := p.send(ctx, t, r)
+	if e, ok := errors.AsType[*Error](err); ok && e.Kind == Reset && warm && ctx.Err() == nil {
+		// The transport repeats most of those whose connection had ended while it was idle, but not where writing failed.
+		r.Header = maps.Clone(r.Header)
+		resp, err = p.send(ctx, t, r)
+	}
 	if err != nil || resp.Status != http.StatusUnauthorized || !c.credential.refused(r.Header) {
 		return resp, err
 	}
@@ -120,43 +125,41 @@ func (p *pool) target(raw string) (*target, error) {
 	return t, nil
 }
 
-// attempt is a request and its body in one piece of memory.
-type attempt struct {
-	request http.Request
-	body    payload
-	bytes   []byte
+// payload is a request's body.
+type payload struct {
+	bytes.Reader
+	all []byte
 }
 
-type payload struct{ bytes.Reader }
+func newPayload(all []byte) *payload {
+	p := &payload{all: all}
+	p.Reset(all)
+	return p
+}
 
 func (*payload) Close() error { return nil }
 
-func (a *attempt) again() (io.ReadCloser, error) {
-	p := new(payload)
-	p.Reset(a.bytes)
-	return p, nil
-}
+// again is what [http.Request].GetBody is to be.
+func (p *payload) again() (io.ReadCloser, error) { return newPayload(p.all), nil }
 
 // repeatable is no key: it lets the transport repeat a request whose connection turned out to have ended while it was
 // idle, and is not sent.
 var repeatable = []string{}
 
 func (p *pool) send(ctx context.Context, t *target, r *Request) (*Response, error) {
-	a := &attempt{bytes: r.Body}
-	if a.request.Method = r.Method; r.Method == "" {
-		a.request.Method = http.MethodPost
+	request := http.Request{Method: r.Method, URL: t.url, Header: r.Header}
+	if r.Method == "" {
+		request.Method = http.MethodPost
 	}
-	a.request.URL = t.url
-	a.request.Header = r.Header
 	if len(r.Body) > 0 {
-		a.body.Reset(r.Body)
-		a.request.Body, a.request.GetBody, a.request.ContentLength = &a.body, a.again, int64(len(r.Body))
+		body := newPayload(r.Body)
+		request.Body, request.GetBody, request.ContentLength = body, body.again, int64(len(r.Body))
 	}
 	r.Header["X-Idempotency-Key"] = repeatable
 	if _, ok := r.Header["User-Agent"]; !ok {
 		r.Header["User-Agent"] = p.guard.userAgent
 	}
-	resp, err := p.transport.RoundTrip(a.request.WithContext(ctx))
+	resp, err := p.transport.RoundTrip(request.WithContext(ctx))
 	if err != nil {
 		if errors.Is(err, ErrClosed) {
 			return nil, ErrClosed

@@ -105,7 +105,7 @@ func (p *policy) dial(ctx context.Context, to string, addrs []netip.AddrPort) (n
 	results := make(chan result, len(addrs))
 	timer := time.NewTimer(headStart)
 	defer timer.Stop()
-	started, ended := 0, 0
+	started, finished := 0, 0
 	start := func() {
 		a := addrs[started].String()
 		started++
@@ -119,10 +119,10 @@ func (p *policy) dial(ctx context.Context, to string, addrs []netip.AddrPort) (n
 	for start(); ; {
 		select {
 		case r := <-results:
-			ended++
+			finished++
 			if r.err == nil {
 				cancel()
-				for ; ended < started; ended++ {
+				for ; finished < started; finished++ {
 					if late := <-results; late.err == nil {
 						_ = late.conn.Close()
 					}
@@ -135,7 +135,7 @@ func (p *policy) dial(ctx context.Context, to string, addrs []netip.AddrPort) (n
 			switch {
 			case started < len(addrs) && ctx.Err() == nil:
 				start()
-			case ended == started:
+			case finished == started:
 				return nil, connectError(ctx, to, failure)
 			}
 		case <-timer.C:

@@ -161,6 +161,8 @@ func exchangeError(ctx context.Context, host string, err error) *Error {
 	// These have no types of their own in net/http.
 	text := err.Error()
 	switch {
+	case has(text, "net/http: invalid "):
+		return fail(Invalid, "the request has a method or a header that cannot be sent")
 	case has(text, "response headers exceeded", "header list too large", "header list larger than", "informational responses too large"):
 		return fail(Headers, "the headers of the answer of "+host+" are larger than 64 KiB")
 	case broken(err), has(text, "server closed idle connection", "stream error", "GOAWAY", "client connection lost", "client connection force closed", "http2: client conn"):

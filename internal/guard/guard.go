@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -186,16 +188,13 @@ func (g *Guard) Close() {
 		g.drop(p)
 		unused = append(unused, p)
 	}
-	open := make([]*conn, 0, len(g.open))
-	for c := range g.open {
-		open = append(open, c)
-	}
+	open := slices.Collect(maps.Keys(g.open))
 	for _, cancel := range g.cancels {
 		cancel()
 	}
 	g.mu.Unlock()
 	for _, p := range unused {
-		p.transport.CloseIdleConnections()
+		p.shut()
 	}
 	for _, c := range open {
 		_ = c.Close()

@@ -96,12 +96,15 @@ func (o *grant) fetch(ctx context.Context, p *pool) ([]string, time.Time, error)
 	case len(token.AccessToken) > maxToken || !httpguts.ValidHeaderFieldValue(token.AccessToken):
 		return nil, time.Time{}, fail(Credential, "the token endpoint gave a token that does not fit in a header")
 	}
-	life := tokenLife
-	if !token.Expiry.IsZero() {
-		life = token.Expiry.Sub(asked)
-		life -= min(tokenMargin, life/5)
+	return []string{"Bearer " + token.AccessToken}, asked.Add(life(!token.Expiry.IsZero(), token.Expiry.Sub(asked))), nil
+}
+
+// life is for how long a token is used. Its server may say when it expires.
+func life(said bool, expires time.Duration) time.Duration {
+	if !said {
+		return tokenLife
 	}
-	return []string{"Bearer " + token.AccessToken}, asked.Add(life), nil
+	return expires - min(tokenMargin, expires/5)
 }
 
 // tokenErrors are the codes of RFC 6749, section 5.2, and those that are seen besides. Nothing else that a token endpoint

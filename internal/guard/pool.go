@@ -3,8 +3,10 @@ package guard
 import (
 	"context"
 	"crypto/tls"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +31,7 @@ type pool struct {
 	last atomic.Pointer[target] // what was sent to last: nearly always what is sent to next
 
 	// guarded by guard.mu
-	conns   int  // open
+	open    map[*conn]struct{}
 	busy    int  // requests under way
 	counted int  // what of guard.idle is this pool's
 	dropped bool // the client has it no more
@@ -39,7 +41,7 @@ type pool struct {
 
 // newPool is slow where the client has a certificate.
 func (g *Guard) newPool(c *Client) (*pool, error) {
-	p := &pool{guard: g, client: c}
+	p := &pool{guard: g, client: c, open: make(map[*conn]struct{})}
 	p.tls = &tls.Config{
 		RootCAs:            g.roots,
 		MinVersion:         tls.VersionTLS12,
@@ -76,31 +78,32 @@ func (g *Guard) newPool(c *Client) (*pool, error) {
 	return p, nil
 }
 
-// acquire gives the client's pool, made where there is none, for one request. It is given back by release.
-func (g *Guard) acquire(c *Client) (*pool, error) {
+// acquire gives the client's pool, made where there is none, for one request, and whether it has connections. It is given
+// back by release.
+func (g *Guard) acquire(c *Client) (p *pool, warm bool, err error) {
 	var made *pool
 	for {
 		g.mu.Lock()
 		if g.closed || c.closed {
 			g.mu.Unlock()
-			return nil, ErrClosed
+			return nil, false, ErrClosed
 		}
 		if c.pool == nil {
 			c.pool = made
 		}
-		if p := c.pool; p != nil {
+		if p = c.pool; p != nil {
 			if p.busy == 0 {
 				g.unused.remove(p)
 			}
 			p.busy++
 			g.count(p)
+			warm = len(p.open) > 0
 			g.mu.Unlock()
-			return p, nil
+			return p, warm, nil
 		}
 		g.mu.Unlock()
-		var err error
 		if made, err = g.newPool(c); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 }
@@ -114,7 +117,7 @@ func (g *Guard) release(p *pool) {
 		if p.client.closed || g.closed {
 			g.drop(p)
 			g.mu.Unlock()
-			p.transport.CloseIdleConnections()
+			p.shut()
 			return
 		}
 	}
@@ -126,7 +129,7 @@ func (g *Guard) release(p *pool) {
 	victims := g.shrink()
 	g.mu.Unlock()
 	for _, v := range victims {
-		v.transport.CloseIdleConnections()
+		v.shut()
 	}
 }
 
@@ -149,7 +152,7 @@ func (g *Guard) shrink() (victims []*pool) {
 func (g *Guard) count(p *pool) {
 	n := 0
 	if !p.dropped {
-		if n = max(p.conns-p.busy, 0); p.busy == 0 {
+		if n = max(len(p.open)-p.busy, 0); p.busy == 0 {
 			n = max(n, 1)
 		}
 	}
@@ -163,6 +166,18 @@ func (g *Guard) drop(p *pool) {
 	p.dropped = true
 	p.client.pool = nil
 	g.count(p)
+}
+
+// shut closes what a pool holds that was dropped. The transport closes what it takes for idle, which with HTTP/2 may not
+// yet be all.
+func (p *pool) shut() {
+	p.transport.CloseIdleConnections()
+	p.guard.mu.Lock()
+	left := slices.Collect(maps.Keys(p.open))
+	p.guard.mu.Unlock()
+	for _, c := range left {
+		_ = c.Close()
+	}
 }
 
 // conn is a connection that its pool counts.
@@ -182,12 +197,12 @@ func (g *Guard) track(p *pool, raw net.Conn) (net.Conn, error) {
 		return nil, ErrClosed
 	}
 	g.open[c] = struct{}{}
-	p.conns++
+	p.open[c] = struct{}{}
 	g.count(p)
 	victims := g.shrink()
 	g.mu.Unlock()
 	for _, v := range victims {
-		v.transport.CloseIdleConnections()
+		v.shut()
 	}
 	return c, nil
 }
@@ -197,7 +212,7 @@ func (c *conn) Close() error {
 		g := c.pool.guard
 		g.mu.Lock()
 		delete(g.open, c)
-		c.pool.conns--
+		delete(c.pool.open, c)
 		g.count(c.pool)
 		g.mu.Unlock()
 	})

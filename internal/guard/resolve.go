@@ -80,10 +80,11 @@ func (n *names) resolve(ctx context.Context, host string) ([]netip.Addr, error) 
 	if len(addrs) == 0 {
 		return nil, fail(DNS, host+" has no address")
 	}
+	out := make([]netip.Addr, len(addrs))
 	for i, a := range addrs {
-		addrs[i] = a.Unmap() // the resolver gives IPv4 either way
+		out[i] = a.Unmap() // the resolver gives IPv4 either way
 	}
-	return addrs, nil
+	return out, nil
 }
 
 // alternate gives the addresses that are permitted in the order in which they are tried: as they came, but the families
