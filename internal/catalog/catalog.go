@@ -52,6 +52,8 @@ type Catalog struct {
 	byPrefix index[object[typeBody]] // the patterns, by what stands before the *
 	patterns atomic.Int64            // how many there are
 
+	applied atomic.Int64 // how far into the table's log all has been told
+
 	unaudited prometheus.Counter
 
 	mu       sync.Mutex
@@ -93,7 +95,9 @@ func New(cfg Config) (*Catalog, error) {
 	c.types = newKind[typeBody]("event-type", c.table, failed)
 	c.schemas = newKind[textBody]("schema", c.table, failed)
 	c.subscriptions = newKind[subscriptionBody]("subscription", c.table, failed)
-	c.types.adopt, c.schemas.adopt, c.subscriptions.adopt = (*typeBody).adopt, (*textBody).adopt, (*subscriptionBody).adopt
+	c.types.adopt = func(b *typeBody, _ int64) { b.adopt() }
+	c.schemas.adopt = func(b *textBody, _ int64) { b.adopt() }
+	c.subscriptions.adopt = (*subscriptionBody).adopt
 	c.streams.changed = c.streamChanged
 	c.types.changed = c.typeChanged
 	c.subscriptions.changed = c.subscriptionChanged
@@ -106,11 +110,13 @@ func New(cfg Config) (*Catalog, error) {
 			k.apply(key, v, deleted)
 		}
 	})
-	c.table.Settled(func() {
+	c.table.Settled(func(_ int32, next int64) {
 		c.streams.settle()
 		c.schemas.settle() // before the types that name them
 		c.types.settle()
 		c.subscriptions.settle()
+		c.applied.Store(next)
+		c.tell(Change{Applied: next})
 	})
 	return c, nil
 }
@@ -172,12 +178,16 @@ func (c *Catalog) eventTypes(stream string) []EventType {
 	return all
 }
 
-// Change is one change of what can be looked up: of the one that is not nil.
+// Change is one change of what can be looked up: of the one that is not nil. Where all are nil it says how far the
+// changes before it reach.
 type Change struct {
 	Stream       *Stream // as it is, or was before it was deleted
 	EventType    *EventType
 	Subscription *Subscription
 	Deleted      bool
+	// Applied is the offset in the table's log below which everything has been told. It comes also where nothing that
+	// can be looked up changed, so that whoever waits for an offset comes to it.
+	Applied int64
 }
 
 // Watch has fn called for every change from now on, in the order of the log, from one goroutine, after the change can be
@@ -193,6 +203,11 @@ func (c *Catalog) Watch(fn func(Change)) (stop func()) {
 		delete(c.watchers, &fn)
 	}
 }
+
+// Applied returns the offset in the table's log (exclusive) up to which every change can be looked up and has been told
+// to the watchers. What is looked up after the call has at least that. It goes back only where the table's topic was
+// made anew.
+func (c *Catalog) Applied() int64 { return c.applied.Load() }
 
 func (c *Catalog) tell(ch Change) {
 	c.mu.Lock()

@@ -34,7 +34,7 @@ type kind[T any] struct {
 	index   index[object[T]]
 	applied map[string]*object[T] // owned by the table's goroutine: changes since the last settle; nil: deleted
 	changed func(was, is *object[T])
-	adopt   func(v *T) // makes what came from the table ready for use; may be nil
+	adopt   func(v *T, offset int64) // makes what came from the table, at an offset, ready for use; may be nil
 	failed  func(id string, err error)
 }
 
@@ -73,7 +73,7 @@ func (k *kind[T]) put(ctx context.Context, key string, prev *object[T], v T) (*o
 		return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
 	}
 	if k.adopt != nil {
-		k.adopt(&v)
+		k.adopt(&v, written.Offset)
 	}
 	return &object[T]{key, written.U, written.Offset, v}, nil
 }
@@ -105,7 +105,7 @@ func (k *kind[T]) apply(key string, v table.Version, deleted bool) {
 		return
 	}
 	if k.adopt != nil {
-		k.adopt(&o.v)
+		k.adopt(&o.v, v.Offset)
 	}
 	k.applied[key] = o
 }

@@ -185,6 +185,7 @@ func (b *subscriptionBody) begin(ctx context.Context, was map[string]Position, s
 		if !ok {
 			return fmt.Errorf("subscription %s: nothing says where stream %s begins", b.ID, name)
 		}
+		at.Born = 0
 		b.Begins[name] = at
 	}
 	return nil
@@ -220,7 +221,7 @@ func (e Editor) ResetSubscription(ctx context.Context, id string, start map[stri
 			}
 		}
 		next := cur.v
-		next.Begins = maps.Clone(start)
+		next.Begins = unborn(start)
 		for _, name := range cur.v.Streams {
 			if _, given := start[name]; given {
 				continue
@@ -228,10 +229,9 @@ func (e Editor) ResetSubscription(ctx context.Context, id string, start map[stri
 			if _, ok := c.Stream(name); ok {
 				return nil, invalid("", "a position of every stream that the subscription reads; there is none of %q", name)
 			}
-			if next.Begins == nil {
-				next.Begins = map[string]Position{}
-			}
-			next.Begins[name] = cur.v.Begins[name]
+			kept := cur.v.Begins[name]
+			kept.Born = 0
+			next.Begins[name] = kept
 		}
 		next.Life = uuid.NewString()
 		next.Changed = e.stamp()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -42,6 +43,10 @@ type SubscriptionConfig struct {
 type Position struct {
 	Epoch string  `json:"epoch"` // of the topic, as Epoch.Hex writes it
 	Next  []int64 `json:"next"`  // by partition; those that are not there yet begin with their first event
+	// Born is the offset, in the catalog's log, of the record with which the incarnation began to read the stream. It is
+	// set where a subscription is looked up, and means nothing where one is given. That record cannot know it, and says
+	// nothing; every later version of the subscription carries it on.
+	Born int64 `json:"born,omitempty"`
 }
 
 // Subscription is a queue of the events of some streams, which sessions share and acknowledge.
@@ -143,10 +148,40 @@ type subscriptionBody struct {
 	Digest string              `json:"digest"`          // of all that was asked for
 }
 
-// adopt makes a body from the table ready for use.
-func (b *subscriptionBody) adopt() {
+// adopt makes a body from the table, where it is at an offset, ready for use.
+func (b *subscriptionBody) adopt(offset int64) {
+	b.Begins = bornAt(b.Begins, offset)
 	b.Incarnation, b.Start = b.Life, b.Begins
 	b.ready = &readyFilter{}
+}
+
+// bornAt says of the positions that say nothing yet that they were born with the record at offset.
+func bornAt(positions map[string]Position, offset int64) map[string]Position {
+	var told map[string]Position // a copy: versions share what they have in common
+	for stream, at := range positions {
+		if at.Born != 0 {
+			continue
+		}
+		if told == nil {
+			told = maps.Clone(positions)
+		}
+		at.Born = offset
+		told[stream] = at
+	}
+	if told == nil {
+		return positions
+	}
+	return told
+}
+
+// unborn is a copy of positions with which something begins anew.
+func unborn(positions map[string]Position) map[string]Position {
+	fresh := make(map[string]Position, len(positions))
+	for stream, at := range positions {
+		at.Born = 0
+		fresh[stream] = at
+	}
+	return fresh
 }
 
 // asked is the subscription as it was asked for.
