@@ -28,7 +28,7 @@ func TestSubscriptionIsCreatedOnceChangedAndDeletedUnderItsETag(t *testing.T) {
 	made := h.must(h.sendJSON("POST", "/v1/subscriptions", body), http.StatusCreated)
 	s := made.subscription(t)
 	want := catalog.SubscriptionConfig{From: "latest", Ordering: "key", AckTimeout: catalog.Duration(30 * time.Second), MaxUncommitted: 1000, MaxSessions: 100, MaxAttempts: 10}
-	if s.Owner != "local" || s.Status.State != catalog.SubscriptionActive || string(s.Filters) != `[{"sql":"n < 5"}]` || s.Config != want {
+	if s.Owner != "local" || s.Status.State != catalog.SubscriptionActive || string(s.Filters) != `[{"sql":"n < 5"}]` || !cmp.Equal(s.Config, want) {
 		t.Errorf("made %s", made.body)
 	}
 	if strings.Contains(string(made.body), "ncarnation") || strings.Contains(string(made.body), "start") {

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/keyring"
 	"github.com/eventissuer/eventissuer/internal/table"
 )
 
@@ -30,10 +31,20 @@ type Config struct {
 	Registerer        prometheus.Registerer
 	PublicURL         string  // under which references between schemas may name this server; default: none
 	Auditor           Auditor // of changes; default: they are only logged
-	Now               func() time.Time
+	// Keys seal what is secret of subscriptions with a sink. Default: none, and there are no such subscriptions.
+	Keys *keyring.Ring
+	// Sinks says which addresses may be sent events and asked for tokens. Default: any that is of HTTPS.
+	Sinks SinkChecker
+	Now   func() time.Time
 
 	ClaimWait      time.Duration // for another replica's creation of the same stream to come to its end; default 5 s
 	ReconcileEvery time.Duration // between looks for what a crash left half done; default 10 min
+}
+
+// SinkChecker decides where requests may go.
+type SinkChecker interface {
+	// CheckURL says what is wrong with an address, and what was expected.
+	CheckURL(raw string) error
 }
 
 // Catalog is the definitions as this replica has applied them.
@@ -47,7 +58,7 @@ type Catalog struct {
 	types   *kind[typeBody]
 	schemas *kind[textBody]
 
-	subscriptions *kind[subscriptionBody]
+	subscriptions *kind[subscriptionRecord]
 
 	byPrefix index[object[typeBody]] // the patterns, by what stands before the *
 	patterns atomic.Int64            // how many there are
@@ -94,10 +105,9 @@ func New(cfg Config) (*Catalog, error) {
 	c.streams = newKind[streamBody]("stream", c.table, failed)
 	c.types = newKind[typeBody]("event-type", c.table, failed)
 	c.schemas = newKind[textBody]("schema", c.table, failed)
-	c.subscriptions = newKind[subscriptionBody]("subscription", c.table, failed)
-	c.types.adopt = func(b *typeBody, _ int64) { b.adopt() }
-	c.schemas.adopt = func(b *textBody, _ int64) { b.adopt() }
-	c.subscriptions.adopt = (*subscriptionBody).adopt
+	c.subscriptions = newKind[subscriptionRecord]("subscription", c.table, failed)
+	c.types.adopt, c.schemas.adopt = (*typeBody).adopt, (*textBody).adopt
+	c.subscriptions.read = (*subscriptionRecord).keep
 	c.streams.changed = c.streamChanged
 	c.types.changed = c.typeChanged
 	c.subscriptions.changed = c.subscriptionChanged

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/keyring"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/internal/table/tabletest"
 )
@@ -33,6 +34,9 @@ type process struct {
 	stop  func()
 }
 
+// testKeys are what every replica seals with.
+var testKeys = must(keyring.Parse([]byte("k1 MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")))(nil)
+
 func start(t *testing.T, log *tabletest.View) *process {
 	t.Helper()
 	tab, err := table.New(table.Config{Log: log, Topic: "_test.catalog"})
@@ -40,7 +44,7 @@ func start(t *testing.T, log *tabletest.View) *process {
 		t.Fatal(err)
 	}
 	admin := &crash{View: log, left: math.MaxInt}
-	c, err := New(Config{Table: tab, Topics: admin, Partitions: 4})
+	c, err := New(Config{Table: tab, Topics: admin, Partitions: 4, Keys: testKeys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,8 +74,8 @@ func fleet(t *testing.T, n int, test func(t *testing.T, log *tabletest.Log, r []
 
 func must[T any](v T, err error) func(*testing.T) T {
 	return func(t *testing.T) T {
-		t.Helper()
 		if err != nil {
+			t.Helper()
 			t.Fatal(err)
 		}
 		return v

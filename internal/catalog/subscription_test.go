@@ -396,20 +396,21 @@ func TestAMergePatchChangesWhatItNames(t *testing.T) {
 			s.Config.MaxSessions != 5 || !slices.Equal(s.Streams, []string{"b"}) {
 			t.Errorf("%+v", s)
 		}
-		if s = patch(`{"config":null,"filters":null}`); s.Config != defaultConfig() || s.Filters != nil {
+		if s = patch(`{"config":null,"filters":null}`); !cmp.Equal(s.Config, defaultConfig(false)) || s.Filters != nil {
 			t.Errorf("%+v", s)
 		}
 		for text, want := range map[string][]string{
 			`[]`: {""}, `{"name":"m"}`: {"/name"}, `{"name":null,"owner":null,"id":null}`: {"/id", "/name", "/owner"},
 			`{"status":{"state":"paused"},"created":{}}`: {"/created", "/status"},
-			`{"sink":"https://x","x/y":1}`:               {"/sink", "/x~1y"},
-			`{"config":{"maxAttempts":0,"retry":{}}}`:    {"/config/retry"},
-			`{"config":{"maxAttempts":0}}`:               {"/config/maxAttempts"},
-			`{"config":{"from":{"x":null}}}`:             {"/config/from"},
-			`{"config":7}`:                               {"/config"},
-			`{"description":"a","description":"b"}`:      {"/description"},
-			`{"streams":null}`:                           {"/streams"},
-			`{"filters":{"exact":{"type":"x"}}}`:         {"/filters"},
+			`{"x/y":1}`:            {"/x~1y"},
+			`{"sink":"https://x"}`: {"/sink"},
+			`{"config":{"maxAttempts":0,"retry":{}}}`: {"/config/maxAttempts", "/config/retry"},
+			`{"config":{"maxAttempts":0}}`:            {"/config/maxAttempts"},
+			`{"config":{"from":{"x":null}}}`:          {"/config/from"},
+			`{"config":7}`:                            {"/config"},
+			`{"description":"a","description":"b"}`:   {"/description"},
+			`{"streams":null}`:                        {"/streams"},
+			`{"filters":{"exact":{"type":"x"}}}`:      {"/filters"},
 		} {
 			complains(t, text, second(c.PatchSubscription(ctx, made.ID, []byte(text), "", (&begins{}).starts)), want...)
 		}
@@ -445,7 +446,8 @@ func TestWhatIsWrongWithASubscriptionIsPointedAt(t *testing.T) {
 			`{"streams":["a"],"config":[]}`:                                                                                     {"/config"},
 			`{"streams":["a"],"config":{"ackTimeout":"forever"}}`:                                                               {"/config/ackTimeout"},
 			`{"streams":"a","types":[1],"name":1,"query":""}`:                                                                   {"/name", "/query", "/streams", "/types"},
-			`{"streams":["a"],"sink":"https://x","protocol":"HTTP","protocolsettings":{},"sinkcredential":{}}`:                  {"/protocol", "/protocolsettings", "/sink", "/sinkcredential"},
+			`{"streams":["a"],"protocol":"HTTP","protocolsettings":{},"sinkcredential":{},"secret":"x"}`:                        {"/protocol", "/protocolsettings", "/secret", "/sinkcredential"},
+			`{"streams":["a"],"sink":"https://x","protocol":"HTTP","protocolsettings":{},"sinkcredential":{}}`:                  {"/sinkcredential/credentialtype"},
 			`{"streams":["a"],"streams":["a"]}`:                                                                                 {"/streams"},
 			`7`:                                                                                                                 {""},
 		} {
@@ -565,7 +567,7 @@ func TestASubscriptionRacingItsStreamsDeletionNeverOutlivesIt(t *testing.T) {
 				racing.Wait()
 				time.Sleep(time.Hour)
 				_, there := r[0].Stream("s")
-				reads := len(r[0].subscriptionsOf("s")) > 0
+				reads := len(r[0].SubscriptionsOf("s")) > 0
 				switch {
 				case reads && !there:
 					t.Error("a subscription without its stream")
@@ -645,11 +647,11 @@ func (f auditorFunc) Record(_ context.Context, e Entry) error { f(e); return nil
 
 func TestASubscriptionsJSONIsTheOneOfTheAPI(t *testing.T) {
 	s := must(DecodeSubscription([]byte(`{"streams":["s"],"filters":[],"config":{"ackTimeout":"90s"},"status":{},"created":{},"changed":{}}`)))(t)
-	if err := s.prepare("local"); err != nil {
+	if err := s.prepare("local", nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Incarnation, s.Start = "i", map[string]Position{"s": {}}
-	want := `{"id":"","owner":"local","streams":["s"],"config":{"from":"latest","ordering":"key","ackTimeout":"1m30s","maxUncommitted":1000,"maxSessions":100,"maxAttempts":10}}`
+	want := `{"owner":"local","streams":["s"],"config":{"from":"latest","ordering":"key","ackTimeout":"1m30s","maxUncommitted":1000,"maxSessions":100,"maxAttempts":10}}`
 	if got := string(must(json.Marshal(s))(t)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

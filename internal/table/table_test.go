@@ -390,7 +390,9 @@ func TestSettledTellsOfWhatChangesNothingToo(t *testing.T) {
 			synctest.Wait()
 		}
 		stop()
-		<-done
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
 		if got, want := fmt.Sprint(told), "[0 0 a 0 1 0 2 0 3]"; got != want {
 			t.Errorf("told %s, want %s", got, want)
 		}
