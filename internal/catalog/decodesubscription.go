@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
@@ -108,12 +109,7 @@ func (s *Subscription) decodeSink(v *InvalidError, sink, protocol, settings, cre
 	if given(credential) {
 		s.SinkCredential = decodeCredential(v, "/sinkcredential", credential)
 	}
-	if text, ok := secretText(v, "/secret", secret); ok {
-		var err error
-		if s.Secret, err = webhook.ParseSecret(text); err != nil {
-			v.add("/secret", "whsec_ and the Base64 of %d to %d bytes, or nothing to have one made: %v", webhook.MinSecret, webhook.MaxSecret, err)
-		}
-	}
+	s.Secret = decodeSecret(v, "/secret", secret)
 }
 
 func (p *ProtocolSettings) decode(v *InvalidError, at string, raw json.RawMessage) {
@@ -191,6 +187,39 @@ func secretText(v *InvalidError, at string, raw json.RawMessage) (text string, o
 		return "", false
 	}
 	return text, text != ""
+}
+
+// DecodeRotation reads how a secret is to be replaced. It returns *InvalidError, which does not show it.
+func DecodeRotation(raw []byte) (r Rotation, err error) {
+	v := &InvalidError{}
+	var keep, secret json.RawMessage
+	if !members(v, "", raw, map[string]any{"keep": &keep, "secret": &secret}) {
+		return r, v.orNil()
+	}
+	if given(keep) {
+		var d Duration
+		if json.Unmarshal(keep, &d) != nil || d < 0 {
+			v.add("/keep", "a duration from 0s to %v, such as 24h; got %.40s", Duration(MaxKeep), keep)
+		}
+		r.Keep = new(time.Duration)
+		*r.Keep = time.Duration(d)
+	}
+	if given(secret) {
+		r.Secret = decodeSecret(v, "/secret", secret)
+	}
+	return r, v.orNil()
+}
+
+func decodeSecret(v *InvalidError, at string, raw json.RawMessage) webhook.Secret {
+	text, ok := secretText(v, at, raw)
+	if !ok {
+		return nil
+	}
+	s, err := webhook.ParseSecret(text)
+	if err != nil {
+		v.add(at, "%s; or nothing, to have one made", strings.TrimPrefix(err.Error(), "secret: "))
+	}
+	return s
 }
 
 const keptSecret = "a text, or nothing for the one that there is: a secret cannot be taken away alone"
