@@ -16,14 +16,16 @@ import (
 	"github.com/eventissuer/eventissuer/session"
 )
 
-// subscriptionOf finds the subscription that the address names. It answers by itself, and returns false, where there is
-// none or this replica serves none.
+// subscriptionOf finds the subscription that the address names, which sessions read. It answers by itself, and returns
+// false, where there is none, it has a sink, or this replica serves none.
 func (g *Gateway) subscriptionOf(w http.ResponseWriter, r *http.Request) (catalog.Subscription, bool) {
 	s, ok := g.deps.Catalog.Subscription(pathVar(r, "id"))
 	var p *problem
 	switch {
 	case !ok:
 		p = unknownSubscription(pathVar(r, "id"))
+	case s.Sink != "":
+		p = notRead()
 	case g.deps.Groups == nil:
 		p = newProblem(kindNotReady, "this replica serves no subscriptions").retry(retrySoon)
 	default:
@@ -208,7 +210,7 @@ func (g *Gateway) writeStats(w http.ResponseWriter, r *http.Request, s catalog.S
 		g.refuseRead(w, r, err)
 		return
 	}
-	status := g.deps.Catalog.SubscriptionStatus(s)
+	status := g.subscriptionStatus(s)
 	writeJSON(w, r, http.StatusOK, subscriptionStats{s.ID, s.Name, status.State, status.Reason, stats})
 }
 
