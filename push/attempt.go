@@ -1,18 +1,18 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
 
@@ -167,7 +167,7 @@ func (p *endpoint) send(f flight, entries []*fanout.Entry) {
 }
 
 // post sends the request of an attempt.
-func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a *Attempt) (Response, error) {
+func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a *Attempt) (*guard.Response, error) {
 	events := make([]*event.Event, len(entries))
 	for i, entry := range entries {
 		events[i] = &entry.Event
@@ -176,26 +176,21 @@ func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a 
 	if f.spec.Batch.Max > 1 {
 		mode = webhook.Batch
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, f.spec.URL, nil)
+	h := make(http.Header, 8+len(f.spec.Headers))
+	for name, value := range f.spec.Headers {
+		h[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+	}
+	body, err := webhook.Body(h, mode, events)
 	if err != nil {
-		return Response{}, err
+		return nil, err
 	}
-	for name, values := range f.spec.Headers {
-		r.Header[name] = values
-	}
-	body, err := webhook.Body(r.Header, mode, events)
-	if err != nil {
-		return Response{}, err
-	}
-	r.Header["User-Agent"] = []string{e.cfg.UserAgent}
-	r.Header["Webhook-Request-Origin"] = []string{e.cfg.Origin}
-	f.spec.Signer.Sign(r.Header, a.Message, a.At, body)
-	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	return f.by.Do(ctx, r)
+	h["Webhook-Request-Origin"] = e.origin
+	f.spec.Signer.Sign(h, a.Message, a.At, body)
+	return f.by.Do(ctx, guard.Request{URL: f.spec.URL, Header: h, Body: body})
 }
 
 // judge says what became of an attempt, and for how long the endpoint asks to be left alone.
-func judge(a *Attempt, r Response, err error, stopping bool) (wait time.Duration) {
+func judge(a *Attempt, r *guard.Response, err error, stopping bool) (wait time.Duration) {
 	if err != nil {
 		a.Outcome, a.Reason = Failed, reasonOf(err)
 		if stopping {

@@ -2,13 +2,13 @@ package push
 
 import (
 	"context"
-	"net/http"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
 
@@ -44,7 +44,7 @@ type Endpoint struct {
 	Owner      string // whose connections these are
 	URL        string
 	Mode       webhook.Mode
-	Headers    http.Header
+	Headers    map[string]string
 	Signer     *webhook.Signer
 	Credential webhook.Credential
 
@@ -56,6 +56,7 @@ type Endpoint struct {
 	Batch       Batch
 	// DisableAfter is for how long a subscription may fail, and only fail, before it is disabled.
 	DisableAfter time.Duration
+	Until        time.Time // when it has to be opened anew, since a secret is no longer to be signed with; zero: never
 }
 
 // Batch bounds what is sent in one request. Max 1 sends each event by itself.
@@ -65,11 +66,10 @@ type Batch struct {
 	Bytes   int
 }
 
-// Change is a change of the definitions: of one subscription, or that all below an offset of the catalog has been told.
+// Change tells that a subscription has changed, or that all changes below an offset of the catalog have been told.
 type Change struct {
-	ID           string
-	Subscription *Subscription // as it is; nil: it is gone, or has no sink
-	Applied      int64         // where ID is "": all of the catalog below this offset has been told
+	ID      string
+	Applied int64 // where ID is ""
 }
 
 // Definitions are the subscriptions with a sink.
@@ -77,6 +77,8 @@ type Definitions interface {
 	// Watch calls fn for every subscription that is there, and then for every change, in the order of the catalog's log,
 	// from one goroutine at a time. fn must not block. The returned function ends it.
 	Watch(fn func(Change)) (stop func())
+	// Subscription returns a subscription as it is at the moment, or nil where there is none, or it has no sink.
+	Subscription(id string) *Subscription
 	// Endpoint opens how a subscription's events are sent. An error is the reason for which nothing can be sent.
 	Endpoint(id string) (*Endpoint, error)
 	// Disable ends the sending to a subscription until its owner resumes it, with the reason. It blocks on the log.
@@ -85,16 +87,9 @@ type Definitions interface {
 	EndReplay(ctx context.Context, id string, replay uuid.UUID, stream string, partition int32) error
 }
 
-// Response is an endpoint's answer.
-type Response struct {
-	Status int
-	Header http.Header
-	Body   []byte // its first bytes
-}
-
 // Sender sends the requests for one endpoint. Its errors say why there is no answer, to whoever owns the endpoint: they hold
 // no secret.
 type Sender interface {
-	Do(ctx context.Context, r *http.Request) (Response, error)
+	Do(ctx context.Context, r guard.Request) (*guard.Response, error)
 	Close()
 }

@@ -329,7 +329,8 @@ func (p *endpoint) load() (version uuid.UUID, ready bool) {
 	p.sub.mu.Unlock()
 	version = is.Version
 	p.mu.Lock()
-	if p.loading || p.retired || p.version == version && (p.spec != nil || p.reason != "") {
+	stale := p.spec != nil && !p.spec.Until.IsZero() && !time.Now().Before(p.spec.Until)
+	if p.loading || p.retired || p.version == version && !stale && (p.spec != nil || p.reason != "") {
 		ready = !p.loading && p.version == version
 		p.mu.Unlock()
 		return version, ready

@@ -21,7 +21,6 @@ type Config struct {
 	Group             string // what the names of consumer groups begin with; default "push."
 	ReplicationFactor int16  // of topics to be made; default: the cluster's
 	Origin            string // WebHook-Request-Origin: who sends; default "eventissuer"
-	UserAgent         string // default "EventIssuer"
 
 	MemoryBytes int64 // of events that wait to be sent; beyond it they are read again when their turn comes; default 64 MiB
 	Attempts    int   // under way at once, of all subscriptions; default 2048
@@ -62,6 +61,7 @@ type Engine struct {
 	scans    *pace // bytes a second
 	all      turnstile
 	hosts    hosts
+	origin   []string // as a header has it
 	laneMost int
 	ctx      context.Context //nolint:containedctx // of Run: consumer groups are joined as subscriptions come
 
@@ -86,7 +86,6 @@ func New(c Config, d Deps) (*Engine, error) {
 	setDefault(&c.Positions, "_eventissuer.positions")
 	setDefault(&c.Group, "push.")
 	setDefault(&c.Origin, "eventissuer")
-	setDefault(&c.UserAgent, "EventIssuer")
 	setDefault(&c.MemoryBytes, 64<<20)
 	setDefault(&c.Attempts, 2048)
 	setDefault(&c.PerHost, 256)
@@ -95,7 +94,7 @@ func New(c Config, d Deps) (*Engine, error) {
 	setDefault(&c.StandStill, time.Second)
 	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	e := &Engine{
-		cfg: c, deps: d, log: c.Logger, laneMost: laneMost, m: newMetrics(c.Registerer),
+		cfg: c, deps: d, log: c.Logger, laneMost: laneMost, origin: []string{c.Origin}, m: newMetrics(c.Registerer),
 		alarms:   alarms{kick: make(chan struct{}, 1)},
 		writes:   newPace(float64(c.Statements), float64(c.Statements)),
 		written:  newPace(statementBytesMost, statementBytesMost),

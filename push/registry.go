@@ -94,21 +94,21 @@ func (e *Engine) apply(c Change) {
 		e.progress.Broadcast()
 		return
 	}
+	is := e.deps.Definitions.Subscription(c.ID)
 	e.registry.Lock()
 	s := e.subs[c.ID]
 	switch {
-	case s == nil && c.Subscription == nil:
+	case s == nil && is == nil:
 		e.registry.Unlock()
 		return
 	case s == nil:
 		s = &subscription{id: c.ID}
 		e.subs[c.ID] = s
-	case c.Subscription == nil:
+	case is == nil:
 		delete(e.subs, c.ID)
 	}
 	e.registry.Unlock()
 
-	is := c.Subscription
 	if is == nil {
 		for _, r := range s.routes {
 			e.closeRoute(r)

@@ -142,7 +142,7 @@ func bodyOf(o *object[subscriptionRecord]) *subscriptionBody {
 	}
 	b := &subscriptionBody{Subscription: s.Subscription, asked: s.Asked}
 	b.ID, b.ready, b.signers, b.sealed = o.key, o.v.ready, s.Signers, s.Sealed
-	b.Incarnation, b.Start = s.Life, bornAt(s.Begins, o.offset)
+	b.Incarnation, b.Start, b.Revision = s.Life, bornAt(s.Begins, o.offset), o.u
 	if b.version = o.u; s.Version != nil {
 		b.version = uuid.UUID(s.Version)
 	}

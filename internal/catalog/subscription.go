@@ -77,6 +77,9 @@ type Subscription struct {
 	// Course is what became of one with a sink.
 	Course `json:"-"`
 
+	// Revision is another after every change, of the definition or of what became of it.
+	Revision uuid.UUID `json:"-"`
+
 	version uuid.UUID // of the definition
 	ready   *readyFilter
 	signers []signer // the newest first
@@ -168,6 +171,14 @@ func (c *Catalog) SubscriptionsAfter(id string) iter.Seq[Subscription] {
 			}
 		}
 	}
+}
+
+// SubscriptionIDs returns the ids of all subscriptions, in no order.
+func (c *Catalog) SubscriptionIDs() (ids []string) {
+	for o := range c.subscriptions.index.values() {
+		ids = append(ids, o.key)
+	}
+	return ids
 }
 
 // SubscriptionsOf returns the ids of the subscriptions that read a stream, sorted.
