@@ -20,8 +20,7 @@ const (
 )
 
 const (
-	contentType      = "Content-Type"
-	batchContentType = event.BatchMediaType + "; charset=UTF-8"
+	contentType = "Content-Type"
 
 	// maxBinaryAttributes bounds the attributes that are sent as headers, before percent-encoding: many servers take no
 	// more than 8 KiB of headers in all.
@@ -41,7 +40,8 @@ func Body(h http.Header, mode Mode, events []*event.Event) ([]byte, error) {
 	}
 	switch mode {
 	case Batch:
-		h[contentType] = []string{batchContentType}
+		// Without a charset: receivers on CloudEvents' Go SDK know a batch by this text alone.
+		h[contentType] = []string{event.BatchMediaType}
 		return batch(events), nil
 	case Structured, Binary:
 	default:

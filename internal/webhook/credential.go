@@ -155,7 +155,7 @@ func (c *Credential) checkTexts(p *problems) {
 	case MTLS:
 		// The error tells what of the PEM is wrong, and nothing of the key.
 		if _, err := tls.X509KeyPair([]byte(c.Certificate), []byte(c.Secret)); err != nil {
-			p.add("/certificate", "a certificate in PEM is expected, with its key in PEM as the secret: %v", err)
+			p.add("/certificate", "a certificate in PEM is expected, with its key in PEM as the secret: %.200s", err)
 		}
 	}
 }

@@ -8,6 +8,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
+	"io"
+	"log/slog"
+	"strconv"
 )
 
 // What a legacy signature is made with.
@@ -35,7 +38,7 @@ type Legacy struct {
 }
 
 // Check says what is wrong, by JSON Pointers.
-func (l *Legacy) Check() []Problem {
+func (l Legacy) Check() []Problem {
 	var p problems
 	if fault := headerNameFault(l.Header); fault != "" {
 		p.add("/header", "%s", fault)
@@ -61,6 +64,18 @@ func (l *Legacy) Check() []Problem {
 		p.add("/secret", "it has %d bytes, and may have %d", n, maxLegacySecret)
 	}
 	return p
+}
+
+// Format implements [fmt.Formatter]: every verb gives the header's name and "[secret]".
+func (l Legacy) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, l.summary()) // fmt has nobody to tell either
+}
+
+// LogValue implements [slog.LogValuer].
+func (l Legacy) LogValue() slog.Value { return slog.StringValue(l.summary()) }
+
+func (l Legacy) summary() string {
+	return "legacy signature " + strconv.Quote(l.Header) + " " + withheld
 }
 
 // newHash makes the hash of a name, nil where it is not known.

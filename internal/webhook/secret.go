@@ -84,7 +84,7 @@ func decodeText(text, prefix string) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s and Base64 are expected, and it begins otherwise", prefix)
 	}
-	b, err := base64.RawStdEncoding.Strict().DecodeString(strings.TrimRight(rest, "="))
+	b, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(rest, "="))
 	if err != nil || strings.ContainsAny(rest, "\r\n") {
 		// Not err itself: it could tell of the text.
 		return nil, errors.New("what follows " + prefix + " is no Base64 (RFC 4648, the standard alphabet)")

@@ -3,6 +3,9 @@ package webhook
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/textproto"
 	"strconv"
@@ -30,9 +33,23 @@ type Signer struct {
 	Legacy  *Legacy // nil: none
 }
 
+// Format implements [fmt.Formatter]: every verb gives how many secrets and keys there are. What it points to would
+// otherwise be shown by verbs that do not fit it.
+func (s Signer) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, s.summary()) // fmt has nobody to tell either
+}
+
+// LogValue implements [slog.LogValuer].
+func (s Signer) LogValue() slog.Value { return slog.StringValue(s.summary()) }
+
+func (s *Signer) summary() string {
+	return fmt.Sprintf("signer of %d secrets and %d keys %s", len(s.Secrets), len(s.Keys), withheld)
+}
+
 // Sign sets the headers webhook-id, -timestamp and -signature, and the legacy signature's where there is one. The id
-// is stable over a message's attempts and has no full stop ([MessageID]); at is the time of this attempt. Without
-// secrets and keys there is no webhook-signature.
+// is stable over a message's attempts and has no full stop ([MessageID]); at is the time of this attempt. An
+// empty secret and a zero key sign nothing, since everybody knows them; where nothing signs, there is no
+// webhook-signature.
 func (s *Signer) Sign(h http.Header, id string, at time.Time, body []byte) {
 	w := works.Get().(*work)
 	defer w.done()
@@ -69,12 +86,20 @@ func (s *Signer) appendSignatures(text []byte, w *work, id string, body []byte) 
 	w.signed = append(w.signed, text...)
 	w.signed = append(w.signed, '.')
 	for _, secret := range s.Secrets {
+		if len(secret) == 0 {
+			continue
+		}
 		text = appendSeparator(text, begin, hmacVersion)
 		text = base64.StdEncoding.AppendEncode(text, w.mac(HashSHA256, secret, w.signed, body))
 	}
-	for i, k := range s.Keys {
-		if i == 0 { // Ed25519 reads the message twice, and so needs it in one piece
+	whole := false
+	for _, k := range s.Keys {
+		if k.IsZero() {
+			continue
+		}
+		if !whole { // Ed25519 reads the message twice, and so needs it in one piece
 			w.signed = append(w.signed, body...)
+			whole = true
 		}
 		text = appendSeparator(text, begin, ed25519Version)
 		text = base64.StdEncoding.AppendEncode(text, ed25519.Sign(k.private, w.signed))
@@ -90,6 +115,9 @@ func appendSeparator(text []byte, begin int, version string) []byte {
 }
 
 func (s *Signer) appendLegacy(text []byte, w *work, body []byte) []byte {
+	if len(s.Legacy.Secret) == 0 {
+		return text
+	}
 	m := w.mac(s.Legacy.Hash, s.Legacy.Secret, nil, body)
 	if m == nil {
 		return text // a hash that Check refuses

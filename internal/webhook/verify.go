@@ -55,6 +55,9 @@ func Verify(h http.Header, body []byte, secrets []Secret, keys []ed25519.PublicK
 	message = append(message, body...)
 	var macs [][]byte
 	for _, s := range secrets {
+		if len(s) == 0 { // which everybody knows
+			continue
+		}
 		m := newMAC(newHash(HashSHA256))
 		m.begin(s)
 		m.inner.Write(message)
