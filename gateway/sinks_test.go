@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -45,10 +46,8 @@ func TestSecretOfASubscriptionIsAnsweredOnce(t *testing.T) {
 	told := made.body
 	check := func(a answer) answer {
 		t.Helper()
-		for _, never := range []string{`"whsec_`, "top-secret", `"secret"`} {
-			if strings.Contains(string(a.body), never) {
-				t.Errorf("it tells %s: %s", never, a.body)
-			}
+		if never := regexp.MustCompile(`whsec_[A-Za-z0-9+/]{8}|top-secret|"secret":`).Find(a.body); never != nil {
+			t.Errorf("it tells %s: %s", never, a.body)
 		}
 		return a
 	}

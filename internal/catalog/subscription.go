@@ -154,6 +154,13 @@ func (c *Catalog) Subscription(id string) (Subscription, bool) {
 	return subscribed(c.subscriptions.get(id))
 }
 
+// HasSink reports whether there is a subscription of an id, and whether it has a sink. It is to Subscription what a look
+// at the cover is to reading: it allocates nothing.
+func (c *Catalog) HasSink(id string) (sink, ok bool) {
+	o := c.subscriptions.get(id)
+	return o != nil && o.v.ready == nil, o != nil
+}
+
 // Subscriptions returns all subscriptions, by id. It reads each anew: see SubscriptionsAfter.
 func (c *Catalog) Subscriptions() []Subscription { return slices.Collect(c.SubscriptionsAfter("")) }
 
@@ -193,6 +200,9 @@ func (c *Catalog) SubscriptionsOf(stream string) (ids []string) {
 }
 
 func (c *Catalog) subscriptionChanged(was, is *object[subscriptionRecord]) {
+	if !c.watched() {
+		return // while they are loaded that spares reading each
+	}
 	s, has := subscribed(is)
 	if !has {
 		var had bool
