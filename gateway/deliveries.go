@@ -11,6 +11,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/session"
@@ -225,13 +226,14 @@ func (g *Gateway) writeStats(w http.ResponseWriter, r *http.Request, s catalog.S
 	writeJSON(w, r, http.StatusOK, subscriptionStats{s.ID, s.Name, status.State, status.Reason, stats})
 }
 
-// deadLetter is an event that nobody acknowledged in all its attempts.
+// deadLetter is an event that nobody took in all its attempts.
 type deadLetter struct {
+	ID        string          `json:"id"`
 	Stream    string          `json:"stream"`
 	Partition int32           `json:"partition"`
 	Offset    int64           `json:"offset"`
 	Attempts  int             `json:"attempts"`
-	Reason    group.Reason    `json:"reason"`
+	Reason    string          `json:"reason"`
 	At        time.Time       `json:"at"`
 	Event     json.RawMessage `json:"event"`
 }
@@ -248,10 +250,10 @@ func (g *Gateway) listDeadLetters(w http.ResponseWriter, r *http.Request) {
 			err = newProblem(kindInvalidParameter, "next= is not a token of this list: give it back as it came, or leave it out")
 		}
 	}
-	var letters []group.DeadLetter
+	var letters []deadletters.Letter
 	next := int64(-1)
 	if err == nil {
-		letters, next, err = g.deps.Groups.DeadLetters(r.Context(), s.ID, from, limit)
+		letters, next, err = g.deps.Letters.Page(r.Context(), s.ID, from, limit)
 	}
 	if err != nil {
 		g.refuseRead(w, r, err)
@@ -259,7 +261,7 @@ func (g *Gateway) listDeadLetters(w http.ResponseWriter, r *http.Request) {
 	}
 	page := list[deadLetter]{Items: make([]deadLetter, 0, len(letters))}
 	for _, l := range letters {
-		page.Items = append(page.Items, deadLetter{l.Stream, l.Partition, l.Offset, l.Attempts, l.Reason, l.At, l.Event})
+		page.Items = append(page.Items, deadLetter{strconv.FormatInt(l.ID, 10), l.Stream, l.Partition, l.Offset, l.Attempts, l.Reason, l.At, l.Event})
 	}
 	if next >= 0 {
 		page.Next = strconv.FormatInt(next, 10)

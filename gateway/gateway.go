@@ -16,6 +16,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/dedupe"
 	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/internal/quota"
@@ -51,6 +52,8 @@ type Deps struct {
 	Ready func() []Check // what /readyz tells. Default: always ready
 	// Sessions serves the reads. Default: this replica has none, and reads are answered 503.
 	Sessions *session.Server
+	// Letters are the events that subscriptions gave up.
+	Letters *deadletters.Box
 	// Groups share subscriptions among their sessions, which Sessions serves. Default: they are answered 503.
 	Groups *group.Groups
 	// Push tells how the events of subscriptions with a sink are being sent. Default: nothing is known of it.

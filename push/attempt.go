@@ -48,6 +48,7 @@ type Attempt struct {
 	Number       int    // of the attempt at these events, from 1
 	Next         time.Time
 	DeadLetter   bool // it was the last: its events go to the dead letters
+	Manual       bool // somebody asked for it: it is beside the lanes
 }
 
 // retryAfterMost bounds for how long an endpoint may ask to be left alone.
@@ -86,7 +87,7 @@ func (p *endpoint) gather(f flight) (entries []*fanout.Entry, lost bool, err err
 		part.mu.Unlock()
 		if entry == nil {
 			entry, err = part.fetch(part.attempts, i.offset)
-			if errors.Is(err, errGone) {
+			if errors.Is(err, ErrGone) {
 				gone, err = append(gone, i), nil
 				continue
 			}
@@ -176,17 +177,26 @@ func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a 
 	if f.spec.Batch.Max > 1 {
 		mode = webhook.Batch
 	}
-	h := make(http.Header, 8+len(f.spec.Headers))
-	for name, value := range f.spec.Headers {
+	r, err := e.request(f.spec, mode, events, a.Message, a.At)
+	if err != nil {
+		return nil, err
+	}
+	return f.by.Do(ctx, r)
+}
+
+// request makes a signed request.
+func (e *Engine) request(spec *Endpoint, mode webhook.Mode, events []*event.Event, message string, at time.Time) (guard.Request, error) {
+	h := make(http.Header, 8+len(spec.Headers))
+	for name, value := range spec.Headers {
 		h[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
 	}
 	body, err := webhook.Body(h, mode, events)
 	if err != nil {
-		return nil, err
+		return guard.Request{}, err
 	}
 	h["Webhook-Request-Origin"] = e.origin
-	f.spec.Signer.Sign(h, a.Message, a.At, body)
-	return f.by.Do(ctx, guard.Request{URL: f.spec.URL, Header: h, Body: body})
+	spec.Signer.Sign(h, message, at, body)
+	return guard.Request{URL: spec.URL, Header: h, Body: body}, nil
 }
 
 // judge says what became of an attempt, and for how long the endpoint asks to be left alone.
@@ -257,6 +267,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 			p.window.answered(a.Took, p.flying+1, p.share(), now)
 		case Failed:
 			opened = p.breaker.failed(now, f.spec.Schedule)
+			p.why = a.Reason
 			p.window.failed(now, a.Took)
 		case Cut:
 			p.breaker.trying = false

@@ -20,8 +20,10 @@ type Subscription struct {
 	Filter  *filter.Filter
 	Ordered bool // events of one key wait for each other
 	// Blocked says why nothing is sent at present (its sink is not proven, it is paused, disabled); "": it is sent.
-	Blocked string
-	Lives   []Life // the live one, and replays beside it
+	Blocked  string
+	Unproven bool     // its sink is not proven
+	Pending  *Pending // the proof of its sink is still to be had; nil: it is there, or the endpoint has refused it
+	Lives    []Life   // the live one, and replays beside it
 }
 
 // Life is one incarnation of a subscription's positions: its live one, or a replay beside it.
@@ -49,7 +51,7 @@ type Endpoint struct {
 	Credential webhook.Credential
 
 	Concurrency int           // attempts at once, over all replicas
-	Rate        int           // events a second, over all replicas; 0: any number
+	Rate        float64       // requests a second, over all replicas; 0: any number
 	Timeout     time.Duration // of an attempt
 	Schedule    []time.Duration
 	Block       bool // an event whose schedule has ended holds its lane up, rather than going to the dead letters
@@ -83,6 +85,8 @@ type Definitions interface {
 	Endpoint(id string) (*Endpoint, error)
 	// Disable ends the sending to a subscription until its owner resumes it, with the reason. It blocks on the log.
 	Disable(ctx context.Context, id string, incarnation uuid.UUID, reason string) error
+	// Prove records what an endpoint has said to being sent events, unless the sink is another by now. It blocks on the log.
+	Prove(ctx context.Context, id string, v Verdict) error
 	// EndReplay notes that a replay has come to its end in a partition of a stream. It blocks on the log.
 	EndReplay(ctx context.Context, id string, replay uuid.UUID, stream string, partition int32) error
 }

@@ -28,6 +28,9 @@ type Config struct {
 	ScanBytes   int   // of the log a second, for subscriptions that are behind; default 64 MiB
 	Statements  int   // written a second; default 1000
 
+	// AnyResponse takes any 2xx to a challenge as a proof. Whoever knows an address could then have events sent there.
+	AnyResponse bool
+
 	// StandStill is how much later than it should a tick may come before the process has to prove that it owns its
 	// partitions still; default 1 s.
 	StandStill time.Duration
@@ -42,10 +45,20 @@ type Deps struct {
 	Definitions Definitions
 	// Sender makes the way out to an endpoint for an owner with a credential.
 	Sender func(owner string, c webhook.Credential) (Sender, error)
+	// Codes bind the callbacks by which endpoints consent; nil: they are given none.
+	Codes Codes
+	// Callback is the address at which a subscription's endpoint consents with a code; nil, or "": there is none.
+	Callback func(id, code string) string
 	// Letters take the events whose schedule has ended.
 	Letters Letters
 	// Record takes what became of attempts. It must not block. Nil: nobody asks.
 	Record func(*Attempt)
+}
+
+// Codes make and check codes that nobody else can make.
+type Codes interface {
+	MAC(purpose string, data []byte) []byte
+	VerifyMAC(purpose string, data, mac []byte) bool
 }
 
 // Engine delivers what this replica's partitions hold for webhooks. Run makes it live.
@@ -73,7 +86,8 @@ type Engine struct {
 	registry sync.Mutex
 	subs     map[string]*subscription  // guarded by registry
 	streams  map[fanout.Stream]*stream // guarded by registry
-	changes  chan struct{}             // there is something in queue
+	asked    hostPace
+	changes  chan struct{} // there is something in queue
 	queueMu  sync.Mutex
 	queue    []Change // guarded by queueMu
 }
@@ -95,14 +109,14 @@ func New(c Config, d Deps) (*Engine, error) {
 	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	e := &Engine{
 		cfg: c, deps: d, log: c.Logger, laneMost: laneMost, origin: []string{c.Origin}, m: newMetrics(c.Registerer),
-		alarms:   alarms{kick: make(chan struct{}, 1)},
-		writes:   newPace(float64(c.Statements), float64(c.Statements)),
-		written:  newPace(statementBytesMost, statementBytesMost),
-		scans:    newPace(float64(c.ScanBytes), float64(c.ScanBytes)/4),
-		all:      turnstile{most: c.Attempts},
-		hosts:    hosts{most: c.PerHost, by: map[string]*hostGate{}},
-		progress: sync.NewCond(&sync.Mutex{}),
-		subs:     map[string]*subscription{}, streams: map[fanout.Stream]*stream{}, changes: make(chan struct{}, 1),
+		alarms:  alarms{kick: make(chan struct{}, 1)},
+		writes:  newPace(float64(c.Statements), float64(c.Statements)),
+		written: newPace(statementBytesMost, statementBytesMost),
+		scans:   newPace(float64(c.ScanBytes), float64(c.ScanBytes)/4),
+		all:     turnstile{most: c.Attempts},
+		hosts:   hosts{most: c.PerHost, by: map[string]*hostGate{}},
+		asked:   hostPace{by: map[string]*pace{}}, progress: sync.NewCond(&sync.Mutex{}),
+		subs: map[string]*subscription{}, streams: map[fanout.Stream]*stream{}, changes: make(chan struct{}, 1),
 	}
 	return e, nil
 }

@@ -213,7 +213,9 @@ func (l puppet) Join(ctx context.Context, _ string, _ []string, own func(context
 	l.p.mu.Unlock()
 	<-ctx.Done()
 	l.p.mu.Lock()
-	l.p.own = nil
+	if l.p.ctx == ctx {
+		l.p.own = nil
+	}
 	l.p.mu.Unlock()
 	l.p.busy.Wait()
 	return ctx.Err()
@@ -337,6 +339,9 @@ func (p *process) Disable(_ context.Context, id string, _ uuid.UUID, reason stri
 	p.w.edit(id, func(s *Subscription) { s.Blocked = reason })
 	return nil
 }
+
+// Prove implements Definitions.
+func (*process) Prove(context.Context, string, Verdict) error { return nil }
 
 // EndReplay implements Definitions.
 func (p *process) EndReplay(_ context.Context, id string, replay uuid.UUID, _ string, partition int32) error {

@@ -115,7 +115,7 @@ func (p *partition) letter(ctx context.Context, b burial) (Letter, error) {
 	if entry == nil {
 		var err error
 		if entry, err = p.fetch(ctx, l.Offset); err != nil {
-			if errors.Is(err, errGone) {
+			if errors.Is(err, ErrGone) {
 				return l, nil
 			}
 			return l, err
