@@ -19,6 +19,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/dedupe"
 	"github.com/eventissuer/eventissuer/internal/group"
+	"github.com/eventissuer/eventissuer/internal/jwks"
 	"github.com/eventissuer/eventissuer/internal/quota"
 	"github.com/eventissuer/eventissuer/session"
 )
@@ -58,6 +59,8 @@ type Deps struct {
 	Groups *group.Groups
 	// Push tells how the events of subscriptions with a sink are being sent. Default: nothing is known of it.
 	Push Push
+	// TokenKeys are told at /.well-known/jwks.json. Default: there are none.
+	TokenKeys *jwks.Keys
 	// Dedupe lets each event in once. Default: every event is written as it comes.
 	Dedupe *dedupe.Deduper
 	// Quotas bound what is published of types that have a quota. Default: nothing does.

@@ -111,7 +111,7 @@ func TestSecretOfASubscriptionIsAnsweredOnce(t *testing.T) {
 // pushing is a Push that finds some endpoints failing.
 type pushing map[string]string
 
-func (p pushing) Failing(id string) (string, bool) { reason, ok := p[id]; return reason, ok }
+func (p pushing) Failing(id string) (string, bool) { reason, ok := p.failing[id]; return reason, ok }
 
 func TestSubscriptionWithASinkIsPausedAndResumed(t *testing.T) {
 	failing := pushing{}

@@ -28,6 +28,8 @@ type Config struct {
 	ScanBytes   int   // of the log a second, for subscriptions that are behind; default 64 MiB
 	Statements  int   // written a second; default 1000
 
+	// Idle has the replica own no partitions: others deliver. What is asked of the endpoints by hand it does all the same.
+	Idle bool
 	// AnyResponse takes any 2xx to a challenge as a proof. Whoever knows an address could then have events sent there.
 	AnyResponse bool
 
@@ -178,6 +180,9 @@ const sweepEvery = 30 * time.Second
 func (e *Engine) join(st *stream) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	st.stop = cancel
+	if e.cfg.Idle {
+		return
+	}
 	e.running.Go(func() {
 		defer cancel()
 		err := e.deps.Log.Join(ctx, e.cfg.Group+st.Topic, []string{st.Topic}, func(ctx context.Context, c broker.Claim) { e.own(ctx, st, c) })
