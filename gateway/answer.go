@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -50,9 +51,23 @@ type list[T any] struct {
 	Next  string `json:"next,omitempty"` // give it back as next= for the page that follows; absent on the last one
 }
 
-// pageOf cuts the page that r asks for (limit=, next=) out of all, which is ordered by name. The token holds the last
-// name of the page before, so that what is added or deleted meanwhile shifts nothing.
+// pageOf cuts the page that r asks for (limit=, next=) out of all, which is ordered by name.
 func pageOf[T any](r *http.Request, all []T, name func(T) string) (list[T], error) {
+	return pageAfter(r, func(after string) iter.Seq[T] {
+		return func(yield func(T) bool) {
+			for _, item := range all {
+				if (after == "" || name(item) > after) && !yield(item) {
+					return
+				}
+			}
+		}
+	}, name)
+}
+
+// pageAfter cuts the page that r asks for (limit=, next=) out of what following gives, which is ordered by name and
+// begins after one. The token holds the last name of the page before, so that what is added or deleted meanwhile shifts
+// nothing.
+func pageAfter[T any](r *http.Request, following func(after string) iter.Seq[T], name func(T) string) (list[T], error) {
 	after := ""
 	limit, err := pageLimit(r)
 	if err != nil {
@@ -67,10 +82,7 @@ func pageOf[T any](r *http.Request, all []T, name func(T) string) (list[T], erro
 		after = last
 	}
 	page := list[T]{Items: []T{}}
-	for _, item := range all {
-		if after != "" && name(item) <= after {
-			continue
-		}
+	for item := range following(after) {
 		if len(page.Items) == limit {
 			page.Next = base64.RawURLEncoding.EncodeToString([]byte(nextMark + name(page.Items[limit-1])))
 			break

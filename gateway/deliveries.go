@@ -16,25 +16,39 @@ import (
 	"github.com/eventissuer/eventissuer/session"
 )
 
-// subscriptionOf finds the subscription that the address names. It answers by itself, and returns false, where there is
-// none or this replica serves none.
+// subscriptionOf finds the subscription that the address names, which sessions read. It answers by itself, and returns
+// false, where there is none, it has a sink, or this replica serves none.
 func (g *Gateway) subscriptionOf(w http.ResponseWriter, r *http.Request) (catalog.Subscription, bool) {
+	if !g.readBySessions(w, r) {
+		return catalog.Subscription{}, false
+	}
 	s, ok := g.deps.Catalog.Subscription(pathVar(r, "id"))
+	if !ok { // deleted meanwhile
+		g.refuse(w, r, unknownSubscription(pathVar(r, "id")))
+	}
+	return s, ok
+}
+
+// readBySessions is subscriptionOf for who needs nothing of the subscription: to look it up costs something.
+func (g *Gateway) readBySessions(w http.ResponseWriter, r *http.Request) bool {
+	sink, ok := g.deps.Catalog.HasSink(pathVar(r, "id"))
 	var p *problem
 	switch {
 	case !ok:
 		p = unknownSubscription(pathVar(r, "id"))
+	case sink:
+		p = notRead()
 	case g.deps.Groups == nil:
 		p = newProblem(kindNotReady, "this replica serves no subscriptions").retry(retrySoon)
 	default:
-		return s, true
+		return true
 	}
 	if r.Method == http.MethodPost { // with a body, which is not read
 		g.refuse(w, r, p)
 	} else {
 		writeProblem(w, r, p)
 	}
-	return s, false
+	return false
 }
 
 // readSubscription answers GET …/events: a session of the subscription, in every transport.
@@ -151,8 +165,7 @@ func nackDelay(text string) (time.Duration, error) { return duration("delay", te
 
 // putCursors answers POST …/cursors: what is acknowledged in the answer is durable.
 func (g *Gateway) putCursors(w http.ResponseWriter, r *http.Request) {
-	s, ok := g.subscriptionOf(w, r)
-	if !ok {
+	if !g.readBySessions(w, r) {
 		return
 	}
 	var in said
@@ -165,7 +178,7 @@ func (g *Gateway) putCursors(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// It is said also where the client does not wait for the answer; Say bounds the wait itself.
-	answer, err := g.deps.Groups.Say(context.WithoutCancel(r.Context()), s.ID, words)
+	answer, err := g.deps.Groups.Say(context.WithoutCancel(r.Context()), pathVar(r, "id"), words)
 	switch {
 	case err != nil:
 		writeProblem(w, r, g.readProblem(err))
@@ -208,7 +221,7 @@ func (g *Gateway) writeStats(w http.ResponseWriter, r *http.Request, s catalog.S
 		g.refuseRead(w, r, err)
 		return
 	}
-	status := g.deps.Catalog.SubscriptionStatus(s)
+	status := g.subscriptionStatus(s)
 	writeJSON(w, r, http.StatusOK, subscriptionStats{s.ID, s.Name, status.State, status.Reason, stats})
 }
 

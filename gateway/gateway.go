@@ -53,6 +53,8 @@ type Deps struct {
 	Sessions *session.Server
 	// Groups share subscriptions among their sessions, which Sessions serves. Default: they are answered 503.
 	Groups *group.Groups
+	// Push tells how the events of subscriptions with a sink are being sent. Default: nothing is known of it.
+	Push Push
 	// Dedupe lets each event in once. Default: every event is written as it comes.
 	Dedupe *dedupe.Deduper
 	// Quotas bound what is published of types that have a quota. Default: nothing does.

@@ -24,6 +24,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/definitions"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/group"
+	"github.com/eventissuer/eventissuer/internal/keyring"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/session"
 )
@@ -66,7 +67,11 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	definitionsOf, err := catalog.New(catalog.Config{Table: catalogTable, Topics: records, TopicPrefix: "eventissuer."})
+	keys, err := keyring.Parse([]byte("k1 MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	definitionsOf, err := catalog.New(catalog.Config{Table: catalogTable, Topics: records, TopicPrefix: "eventissuer.", Keys: keys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,15 +103,7 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 	for _, run := range []func(context.Context) error{
 		catalogTable.Run, definitionsOf.Run, positions.Run, consumers.Run, hubs.Run, groups.Run, sessions.Run,
 	} {
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() { done <- run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
-				t.Error(err)
-			}
-		})
+		running(t, run)
 	}
 	<-catalogTable.Ready()
 	<-positions.Ready()
@@ -125,6 +122,19 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 	h.server.Start()
 	t.Cleanup(h.server.Close)
 	return h
+}
+
+// running runs something until the test is over.
+func running(t testing.TB, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
 }
 
 func closing(t testing.TB, closeIt func() error) {

@@ -20,6 +20,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/filter"
 	"github.com/eventissuer/eventissuer/internal/group"
+	"github.com/eventissuer/eventissuer/internal/keyring"
 	"github.com/eventissuer/eventissuer/internal/schema"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/session"
@@ -75,6 +76,8 @@ var (
 	kindConsumerBusy       = problemKind{"consumer-busy", 503, "Several readers want this consumer at once", "Try again after the time that Retry-After gives."}
 
 	kindReconnect           = problemKind{"reconnect", 409, "What was acknowledged is no longer this session's", "Open the session again: what it was given and had not acknowledged is given again."}
+	kindOtherDelivery       = problemKind{"other-delivery", 409, "The subscription's events are delivered in the other way", "A subscription with a sink is sent its events; one without is read by its sessions. Use the operations of its own way, or make another subscription."}
+	kindNoSinks             = problemKind{"no-sinks", 501, "This server sends events to no sinks", "Leave out the sink for a subscription that sessions read, or have the operator give the server a key ring."}
 	kindUnknownSubscription = problemKind{"unknown-subscription", 404, "There is no such subscription", "List the subscriptions with GET /v1/subscriptions, or create one with POST to the same address."}
 )
 
@@ -84,9 +87,9 @@ func kinds() []problemKind {
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
 		kindBadMessage, kindInvalidUpgrade, kindOriginNotAllowed, kindNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema,
 		kindUnknownConsumer, kindUnknownSubscription, kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema,
-		kindConsumerTakenOver, kindReconnect, kindNotCompacted, kindPreconditionFailed,
+		kindConsumerTakenOver, kindReconnect, kindOtherDelivery, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
-		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindLogUnavailable, kindInDoubt,
+		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindNoSinks, kindLogUnavailable, kindInDoubt,
 		kindOverloaded, kindNotReady, kindConsumerBusy,
 	}
 }
@@ -270,6 +273,7 @@ func asProblem(err error) *problem {
 		tooLarge *http.MaxBytesError
 
 		incompatible *catalog.IncompatibleError
+		unknownKey   *keyring.UnknownKeyError
 	)
 	switch {
 	case errors.As(err, &p):
@@ -306,6 +310,16 @@ func asProblem(err error) *problem {
 		return p
 	case errors.Is(err, catalog.ErrExists):
 		return newProblem(kindConflict, "%s: change what is there, or choose another name", err)
+	case errors.Is(err, catalog.ErrNotPushed):
+		return notPushed()
+	case errors.Is(err, catalog.ErrPushed):
+		return notRead()
+	case errors.Is(err, catalog.ErrOrdered), errors.Is(err, catalog.ErrTooMany):
+		return newProblem(kindConflict, "%s", err)
+	case errors.Is(err, catalog.ErrNoKeys):
+		return newProblem(kindNoSinks, "the server has no key ring to keep the subscription's secrets under: leave out the sink, or have the operator give it one")
+	case errors.As(err, &unknownKey):
+		return newProblem(kindInternal, "a secret of the subscription was sealed with the key %q, which the server does not have: tell the operator", unknownKey.ID).because(err)
 	case errors.Is(err, catalog.ErrOldSchema):
 		return newProblem(kindConflict, "%s: to go back to it, register it with a difference, such as another title", err)
 	case errors.Is(err, catalog.ErrBusy):

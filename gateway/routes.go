@@ -72,6 +72,10 @@ func (g *Gateway) routes() []route {
 		{"GET", "/v1/subscriptions/{id}/stats", g.getSubscriptionStats, ordinary},
 		{"GET", "/v1/subscriptions/{id}/dead-letters", g.listDeadLetters, ordinary},
 		{"POST", "/v1/subscriptions/{id}:reset", g.resetSubscription, ordinary},
+		{"POST", "/v1/subscriptions/{id}:pause", g.pauseSubscription, ordinary},
+		{"POST", "/v1/subscriptions/{id}:resume", g.resumeSubscription, ordinary},
+		{"POST", "/v1/subscriptions/{id}:rotate-secret", g.rotateSecret, ordinary},
+		{"POST", "/v1/subscriptions/{id}:replay", g.replaySubscription, ordinary},
 
 		// Operations.
 		{"GET", "/healthz", g.healthz, hotPath},

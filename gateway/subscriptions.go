@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"net/http"
 	"strings"
 
@@ -13,24 +14,39 @@ import (
 // subscriptionAnswer is a subscription as GET shows it: with how it is.
 type subscriptionAnswer struct {
 	catalog.Subscription
+	Secret string                     `json:"secret,omitempty"` // in the answer to its creation alone
 	Status catalog.SubscriptionStatus `json:"status"`
 }
 
 func (g *Gateway) subscriptionAnswer(s catalog.Subscription) subscriptionAnswer {
-	return subscriptionAnswer{s, g.deps.Catalog.SubscriptionStatus(s)}
+	return subscriptionAnswer{Subscription: s, Status: g.subscriptionStatus(s)}
+}
+
+func (g *Gateway) subscriptionStatus(s catalog.Subscription) catalog.SubscriptionStatus {
+	status := g.deps.Catalog.SubscriptionStatus(s)
+	if s.Sink == "" || g.deps.Push == nil || status.State != catalog.SubscriptionActive {
+		return status
+	}
+	if reason, failing := g.deps.Push.Failing(s.ID); failing {
+		return catalog.SubscriptionStatus{State: catalog.SubscriptionFailing, Reason: reason}
+	}
+	return status
 }
 
 // listSubscriptions answers GET /v1/subscriptions: all of them, or those that have each word of q=.
 func (g *Gateway) listSubscriptions(w http.ResponseWriter, r *http.Request) {
 	words := strings.Fields(strings.ToLower(r.URL.Query().Get("q")))
-	found := []subscriptionAnswer{}
-	for _, s := range g.deps.Catalog.Subscriptions() {
-		said := append([]string{s.ID, s.Name, s.Owner, s.Description}, s.Streams...)
-		if hasWords(words, append(said, s.Types...)...) {
-			found = append(found, g.subscriptionAnswer(s))
+	found := func(after string) iter.Seq[subscriptionAnswer] {
+		return func(yield func(subscriptionAnswer) bool) {
+			for s := range g.deps.Catalog.SubscriptionsAfter(after) {
+				said := append([]string{s.ID, s.Name, s.Owner, s.Description, s.Sink}, s.Streams...)
+				if hasWords(words, append(said, s.Types...)...) && !yield(g.subscriptionAnswer(s)) {
+					return
+				}
+			}
 		}
 	}
-	page, err := pageOf(r, found, func(s subscriptionAnswer) string { return s.ID })
+	page, err := pageAfter(r, found, func(s subscriptionAnswer) string { return s.ID })
 	if err != nil {
 		writeProblem(w, r, err)
 		return
@@ -53,12 +69,16 @@ func (g *Gateway) createSubscription(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, err)
 		return
 	}
-	status := http.StatusOK
+	status, answer := http.StatusOK, g.subscriptionAnswer(s)
 	if created {
 		status = http.StatusCreated
 	}
+	if s.Secret != nil {
+		answer.Secret = s.Secret.Text()
+		w.Header().Set("Cache-Control", "no-store")
+	}
 	w.Header().Set("Location", g.link(r, "v1", "subscriptions", s.ID))
-	writeVersion(w, r, status, s.ETag(), g.subscriptionAnswer(s))
+	writeVersion(w, r, status, s.ETag(), answer)
 }
 
 func (g *Gateway) getSubscription(w http.ResponseWriter, r *http.Request) {
@@ -122,8 +142,10 @@ func (g *Gateway) deleteSubscription(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, err)
 		return
 	}
-	g.forget(r.Context(), was)
-	g.disband(r.Context(), id)
+	if was.Sink == "" {
+		g.forget(r.Context(), was)
+		g.disband(r.Context(), id)
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 

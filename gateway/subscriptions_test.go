@@ -28,7 +28,7 @@ func TestSubscriptionIsCreatedOnceChangedAndDeletedUnderItsETag(t *testing.T) {
 	made := h.must(h.sendJSON("POST", "/v1/subscriptions", body), http.StatusCreated)
 	s := made.subscription(t)
 	want := catalog.SubscriptionConfig{From: "latest", Ordering: "key", AckTimeout: catalog.Duration(30 * time.Second), MaxUncommitted: 1000, MaxSessions: 100, MaxAttempts: 10}
-	if s.Owner != "local" || s.Status.State != catalog.SubscriptionActive || string(s.Filters) != `[{"sql":"n < 5"}]` || s.Config != want {
+	if s.Owner != "local" || s.Status.State != catalog.SubscriptionActive || string(s.Filters) != `[{"sql":"n < 5"}]` || !cmp.Equal(s.Config, want) {
 		t.Errorf("made %s", made.body)
 	}
 	if strings.Contains(string(made.body), "ncarnation") || strings.Contains(string(made.body), "start") {
@@ -157,7 +157,8 @@ func TestSubscriptionThatCannotBeIsRefusedWithTheReason(t *testing.T) {
 		{"POST", "/v1/subscriptions", `{"streams":["trains","none"]}`, 422, "invalid-object", "/streams/1"},
 		{"POST", "/v1/subscriptions", `{"types":["plane.*"]}`, 422, "invalid-object", "/types/0"},
 		{"POST", "/v1/subscriptions", `{"streams":["trains"],"filters":[{"sql":"LIKE"}]}`, 422, "invalid-object", "/filters/0/sql"},
-		{"POST", "/v1/subscriptions", `{"streams":["trains"],"sink":"https://example.com"}`, 422, "invalid-object", "/sink"},
+		{"POST", "/v1/subscriptions", `{"streams":["trains"],"sink":"http://example.com"}`, 422, "invalid-object", "/sink"},
+		{"POST", "/v1/subscriptions", `{"streams":["trains"],"secret":"x"}`, 422, "invalid-object", "/secret"},
 		{"POST", "/v1/subscriptions", `{"streams":["trains"],"stream":"trains"}`, 422, "invalid-object", "/stream"},
 		{"POST", "/v1/subscriptions", `{"streams":["trains"],"config":{"ackTimeout":"2h"}}`, 422, "invalid-object", "/config/ackTimeout"},
 		{"PUT", address, `{"name":"m","streams":["trains"]}`, 422, "invalid-object", "/name"},

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/keyring"
 	"github.com/eventissuer/eventissuer/internal/table"
 )
 
@@ -30,10 +31,20 @@ type Config struct {
 	Registerer        prometheus.Registerer
 	PublicURL         string  // under which references between schemas may name this server; default: none
 	Auditor           Auditor // of changes; default: they are only logged
-	Now               func() time.Time
+	// Keys seal what is secret of subscriptions with a sink. Default: none, and there are no such subscriptions.
+	Keys *keyring.Ring
+	// Sinks says which addresses may be sent events and asked for tokens. Default: any that is of HTTPS.
+	Sinks SinkChecker
+	Now   func() time.Time
 
 	ClaimWait      time.Duration // for another replica's creation of the same stream to come to its end; default 5 s
 	ReconcileEvery time.Duration // between looks for what a crash left half done; default 10 min
+}
+
+// SinkChecker decides where requests may go.
+type SinkChecker interface {
+	// CheckURL says what is wrong with an address, and what was expected.
+	CheckURL(raw string) error
 }
 
 // Catalog is the definitions as this replica has applied them.
@@ -47,10 +58,12 @@ type Catalog struct {
 	types   *kind[typeBody]
 	schemas *kind[textBody]
 
-	subscriptions *kind[subscriptionBody]
+	subscriptions *kind[subscriptionRecord]
 
 	byPrefix index[object[typeBody]] // the patterns, by what stands before the *
 	patterns atomic.Int64            // how many there are
+
+	applied atomic.Int64 // how far into the table's log all has been told
 
 	unaudited prometheus.Counter
 
@@ -92,8 +105,9 @@ func New(cfg Config) (*Catalog, error) {
 	c.streams = newKind[streamBody]("stream", c.table, failed)
 	c.types = newKind[typeBody]("event-type", c.table, failed)
 	c.schemas = newKind[textBody]("schema", c.table, failed)
-	c.subscriptions = newKind[subscriptionBody]("subscription", c.table, failed)
-	c.types.adopt, c.schemas.adopt, c.subscriptions.adopt = (*typeBody).adopt, (*textBody).adopt, (*subscriptionBody).adopt
+	c.subscriptions = newKind[subscriptionRecord]("subscription", c.table, failed)
+	c.types.adopt, c.schemas.adopt = (*typeBody).adopt, (*textBody).adopt
+	c.subscriptions.read = (*subscriptionRecord).keep
 	c.streams.changed = c.streamChanged
 	c.types.changed = c.typeChanged
 	c.subscriptions.changed = c.subscriptionChanged
@@ -106,11 +120,13 @@ func New(cfg Config) (*Catalog, error) {
 			k.apply(key, v, deleted)
 		}
 	})
-	c.table.Settled(func() {
+	c.table.Settled(func(_ int32, next int64) {
 		c.streams.settle()
 		c.schemas.settle() // before the types that name them
 		c.types.settle()
 		c.subscriptions.settle()
+		c.applied.Store(next)
+		c.tell(Change{Applied: next})
 	})
 	return c, nil
 }
@@ -172,12 +188,16 @@ func (c *Catalog) eventTypes(stream string) []EventType {
 	return all
 }
 
-// Change is one change of what can be looked up: of the one that is not nil.
+// Change is one change of what can be looked up: of the one that is not nil. Where all are nil it says how far the
+// changes before it reach.
 type Change struct {
 	Stream       *Stream // as it is, or was before it was deleted
 	EventType    *EventType
 	Subscription *Subscription
 	Deleted      bool
+	// Applied is the offset in the table's log below which everything has been told. It comes also where nothing that
+	// can be looked up changed, so that whoever waits for an offset comes to it.
+	Applied int64
 }
 
 // Watch has fn called for every change from now on, in the order of the log, from one goroutine, after the change can be
@@ -192,6 +212,17 @@ func (c *Catalog) Watch(fn func(Change)) (stop func()) {
 		defer c.mu.Unlock()
 		delete(c.watchers, &fn)
 	}
+}
+
+// Applied returns the offset in the table's log (exclusive) up to which every change can be looked up and has been told
+// to the watchers. What is looked up after the call has at least that. It goes back only where the table's topic was
+// made anew.
+func (c *Catalog) Applied() int64 { return c.applied.Load() }
+
+func (c *Catalog) watched() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.watchers) > 0
 }
 
 func (c *Catalog) tell(ch Change) {

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/keyring"
 	"github.com/eventissuer/eventissuer/internal/table"
 	"github.com/eventissuer/eventissuer/internal/table/tabletest"
 )
@@ -33,6 +34,9 @@ type process struct {
 	stop  func()
 }
 
+// testKeys are what every replica seals with.
+var testKeys = must(keyring.Parse([]byte("k1 MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=")))(nil)
+
 func start(t *testing.T, log *tabletest.View) *process {
 	t.Helper()
 	tab, err := table.New(table.Config{Log: log, Topic: "_test.catalog"})
@@ -40,7 +44,7 @@ func start(t *testing.T, log *tabletest.View) *process {
 		t.Fatal(err)
 	}
 	admin := &crash{View: log, left: math.MaxInt}
-	c, err := New(Config{Table: tab, Topics: admin, Partitions: 4})
+	c, err := New(Config{Table: tab, Topics: admin, Partitions: 4, Keys: testKeys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,8 +74,8 @@ func fleet(t *testing.T, n int, test func(t *testing.T, log *tabletest.Log, r []
 
 func must[T any](v T, err error) func(*testing.T) T {
 	return func(t *testing.T) T {
-		t.Helper()
 		if err != nil {
+			t.Helper()
 			t.Fatal(err)
 		}
 		return v
@@ -507,6 +511,9 @@ func TestChangesAreToldBeforeTheWriteReturns(t *testing.T) {
 		ctx, c := t.Context(), r[0]
 		var told []string
 		stop := c.Watch(func(ch Change) {
+			if ch.Applied > 0 {
+				return
+			}
 			name := ""
 			if ch.Stream != nil {
 				name = "stream " + ch.Stream.Name
@@ -536,6 +543,45 @@ func TestChangesAreToldBeforeTheWriteReturns(t *testing.T) {
 		stop()
 		must(c.CreateStream(ctx, Stream{Name: "s2"}))(t)
 		expect()
+	})
+}
+
+func TestEveryoneIsToldHowFarTheCatalogIsApplied(t *testing.T) {
+	fleet(t, 2, func(t *testing.T, log *tabletest.Log, r []*process) {
+		ctx := t.Context()
+		told := make([][]Change, len(r))
+		for i, p := range r {
+			defer p.Watch(func(ch Change) {
+				if told[i] = append(told[i], ch); ch.Applied != 0 && ch.Applied != p.Applied() {
+					t.Errorf("replica %d is told %d, and has applied %d", i, ch.Applied, p.Applied())
+				}
+			})()
+		}
+		must(r[0].CreateStream(ctx, Stream{Name: "s"}))(t)
+		if last := told[0][len(told[0])-1]; last.Applied == 0 || told[0][len(told[0])-2].Stream == nil {
+			t.Errorf("the change comes last, and not how far it reaches: %+v", told[0])
+		}
+		// What changes nothing moves it too: nobody could wait for an offset otherwise.
+		rejected := broker.Message{Key: []byte("stream/s"), Value: []byte("{}"), Headers: []broker.Header{{Key: "u", Value: []byte("6ba7b810-9dad-11d1-80b4-00c04fd430c8")}}}
+		for range 3 {
+			for _, ack := range log.Append(ctx, "_test.catalog", []broker.Message{rejected, {Key: []byte("no write")}}) {
+				if ack.Err != nil {
+					t.Fatal(ack.Err)
+				}
+			}
+		}
+		synctest.Wait()
+		end := int64(len(log.Records("_test.catalog", 0)))
+		for i, p := range r {
+			if got := told[i][len(told[i])-1]; p.Applied() != end || got.Applied != end {
+				t.Errorf("replica %d has applied %d of %d, and was told %+v", i, p.Applied(), end, got)
+			}
+		}
+		late := start(t, log.View(9, tabletest.Faults{}))
+		defer late.stop()
+		if late.Applied() != end {
+			t.Errorf("one that loads has applied %d of %d", late.Applied(), end)
+		}
 	})
 }
 

@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/base32"
@@ -30,11 +29,11 @@ const (
 )
 
 // prepare fills in what was left out, and checks what can be checked without looking anything up.
-func (s *Subscription) prepare(owner string) error {
+func (s *Subscription) prepare(owner string, sinks SinkChecker) error {
 	s.Owner = cmp.Or(s.Owner, owner)
-	s.Config.fill()
+	s.Config.fill(s.Sink != "")
 	v := &InvalidError{}
-	s.check(v)
+	s.check(v, sinks)
 	if err := v.orNil(); err != nil {
 		return err
 	}
@@ -47,17 +46,7 @@ func (s *Subscription) prepare(owner string) error {
 	return nil
 }
 
-func (c *SubscriptionConfig) fill() {
-	d := defaultConfig()
-	c.From = cmp.Or(c.From, d.From)
-	c.Ordering = cmp.Or(c.Ordering, d.Ordering)
-	c.AckTimeout = cmp.Or(c.AckTimeout, d.AckTimeout)
-	c.MaxUncommitted = cmp.Or(c.MaxUncommitted, d.MaxUncommitted)
-	c.MaxSessions = cmp.Or(c.MaxSessions, d.MaxSessions)
-	c.MaxAttempts = cmp.Or(c.MaxAttempts, d.MaxAttempts)
-}
-
-func (s *Subscription) check(v *InvalidError) {
+func (s *Subscription) check(v *InvalidError, sinks SinkChecker) {
 	if s.Name != "" && (!isName(s.Name, "._-") || len(s.Name) > maxName) {
 		v.add("/name", "1 to %d letters, digits and any of . _ -, beginning with a letter or digit, or nothing; got %.100q", maxName, s.Name)
 	}
@@ -77,7 +66,10 @@ func (s *Subscription) check(v *InvalidError) {
 		}
 	}
 	s.checkFilters(v)
-	s.Config.check(v)
+	s.Config.check(v, s.Sink != "")
+	if s.Sink != "" {
+		s.checkDelivery(v, sinks)
+	}
 	sortProblems(v)
 }
 
@@ -115,30 +107,32 @@ func (s *Subscription) checkFilters(v *InvalidError) {
 	}
 }
 
-func (c *SubscriptionConfig) check(v *InvalidError) {
+func (c *SubscriptionConfig) check(v *InvalidError, sink bool) {
 	if _, err := time.Parse(time.RFC3339, c.From); err != nil && c.From != FromLatest && c.From != FromOldest {
 		v.add("/config/from", "latest, oldest, or a time such as 2026-01-02T03:04:05Z; got %.100q", c.From)
 	}
 	if c.Ordering != OrderingKey && c.Ordering != OrderingNone {
 		v.add("/config/ordering", "key or none; got %.100q", c.Ordering)
 	}
-	if c.AckTimeout < minAckTimeout || c.AckTimeout > maxAckTimeout {
-		v.add("/config/ackTimeout", "%v to %v; got %v", minAckTimeout, maxAckTimeout, c.AckTimeout)
+	if sink {
+		c.PushConfig.check(v)
+		return
 	}
-	for _, n := range []struct {
-		name      string
-		got, most int
-	}{
-		{"maxUncommitted", c.MaxUncommitted, maxUncommitted}, {"maxSessions", c.MaxSessions, maxSessions}, {"maxAttempts", c.MaxAttempts, maxAttempts},
-	} {
-		if n.got < 1 || n.got > n.most {
-			v.add("/config/"+n.name, "1 to %d; got %d", n.most, n.got)
-		}
+	within(v, "/config/ackTimeout", c.AckTimeout, minAckTimeout, maxAckTimeout)
+	within(v, "/config/maxUncommitted", c.MaxUncommitted, 1, maxUncommitted)
+	within(v, "/config/maxSessions", c.MaxSessions, 1, maxSessions)
+	within(v, "/config/maxAttempts", c.MaxAttempts, 1, maxAttempts)
+}
+
+// within holds a value to its bounds.
+func within[T cmp.Ordered](v *InvalidError, pointer string, got, least, most T) {
+	if got < least || got > most {
+		v.add(pointer, "%v to %v; got %v", least, most, got)
 	}
 }
 
 // identity gives the id of a subscription that is prepared, and the digest of all that it asks for. What says the same has
-// the same: the order of streams and types, and the spelling of filters, make no difference.
+// the same: the order of streams and types, and the spelling of filters, make no difference. Secrets are no part of it.
 func (s *Subscription) identity() (id, digest string, err error) {
 	raw, err := json.Marshal(struct {
 		Streams     []string           `json:"streams,omitempty"`
@@ -146,7 +140,8 @@ func (s *Subscription) identity() (id, digest string, err error) {
 		Filters     json.RawMessage    `json:"filters,omitempty"`
 		Config      SubscriptionConfig `json:"config"`
 		Description string             `json:"description,omitempty"`
-	}{sortedSet(s.Streams), sortedSet(s.Types), s.Filters, s.Config, s.Description})
+		Delivery
+	}{sortedSet(s.Streams), sortedSet(s.Types), s.Filters, s.Config, s.Description, s.public()})
 	if err != nil {
 		return "", "", fmt.Errorf("subscription: %w", err)
 	}
@@ -173,7 +168,7 @@ func (c *Catalog) streamsFor(s Subscription, was *subscriptionBody) ([]string, e
 	v := &InvalidError{}
 	var streams []string
 	// What is read already goes on being read, also where it is gone: it must not keep the rest from being changed.
-	kept := was != nil && sameSet(s.Streams, was.Asked) && sameSet(s.Types, was.Types)
+	kept := was != nil && sameSet(s.Streams, was.asked) && sameSet(s.Types, was.Types)
 	if kept {
 		streams = append(streams, was.Streams...)
 	}
@@ -226,107 +221,4 @@ func (t EventType) Meets(asked string) bool {
 		return strings.HasPrefix(registered, ask)
 	}
 	return registered == ask
-}
-
-// DecodeSubscription reads a subscription's JSON. It returns *InvalidError for what is no subscription's; values are
-// checked by CreateSubscription and UpdateSubscription. What GET adds is taken back without a word, so that what was read
-// can be written.
-func DecodeSubscription(raw []byte) (Subscription, error) {
-	s := Subscription{Config: defaultConfig()}
-	var config, ignored json.RawMessage
-	err := decode(raw, map[string]any{
-		"id": &s.ID, "name": &s.Name, "owner": &s.Owner, "description": &s.Description,
-		"streams": &s.Streams, "types": &s.Types, "filters": &s.Filters, "config": &config,
-		"status": &ignored, "created": &ignored, "changed": &ignored,
-	}, sinks())
-	v := &InvalidError{}
-	if err := v.take("", err); err != nil {
-		return s, err
-	}
-	if config != nil && string(config) != "null" {
-		if err := v.take("/config", decode(config, map[string]any{
-			"from": &s.Config.From, "ordering": &s.Config.Ordering, "ackTimeout": &s.Config.AckTimeout,
-			"maxUncommitted": &s.Config.MaxUncommitted, "maxSessions": &s.Config.MaxSessions, "maxAttempts": &s.Config.MaxAttempts,
-		}, nil)); err != nil {
-			return s, err
-		}
-		s.Config.check(v) // here, where nothing that was left out is zero
-	}
-	sortProblems(v)
-	return s, v.orNil()
-}
-
-// sinks are the members of a push subscription, which would be lost without a word.
-func sinks() map[string]string {
-	const none = "subscriptions of this server have no sink, and are read by their sessions: leave it out"
-	return map[string]string{"sink": none, "sinkcredential": none, "protocol": none, "protocolsettings": none}
-}
-
-// patched gives the subscription that a JSON merge patch (RFC 7396) makes of this one. It returns *InvalidError.
-func (b *subscriptionBody) patched(raw []byte) (Subscription, error) {
-	var id, name, owner, config, other json.RawMessage
-	refused := sinks()
-	for _, member := range []string{"status", "created", "changed"} {
-		refused[member] = "cannot be changed: leave it out"
-	}
-	err := decode(raw, map[string]any{
-		"id": &id, "name": &name, "owner": &owner, "config": &config,
-		"description": &other, "streams": &other, "types": &other, "filters": &other,
-	}, refused)
-	v := &InvalidError{}
-	if err := v.take("", err); err != nil {
-		return Subscription{}, err
-	}
-	for member, given := range map[string]json.RawMessage{"id": id, "name": name, "owner": owner} {
-		if string(given) == "null" {
-			v.add("/"+member, "cannot be taken away: leave it out")
-		}
-	}
-	if config != nil && string(config) != "null" {
-		if err := v.take("/config", decode(config, map[string]any{
-			"from": &other, "ordering": &other, "ackTimeout": &other, "maxUncommitted": &other, "maxSessions": &other, "maxAttempts": &other,
-		}, nil)); err != nil {
-			return Subscription{}, err
-		}
-	}
-	sortProblems(v)
-	if err := v.orNil(); err != nil {
-		return Subscription{}, err
-	}
-	target, err := marshal(b.asked())
-	if err != nil {
-		return Subscription{}, fmt.Errorf("subscription %s: %w", b.ID, err)
-	}
-	merged, err := merge(target, raw, 2)
-	if err != nil {
-		return Subscription{}, fmt.Errorf("subscription %s: %w", b.ID, err)
-	}
-	return DecodeSubscription(merged)
-}
-
-// merge applies a merge patch to an object, and to the objects in it down to depth, below which the patch's values are
-// taken as they are.
-func merge(target, patch json.RawMessage, depth int) (json.RawMessage, error) {
-	var is, by map[string]json.RawMessage
-	if depth == 0 || !bytes.HasPrefix(bytes.TrimSpace(patch), []byte("{")) {
-		return patch, nil
-	}
-	if err := json.Unmarshal(patch, &by); err != nil {
-		return nil, err
-	}
-	if json.Unmarshal(target, &is) != nil || is == nil {
-		is = map[string]json.RawMessage{} // what is no object is replaced by one
-	}
-	for name, value := range by {
-		if string(value) == "null" {
-			delete(is, name)
-			continue
-		}
-		merged, err := merge(is[name], value, depth-1)
-		if err != nil {
-			return nil, err
-		}
-		is[name] = merged
-	}
-	return marshal(is)
 }

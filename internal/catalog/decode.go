@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/eventissuer/eventissuer/internal/schema"
+	"github.com/eventissuer/eventissuer/internal/webhook"
 )
 
 // What callers decide on. Errors of the table and the log pass through: table.ErrInDoubt, table.ErrNotReady,
@@ -24,6 +25,16 @@ var (
 	ErrOldSchema = errors.New("an earlier version is the same schema")
 	// ErrInUse says that a stream still has event types or subscriptions.
 	ErrInUse = errors.New("the stream is still in use")
+	// ErrNoKeys says that there is no key ring to keep the secrets of a subscription with a sink under.
+	ErrNoKeys = errors.New("the server has no key ring, and so no subscriptions with a sink")
+	// ErrNotPushed says that what was asked for is of subscriptions with a sink alone.
+	ErrNotPushed = errors.New("the subscription has no sink: its sessions read it")
+	// ErrPushed says that what was asked for is of subscriptions without a sink alone.
+	ErrPushed = errors.New("the subscription has a sink, and no sessions")
+	// ErrOrdered says that a subscription that keeps the order of keys has no replay beside it.
+	ErrOrdered = errors.New("the subscription keeps the order of keys: it can only be taken back as a whole")
+	// ErrTooMany says that there are as many of something at a time as there may be.
+	ErrTooMany = errors.New("there are as many as there may be at a time")
 	// ErrKeyOrder says that more partitions would break the order of each key's events.
 	ErrKeyOrder = errors.New("with more partitions the events of one key are no longer in order")
 )
@@ -184,10 +195,10 @@ func decode(raw []byte, members map[string]any, refused map[string]string) error
 	}
 	v := &InvalidError{}
 	for _, name := range repeated(raw) {
-		v.add("/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(name), "one member of the name; it comes twice")
+		v.add("/"+escapePointer(name), "one member of the name; it comes twice")
 	}
 	for name, value := range object {
-		pointer := "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+		pointer := "/" + escapePointer(name)
 		target, ok := members[name]
 		switch {
 		case refused[name] != "":
@@ -240,16 +251,23 @@ func repeated(raw []byte) (names []string) {
 	return names
 }
 
+// escapePointer makes a member's name a part of a JSON Pointer (RFC 6901).
+func escapePointer(name string) string {
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+}
+
 func sortProblems(v *InvalidError) {
 	slices.SortFunc(v.Problems, func(a, b Problem) int { return strings.Compare(a.Pointer, b.Pointer) })
 }
 
 func expected(target any, err error) string {
 	switch target.(type) {
-	case *string, **string, *Audience, *Format, *Ordering, *schema.Mode:
+	case *string, **string, *Audience, *Format, *Ordering, *OnExhausted, *webhook.Mode, *webhook.CredentialType, *schema.Mode:
 		return "a string"
 	case *[]string:
 		return "an array of strings"
+	case *[]Duration:
+		return `an array of durations, such as ["5s","30s","2m"]`
 	case *map[string]string:
 		return "an object whose values are strings"
 	case *[]json.RawMessage:

@@ -46,6 +46,15 @@ const (
 	ActionChanged    Action = "changed"
 	ActionDeleted    Action = "deleted"
 	ActionRegistered Action = "registered" // a version of a schema
+
+	// Of subscriptions with a sink.
+	ActionPaused   Action = "paused"
+	ActionResumed  Action = "resumed"
+	ActionDisabled Action = "disabled"
+	ActionVerified Action = "verified" // its endpoint has proven that it wants the events, or has not
+	ActionRotated  Action = "rotated"  // its secrets
+	ActionRewound  Action = "rewound"
+	ActionReplayed Action = "replayed"
 )
 
 // Entry is one change, for the audit.

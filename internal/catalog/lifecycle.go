@@ -312,8 +312,9 @@ func (c *Catalog) unused(stream string) error {
 	if types := c.EventTypesOf(stream); len(types) > 0 {
 		users = append(users, fmt.Sprintf("%d event types, %s among them", len(types), types[0].Type))
 	}
-	if subs := c.subscriptionsOf(stream); len(subs) > 0 {
-		users = append(users, fmt.Sprintf("%d subscriptions, %s among them", len(subs), cmp.Or(subs[0].Name, subs[0].ID)))
+	if ids := c.SubscriptionsOf(stream); len(ids) > 0 {
+		first, _ := c.Subscription(ids[0])
+		users = append(users, fmt.Sprintf("%d subscriptions, %s among them", len(ids), cmp.Or(first.Name, ids[0])))
 	}
 	if users == nil {
 		return nil

@@ -34,7 +34,8 @@ type kind[T any] struct {
 	index   index[object[T]]
 	applied map[string]*object[T] // owned by the table's goroutine: changes since the last settle; nil: deleted
 	changed func(was, is *object[T])
-	adopt   func(v *T) // makes what came from the table ready for use; may be nil
+	adopt   func(v *T)                           // makes what came from the table ready for use; may be nil
+	read    func(v *T, from table.Version) error // makes it of what is in the table; default: as JSON
 	failed  func(id string, err error)
 }
 
@@ -75,6 +76,11 @@ func (k *kind[T]) put(ctx context.Context, key string, prev *object[T], v T) (*o
 	if k.adopt != nil {
 		k.adopt(&v)
 	}
+	if k.read != nil {
+		if err := k.read(&v, written); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", k.name, key, err)
+		}
+	}
 	return &object[T]{key, written.U, written.Offset, v}, nil
 }
 
@@ -100,7 +106,11 @@ func (k *kind[T]) apply(key string, v table.Version, deleted bool) {
 		return
 	}
 	o := &object[T]{key: key, u: v.U, offset: v.Offset}
-	if err := json.Unmarshal(v.Body, &o.v); err != nil {
+	read := k.read
+	if read == nil {
+		read = func(to *T, from table.Version) error { return json.Unmarshal(from.Body, to) }
+	}
+	if err := read(&o.v, v); err != nil {
 		k.failed(k.id(key), err) // what was there before stays
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 	"time"
@@ -28,42 +29,61 @@ const (
 	FromOldest = "oldest"
 )
 
-// SubscriptionConfig says how a subscription's events are handed out. What is zero has its default.
+// SubscriptionConfig says how a subscription's events are handed out. What is zero has its default, or belongs to the
+// other way of delivery.
 type SubscriptionConfig struct {
-	From           string   `json:"from"`           // FromLatest, FromOldest or a time of the log; default: latest
-	Ordering       Ordering `json:"ordering"`       // default: key
-	AckTimeout     Duration `json:"ackTimeout"`     // after which what was not acknowledged comes again; default 60 s
-	MaxUncommitted int      `json:"maxUncommitted"` // events that a session may have unacknowledged; default 1000
-	MaxSessions    int      `json:"maxSessions"`    // default 100
-	MaxAttempts    int      `json:"maxAttempts"`    // after which an event is set aside; default 10
+	From     string   `json:"from,omitempty"`     // FromLatest, FromOldest or a time of the log; default: latest
+	Ordering Ordering `json:"ordering,omitempty"` // default: key; of one with a sink: none
+
+	// Of a subscription that sessions read.
+	AckTimeout     Duration `json:"ackTimeout,omitempty"`     // after which what was not acknowledged comes again; default 60 s
+	MaxUncommitted int      `json:"maxUncommitted,omitempty"` // events that a session may have unacknowledged; default 1000
+	MaxSessions    int      `json:"maxSessions,omitempty"`    // default 100
+	MaxAttempts    int      `json:"maxAttempts,omitempty"`    // after which an event is set aside; default 10
+
+	// Of a subscription with a sink.
+	PushConfig
 }
 
 // Position is where the reading of a stream begins.
 type Position struct {
 	Epoch string  `json:"epoch"` // of the topic, as Epoch.Hex writes it
 	Next  []int64 `json:"next"`  // by partition; those that are not there yet begin with their first event
+	// Born is the offset, in the catalog's log, of the record with which the incarnation began to read the stream. It is
+	// set where a subscription is looked up, and means nothing where one is given. That record cannot know it, and says
+	// nothing; every later version of the subscription carries it on.
+	Born int64 `json:"born,omitempty"`
 }
 
-// Subscription is a queue of the events of some streams, which sessions share and acknowledge.
+// Subscription says who is to have which events of some streams: the sessions that read it and share its events, or the
+// endpoint at its sink.
 type Subscription struct {
-	ID          string             `json:"id"` // made of the owner and the name; without a name, of the owner and the content
+	ID          string             `json:"id,omitempty"` // made of the owner and the name; without a name, of the owner and the content
 	Name        string             `json:"name,omitempty"`
 	Owner       string             `json:"owner"`
 	Description string             `json:"description,omitempty"`
 	Streams     []string           `json:"streams,omitempty"` // where one is looked up: all that it reads, sorted; where one is given: none, to find them by the types
 	Types       []string           `json:"types,omitempty"`   // a * at the end makes a prefix; none: every type
 	Filters     json.RawMessage    `json:"filters,omitempty"` // as filter.Query takes them
-	Config      SubscriptionConfig `json:"config"`
-	Created     Stamp              `json:"created,omitzero"`
-	Changed     Stamp              `json:"changed,omitzero"`
+	Config      SubscriptionConfig `json:"config,omitzero"`
+	Delivery
+	Created Stamp `json:"created,omitzero"`
+	Changed Stamp `json:"changed,omitzero"`
 
-	// Incarnation is one life of the positions: a UUID that is new at creation and at every reset.
+	// Incarnation is one life of the positions: a UUID that is new at creation, at every reset and at every rewind.
 	Incarnation string `json:"-"`
 	// Start says by stream where the incarnation begins. It must not be changed.
 	Start map[string]Position `json:"-"`
+	// Course is what became of one with a sink.
+	Course `json:"-"`
 
-	u     uuid.UUID
-	ready *readyFilter
+	// Revision is another after every change, of the definition or of what became of it.
+	Revision uuid.UUID `json:"-"`
+
+	version uuid.UUID // of the definition
+	ready   *readyFilter
+	signers []signer // the newest first
+	sealed  sealedTexts
 }
 
 // readyFilter is a subscription's filter, compiled when the first event comes.
@@ -73,11 +93,13 @@ type readyFilter struct {
 	err    error
 }
 
-// ETag identifies the version of the definition, in the form of the header.
-func (s Subscription) ETag() string { return etag(s.u) }
+// ETag identifies the version of the definition, in the form of the header. What becomes of a subscription, such as a
+// pause or the proof of its endpoint, is no part of the definition.
+func (s Subscription) ETag() string { return etag(s.version) }
 
-// Filter returns the filter of the types and filters, nil for everything. It is compiled once for each version of the
-// subscription. An error says that this version of the program cannot read what another one has accepted.
+// Filter returns the filter of the types and filters, nil for everything. Where sessions read the subscription it is
+// compiled once for each version of it; where it has a sink, at each call, since whoever delivers keeps what it needs. An
+// error says that this version of the program cannot read what another one has accepted.
 func (s Subscription) Filter() (*filter.Filter, error) {
 	r := cmp.Or(s.ready, &readyFilter{})
 	r.once.Do(func() {
@@ -91,8 +113,11 @@ type SubscriptionState string
 
 // The states.
 const (
-	SubscriptionActive  SubscriptionState = "active"
-	SubscriptionFailing SubscriptionState = "failing" // something of it cannot be read until somebody changes something
+	SubscriptionActive   SubscriptionState = "active"
+	SubscriptionFailing  SubscriptionState = "failing"  // something of it cannot be read, or its endpoint does not take events
+	SubscriptionPending  SubscriptionState = "pending"  // its endpoint has not proven yet that it wants the events
+	SubscriptionPaused   SubscriptionState = "paused"   // until somebody resumes it
+	SubscriptionDisabled SubscriptionState = "disabled" // for good, as far as the server is concerned: until somebody resumes it
 )
 
 // SubscriptionStatus is a state and what led to it.
@@ -101,8 +126,14 @@ type SubscriptionStatus struct {
 	Reason string            `json:"reason,omitempty"`
 }
 
-// SubscriptionStatus tells whether all of a subscription can be read.
+// SubscriptionStatus tells how a subscription is, as far as its definition and its streams say.
 func (c *Catalog) SubscriptionStatus(s Subscription) SubscriptionStatus {
+	switch {
+	case s.Disabled != nil:
+		return SubscriptionStatus{SubscriptionDisabled, s.Disabled.Reason}
+	case s.Paused:
+		return SubscriptionStatus{State: SubscriptionPaused}
+	}
 	for _, name := range s.Streams {
 		// One whose deletion is only being considered is there: it is refused for this very subscription.
 		if o := c.streams.get(name); o == nil || o.v.Phase == phaseCreating || o.v.Phase == phaseDeleting {
@@ -112,6 +143,9 @@ func (c *Catalog) SubscriptionStatus(s Subscription) SubscriptionStatus {
 	if _, err := s.Filter(); err != nil {
 		return SubscriptionStatus{SubscriptionFailing, fmt.Sprintf("this version of the server cannot read the subscription's filter: %v", err)}
 	}
+	if s.Sink != "" && !s.Proven() {
+		return SubscriptionStatus{SubscriptionPending, s.Proof.reason()}
+	}
 	return SubscriptionStatus{State: SubscriptionActive}
 }
 
@@ -120,52 +154,55 @@ func (c *Catalog) Subscription(id string) (Subscription, bool) {
 	return subscribed(c.subscriptions.get(id))
 }
 
-// Subscriptions returns all subscriptions, by id.
-func (c *Catalog) Subscriptions() []Subscription { return c.subscriptionsOf("") }
+// HasSink reports whether there is a subscription of an id, and whether it has a sink. It is to Subscription what a look
+// at the cover is to reading: it allocates nothing.
+func (c *Catalog) HasSink(id string) (sink, ok bool) {
+	o := c.subscriptions.get(id)
+	return o != nil && o.v.ready == nil, o != nil
+}
 
-// subscriptionsOf returns the subscriptions that read a stream, by id.
-func (c *Catalog) subscriptionsOf(stream string) []Subscription {
-	var all []Subscription
-	for _, o := range c.subscriptions.all() {
-		if s, _ := subscribed(o); stream == "" || slices.Contains(s.Streams, stream) {
-			all = append(all, s)
+// Subscriptions returns all subscriptions, by id. It reads each anew: see SubscriptionsAfter.
+func (c *Catalog) Subscriptions() []Subscription { return slices.Collect(c.SubscriptionsAfter("")) }
+
+// SubscriptionsAfter goes through the subscriptions whose id comes after one, by id.
+func (c *Catalog) SubscriptionsAfter(id string) iter.Seq[Subscription] {
+	return func(yield func(Subscription) bool) {
+		all := c.subscriptions.all()
+		from, found := slices.BinarySearchFunc(all, id, func(o *object[subscriptionRecord], id string) int { return cmp.Compare(o.key, id) })
+		if found {
+			from++
+		}
+		for _, o := range all[from:] {
+			if s, _ := subscribed(o); !yield(s) {
+				return
+			}
 		}
 	}
-	return all
 }
 
-// subscriptionBody is a subscription as it is in the table.
-type subscriptionBody struct {
-	Subscription
-	Life   string              `json:"incarnation"`
-	Begins map[string]Position `json:"start"`
-	Asked  []string            `json:"asked,omitempty"` // the streams that were named; none: they were found by the types
-	Digest string              `json:"digest"`          // of all that was asked for
-}
-
-// adopt makes a body from the table ready for use.
-func (b *subscriptionBody) adopt() {
-	b.Incarnation, b.Start = b.Life, b.Begins
-	b.ready = &readyFilter{}
-}
-
-// asked is the subscription as it was asked for.
-func (b *subscriptionBody) asked() Subscription {
-	s := b.Subscription
-	s.Streams = b.Asked
-	return s
-}
-
-func subscribed(o *object[subscriptionBody]) (Subscription, bool) {
-	if o == nil {
-		return Subscription{}, false
+// SubscriptionIDs returns the ids of all subscriptions, in no order.
+func (c *Catalog) SubscriptionIDs() (ids []string) {
+	for o := range c.subscriptions.index.values() {
+		ids = append(ids, o.key)
 	}
-	s := o.v.Subscription
-	s.u = o.u
-	return s, true
+	return ids
 }
 
-func (c *Catalog) subscriptionChanged(was, is *object[subscriptionBody]) {
+// SubscriptionsOf returns the ids of the subscriptions that read a stream, sorted.
+func (c *Catalog) SubscriptionsOf(stream string) (ids []string) {
+	for o := range c.subscriptions.index.values() {
+		if o.v.reads(stream) {
+			ids = append(ids, o.key)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (c *Catalog) subscriptionChanged(was, is *object[subscriptionRecord]) {
+	if !c.watched() {
+		return // while they are loaded that spares reading each
+	}
 	s, has := subscribed(is)
 	if !has {
 		var had bool
@@ -176,8 +213,12 @@ func (c *Catalog) subscriptionChanged(was, is *object[subscriptionBody]) {
 	c.tell(Change{Subscription: &s, Deleted: !has})
 }
 
-// defaultConfig is what a subscription has that says nothing.
-func defaultConfig() SubscriptionConfig {
+// defaultConfig is what a subscription has that says nothing, with a sink or without one. It is part of how subscriptions
+// are kept, which leave out what is the default: to change it is to change those that are there.
+func defaultConfig(sink bool) SubscriptionConfig {
+	if sink {
+		return SubscriptionConfig{From: FromLatest, Ordering: OrderingNone, PushConfig: defaultPush()}
+	}
 	return SubscriptionConfig{
 		From: FromLatest, Ordering: OrderingKey, AckTimeout: Duration(time.Minute), MaxUncommitted: 1000, MaxSessions: 100, MaxAttempts: 10,
 	}

@@ -48,6 +48,9 @@ func withStreams(t *testing.T, c *process, names ...string) {
 	}
 }
 
+// wheneverBorn compares positions by where they are.
+var wheneverBorn = cmpopts.IgnoreFields(Position{}, "Born")
+
 func (p *process) subscribe(ctx context.Context, s Subscription) (Subscription, error) {
 	sub, _, err := p.CreateSubscription(ctx, s, (&begins{}).starts)
 	return sub, err
@@ -76,7 +79,7 @@ func TestASubscriptionIsTheSameOnEveryReplica(t *testing.T) {
 		}
 		for i, p := range r {
 			got, ok := p.Subscription(sub.ID)
-			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Subscription{})); diff != "" || !ok || got.ETag() != sub.ETag() {
+			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Subscription{}), wheneverBorn); diff != "" || !ok || got.ETag() != sub.ETag() {
 				t.Errorf("replica %d: %v (-want +got)\n%s", i, ok, diff)
 			}
 			if all := p.Subscriptions(); len(all) != 1 || all[0].ID != sub.ID {
@@ -195,7 +198,7 @@ func TestAnUpdateKeepsWhatWasRead(t *testing.T) {
 
 		next := Subscription{ID: made.ID, Streams: []string{"b", "c"}, Config: SubscriptionConfig{From: FromOldest, MaxAttempts: 3}}
 		changed := must(c.UpdateSubscription(ctx, next, made.ETag(), b.starts))(t)
-		if diff := cmp.Diff(map[string]Position{"b": {Epoch: "e", Next: []int64{2}}, "c": {Epoch: "e", Next: []int64{3}}}, changed.Start); diff != "" {
+		if diff := cmp.Diff(map[string]Position{"b": {Epoch: "e", Next: []int64{2}}, "c": {Epoch: "e", Next: []int64{3}}}, changed.Start, wheneverBorn); diff != "" {
 			t.Errorf("(-want +got)\n%s", diff)
 		}
 		if diff := cmp.Diff([]string{"latest a", "latest b", "oldest c"}, b.asked); diff != "" {
@@ -233,7 +236,7 @@ func TestAResetBeginsAnotherIncarnation(t *testing.T) {
 		wants(t, err, ErrNotFound)
 
 		reset := must(c.ResetSubscription(ctx, made.ID, at("a", "b"), made.ETag()))(t)
-		if diff := cmp.Diff(at("a", "b"), reset.Start); diff != "" || reset.Incarnation == made.Incarnation || reset.ETag() == made.ETag() {
+		if diff := cmp.Diff(at("a", "b"), reset.Start, wheneverBorn); diff != "" || reset.Incarnation == made.Incarnation || reset.ETag() == made.ETag() {
 			t.Errorf("reset to %+v\n%s", reset, diff)
 		}
 		if got, _ := c.Subscription(made.ID); got.Incarnation != reset.Incarnation {
@@ -244,9 +247,63 @@ func TestAResetBeginsAnotherIncarnation(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := must(c.ResetSubscription(ctx, made.ID, at("a"), ""))(t)
-		if diff := cmp.Diff(at("a", "b"), again.Start); diff != "" || again.Incarnation == reset.Incarnation {
+		if diff := cmp.Diff(at("a", "b"), again.Start, wheneverBorn); diff != "" || again.Incarnation == reset.Incarnation {
 			t.Errorf("reset to %+v\n%s", again, diff)
 		}
+	})
+}
+
+func TestEveryVersionSaysWhereAStreamsReadingWasBorn(t *testing.T) {
+	fleet(t, 2, func(t *testing.T, log *tabletest.Log, r []*process) {
+		ctx, c := t.Context(), r[0]
+		withStreams(t, c, "a", "b")
+		// end is where the last record is.
+		end := func() int64 { return int64(len(log.Records("_test.catalog", 0))) - 1 }
+		starts := func(_ context.Context, streams []string, _ string) (map[string]Position, error) {
+			start := map[string]Position{}
+			for _, s := range streams {
+				start[s] = Position{Epoch: "e", Next: []int64{7}, Born: 99} // of another subscription
+			}
+			return start, nil
+		}
+		made, _, err := c.CreateSubscription(ctx, Subscription{Name: "n", Streams: []string{"a"}}, starts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(s Subscription, want map[string]int64) {
+			t.Helper()
+			synctest.Wait()
+			late := start(t, log.View(9, tabletest.Faults{}))
+			defer late.stop()
+			for i, p := range append(slices.Clone(r), late) {
+				looked, _ := p.Subscription(s.ID)
+				for name, of := range map[string]Subscription{"returned": s, "looked up": looked} {
+					got := map[string]int64{}
+					for stream, at := range of.Start {
+						got[stream] = at.Born
+					}
+					if diff := cmp.Diff(want, got); diff != "" {
+						t.Errorf("replica %d, %s (-want +got)\n%s", i, name, diff)
+					}
+				}
+			}
+		}
+		a := end()
+		check(made, map[string]int64{"a": a})
+		check(must(c.PatchSubscription(ctx, made.ID, []byte(`{"description":"d"}`), "", starts))(t), map[string]int64{"a": a})
+		s := must(c.PatchSubscription(ctx, made.ID, []byte(`{"streams":["a","b"]}`), "", starts))(t)
+		b := end()
+		check(s, map[string]int64{"a": a, "b": b})
+		s = must(c.PatchSubscription(ctx, made.ID, []byte(`{"streams":["b"]}`), "", starts))(t)
+		check(s, map[string]int64{"b": b})
+		s = must(c.PatchSubscription(ctx, made.ID, []byte(`{"streams":["b","a"]}`), "", starts))(t)
+		check(s, map[string]int64{"b": b, "a": end()})
+		// An incarnation that is new is born anew, also on a stream that is gone.
+		if err := c.DeleteStream(ctx, "b", "", true); err != nil {
+			t.Fatal(err)
+		}
+		s = must(c.ResetSubscription(ctx, made.ID, map[string]Position{"a": s.Start["a"]}, ""))(t)
+		check(s, map[string]int64{"a": end(), "b": end()})
 	})
 }
 
@@ -339,20 +396,21 @@ func TestAMergePatchChangesWhatItNames(t *testing.T) {
 			s.Config.MaxSessions != 5 || !slices.Equal(s.Streams, []string{"b"}) {
 			t.Errorf("%+v", s)
 		}
-		if s = patch(`{"config":null,"filters":null}`); s.Config != defaultConfig() || s.Filters != nil {
+		if s = patch(`{"config":null,"filters":null}`); !cmp.Equal(s.Config, defaultConfig(false)) || s.Filters != nil {
 			t.Errorf("%+v", s)
 		}
 		for text, want := range map[string][]string{
 			`[]`: {""}, `{"name":"m"}`: {"/name"}, `{"name":null,"owner":null,"id":null}`: {"/id", "/name", "/owner"},
 			`{"status":{"state":"paused"},"created":{}}`: {"/created", "/status"},
-			`{"sink":"https://x","x/y":1}`:               {"/sink", "/x~1y"},
-			`{"config":{"maxAttempts":0,"retry":{}}}`:    {"/config/retry"},
-			`{"config":{"maxAttempts":0}}`:               {"/config/maxAttempts"},
-			`{"config":{"from":{"x":null}}}`:             {"/config/from"},
-			`{"config":7}`:                               {"/config"},
-			`{"description":"a","description":"b"}`:      {"/description"},
-			`{"streams":null}`:                           {"/streams"},
-			`{"filters":{"exact":{"type":"x"}}}`:         {"/filters"},
+			`{"x/y":1}`:            {"/x~1y"},
+			`{"sink":"https://x"}`: {"/sink"},
+			`{"config":{"maxAttempts":0,"retry":{}}}`: {"/config/maxAttempts", "/config/retry"},
+			`{"config":{"maxAttempts":0}}`:            {"/config/maxAttempts"},
+			`{"config":{"from":{"x":null}}}`:          {"/config/from"},
+			`{"config":7}`:                            {"/config"},
+			`{"description":"a","description":"b"}`:   {"/description"},
+			`{"streams":null}`:                        {"/streams"},
+			`{"filters":{"exact":{"type":"x"}}}`:      {"/filters"},
 		} {
 			complains(t, text, second(c.PatchSubscription(ctx, made.ID, []byte(text), "", (&begins{}).starts)), want...)
 		}
@@ -388,7 +446,8 @@ func TestWhatIsWrongWithASubscriptionIsPointedAt(t *testing.T) {
 			`{"streams":["a"],"config":[]}`:                                                                                     {"/config"},
 			`{"streams":["a"],"config":{"ackTimeout":"forever"}}`:                                                               {"/config/ackTimeout"},
 			`{"streams":"a","types":[1],"name":1,"query":""}`:                                                                   {"/name", "/query", "/streams", "/types"},
-			`{"streams":["a"],"sink":"https://x","protocol":"HTTP","protocolsettings":{},"sinkcredential":{}}`:                  {"/protocol", "/protocolsettings", "/sink", "/sinkcredential"},
+			`{"streams":["a"],"protocol":"HTTP","protocolsettings":{},"sinkcredential":{},"secret":"x"}`:                        {"/protocol", "/protocolsettings", "/secret", "/sinkcredential"},
+			`{"streams":["a"],"sink":"https://x","protocol":"HTTP","protocolsettings":{},"sinkcredential":{}}`:                  {"/sinkcredential/credentialtype"},
 			`{"streams":["a"],"streams":["a"]}`:                                                                                 {"/streams"},
 			`7`:                                                                                                                 {""},
 		} {
@@ -508,7 +567,7 @@ func TestASubscriptionRacingItsStreamsDeletionNeverOutlivesIt(t *testing.T) {
 				racing.Wait()
 				time.Sleep(time.Hour)
 				_, there := r[0].Stream("s")
-				reads := len(r[0].subscriptionsOf("s")) > 0
+				reads := len(r[0].SubscriptionsOf("s")) > 0
 				switch {
 				case reads && !there:
 					t.Error("a subscription without its stream")
@@ -558,7 +617,11 @@ func TestChangesOfSubscriptionsAreToldAndAudited(t *testing.T) {
 		ctx, c := t.Context(), r[0]
 		withStreams(t, c, "a")
 		var told, audited []string
-		stop := c.Watch(func(ch Change) { told = append(told, fmt.Sprint(ch.Subscription.Config.MaxSessions, " ", ch.Deleted)) })
+		stop := c.Watch(func(ch Change) {
+			if ch.Subscription != nil {
+				told = append(told, fmt.Sprint(ch.Subscription.Config.MaxSessions, " ", ch.Deleted))
+			}
+		})
 		defer stop()
 		c.AuditTo(auditorFunc(func(e Entry) { audited = append(audited, fmt.Sprint(e.Action, " ", e.Kind, " ", e.Name)) }))
 		made := must(c.subscribe(ctx, Subscription{Name: "n", Streams: []string{"a"}}))(t)
@@ -584,11 +647,11 @@ func (f auditorFunc) Record(_ context.Context, e Entry) error { f(e); return nil
 
 func TestASubscriptionsJSONIsTheOneOfTheAPI(t *testing.T) {
 	s := must(DecodeSubscription([]byte(`{"streams":["s"],"filters":[],"config":{"ackTimeout":"90s"},"status":{},"created":{},"changed":{}}`)))(t)
-	if err := s.prepare("local"); err != nil {
+	if err := s.prepare("local", nil); err != nil {
 		t.Fatal(err)
 	}
 	s.Incarnation, s.Start = "i", map[string]Position{"s": {}}
-	want := `{"id":"","owner":"local","streams":["s"],"config":{"from":"latest","ordering":"key","ackTimeout":"1m30s","maxUncommitted":1000,"maxSessions":100,"maxAttempts":10}}`
+	want := `{"owner":"local","streams":["s"],"config":{"from":"latest","ordering":"key","ackTimeout":"1m30s","maxUncommitted":1000,"maxSessions":100,"maxAttempts":10}}`
 	if got := string(must(json.Marshal(s))(t)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -222,9 +222,12 @@ func (e *Event) WriteBinary(h http.Header) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	values := make([]string, 0, len(e.attrs)) // one piece of memory: it never grows
 	for name, value := range e.Attributes() {
 		if name != "datacontenttype" {
-			h.Set(headerPrefix+name, string(appendPercent(nil, value.String())))
+			n := len(values)
+			values = append(values, encodePercent(value.String()))
+			h[headerOf(name)] = values[n : n+1 : n+1]
 		}
 	}
 	h.Del("Content-Type")
@@ -232,6 +235,23 @@ func (e *Event) WriteBinary(h http.Header) ([]byte, error) {
 		h.Set("Content-Type", contentType)
 	}
 	return data, nil
+}
+
+// headerOf is an attribute's header as net/http spells it.
+func headerOf(name string) string {
+	if c := coreOf(name); c != notCore {
+		return coreHeaders[c]
+	}
+	first := name[0]
+	if 'a' <= first && first <= 'z' {
+		first -= 'a' - 'A'
+	}
+	return headerPrefix + string(rune(first)) + name[1:]
+}
+
+var coreHeaders = [coreCount]string{
+	coreSpecVersion: "Ce-Specversion", coreID: "Ce-Id", coreSource: "Ce-Source", coreType: "Ce-Type", coreSubject: "Ce-Subject",
+	coreTime: "Ce-Time", coreDataSchema: "Ce-Dataschema", // datacontenttype is Content-Type
 }
 
 // WriteStructured writes the content type of the structured mode to h and returns the body, which must not be changed.

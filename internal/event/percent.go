@@ -6,15 +6,26 @@ import (
 	"unicode/utf8"
 )
 
+// encodePercent is what appendPercent appends to nothing. Text that stands for itself is returned as it is.
+func encodePercent(text string) string {
+	for i := range len(text) {
+		if mustEncode(text[i]) {
+			return textOf(appendPercent(make([]byte, 0, len(text)+2*(len(text)-i)), text))
+		}
+	}
+	return text
+}
+
+func mustEncode(c byte) bool { return c <= ' ' || c == '"' || c == '%' || c > '~' }
+
 // appendPercent appends an attribute's value as a header carries it (HTTP binding, section 3.1.3.2): space, double
 // quote, percent and all outside U+0021 to U+007E are percent-encoded as UTF-8.
 func appendPercent(dst []byte, text string) []byte {
 	const hex = "0123456789ABCDEF"
 	for i := range len(text) {
-		switch c := text[i]; {
-		case c <= ' ', c == '"', c == '%', c > '~':
+		if c := text[i]; mustEncode(c) {
 			dst = append(dst, '%', hex[c>>4], hex[c&15])
-		default:
+		} else {
 			dst = append(dst, c)
 		}
 	}

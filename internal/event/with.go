@@ -3,6 +3,7 @@ package event
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // builder lays an event out in the structured form and notes where each attribute stands, so that it need not be
@@ -209,4 +210,11 @@ func (e *Event) MoveTo(json []byte) {
 		panic(fmt.Sprintf("event: %d bytes cannot stand for %d", len(json), len(e.json)))
 	}
 	e.json = textOf(json)
+}
+
+// Unshare gives the event memory of its own for all but its JSON, which MoveTo moves: events that were read together share
+// theirs.
+func (e *Event) Unshare() {
+	e.attrs = slices.Clone(e.attrs)
+	e.side = strings.Clone(e.side)
 }

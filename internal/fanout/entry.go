@@ -181,3 +181,18 @@ func (t *Tip) Cursor() []byte {
 	})
 	return t.text
 }
+
+// Bytes is about what the entry takes in memory.
+func (e *Entry) Bytes() int64 { return e.size() }
+
+// Clone returns the entry with memory of its own: an entry that was read from the log shares that of its neighbours, so
+// that who keeps one for long keeps them all.
+func (e *Entry) Clone() *Entry {
+	if e.vec != nil {
+		return e // from the ring: its memory is its own
+	}
+	c := *e
+	c.Event.Unshare()
+	c.lay(make([]byte, 0, c.frameBytes(nil)), nil)
+	return &c
+}

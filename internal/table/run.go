@@ -172,6 +172,7 @@ func (t *Table) applyBatch(s *shard, b broker.Batch) {
 	s.telling.Lock()
 	defer s.telling.Unlock()
 	s.mu.Lock()
+	before := s.fold.next
 	if s.stale {
 		s.mu.Unlock()
 		return // behind a gap: the fold has not seen what comes before
@@ -199,11 +200,14 @@ func (t *Table) applyBatch(s *shard, b broker.Batch) {
 		}
 	}
 	s.fold.next = max(s.fold.next, b.Next)
+	next := s.fold.next
 	due := s.due(t.cfg.SnapshotBytes)
 	s.wakeAwaiting()
 	s.mu.Unlock()
 
-	t.tell(changes, verdicts)
+	if next != before {
+		t.tell(s.partition, next, changes, verdicts)
+	}
 	if due {
 		t.wakeKeeper()
 	}
@@ -230,7 +234,8 @@ type settled struct {
 	v    verdict
 }
 
-func (t *Table) tell(changes []change, verdicts []settled) {
+// tell has the watchers, then those who wait for their verdicts, know what came up to next.
+func (t *Table) tell(partition int32, next int64, changes []change, verdicts []settled) {
 	if len(t.watchers) > 0 {
 		for _, c := range changes {
 			v := c.version()
@@ -239,10 +244,8 @@ func (t *Table) tell(changes []change, verdicts []settled) {
 			}
 		}
 	}
-	if len(changes) > 0 {
-		for _, fn := range t.settled {
-			fn()
-		}
+	for _, fn := range t.settled {
+		fn(partition, next)
 	}
 	for _, v := range verdicts {
 		v.wait.settle(v.v)
@@ -286,9 +289,10 @@ func (t *Table) swap(s *shard, l loaded, epoch broker.Epoch) {
 	}
 	s.wakeAwaiting()
 	changes := differences(old, s.fold.cur)
+	next := s.fold.next
 	s.mu.Unlock()
 
-	t.tell(changes, verdicts)
+	t.tell(s.partition, next, changes, verdicts)
 	if due || l.base.w != uuid.Nil {
 		t.wakeKeeper() // a snapshot whose writer died before it truncated is finished by somebody else
 	}

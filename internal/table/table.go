@@ -81,7 +81,7 @@ type Table struct {
 	shards  []*shard
 
 	watchers []func(id string, v Version, deleted bool) // static once Run began
-	settled  []func()                                   // likewise
+	settled  []func(partition int32, next int64)        // likewise
 }
 
 // New returns a table that is not live yet.
@@ -132,9 +132,11 @@ func (t *Table) Watch(fn func(id string, v Version, deleted bool)) {
 	t.watchers = append(t.watchers, fn)
 }
 
-// Settled has fn called after each run of changes told to the watchers, before the writes among them return: the place
-// to make visible in one step what Watch collected. Call Settled before Run.
-func (t *Table) Settled(fn func()) { t.settled = append(t.settled, fn) }
+// Settled has fn called whenever more of a partition's log is applied, if only by records that changed nothing: after the
+// changes were told to the watchers, before the writes among them return. All below next has been told then; next goes
+// back only where the topic was made anew. It is the place to make visible in one step what Watch collected. Call
+// Settled before Run.
+func (t *Table) Settled(fn func(partition int32, next int64)) { t.settled = append(t.settled, fn) }
 
 // Get returns the object's current version, and whether there is one that is not deleted. Each call unpacks the body.
 func (t *Table) Get(id string) (Version, bool) {

@@ -364,3 +364,39 @@ func BenchmarkApply(b *testing.B) {
 		f.apply(&records[i%len(records)])
 	}
 }
+
+func TestSettledTellsOfWhatChangesNothingToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := tabletest.New()
+		table, err := New(Config{Log: log.View(1, tabletest.Faults{}), Topic: topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var told []string
+		table.Watch(func(id string, _ Version, _ bool) { told = append(told, id) })
+		table.Settled(func(partition int32, next int64) { told = append(told, fmt.Sprint(partition, " ", next)) })
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- table.Run(ctx) }()
+		<-table.Ready()
+		if _, err := table.Put(ctx, "a", uuid.Nil, []byte("1")); err != nil {
+			t.Fatal(err)
+		}
+		stranger := write{id: "a", u: uuid.New(), prev: uuid.New(), body: []byte("2")}
+		for _, m := range []broker.Message{stranger.message(0), {Value: []byte("no write")}} {
+			for _, ack := range log.Append(ctx, topic, []broker.Message{m}) {
+				if ack.Err != nil {
+					t.Fatal(ack.Err)
+				}
+			}
+			synctest.Wait()
+		}
+		stop()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if got, want := fmt.Sprint(told), "[0 0 a 0 1 0 2 0 3]"; got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
+	})
+}

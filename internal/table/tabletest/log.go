@@ -34,6 +34,18 @@ type topic struct {
 type partition struct {
 	first int64
 	all   []broker.Record // from offset 0 on, what was truncated too, for the tests' own account
+	gone  map[int64]bool  // what compaction took
+}
+
+// between gives what can be read of [from, to).
+func (p *partition) between(from, to int64) []broker.Record {
+	records := make([]broker.Record, 0, to-from)
+	for o := from; o < to; o++ {
+		if !p.gone[o] {
+			records = append(records, p.all[o])
+		}
+	}
+	return records
 }
 
 // New returns an empty log.
@@ -272,7 +284,7 @@ func (l *Log) Read(_ context.Context, topic string, partition int32, offset int6
 	}
 	next := min(offset+int64(max(maxBytes, 1)), p.end())
 	return broker.Batch{
-		Partition: partition, Records: slices.Clone(p.all[offset:next]), Next: next, Start: p.first, End: p.end(),
+		Partition: partition, Records: p.between(offset, next), Next: next, Start: p.first, End: p.end(),
 	}, nil
 }
 
@@ -308,7 +320,7 @@ func (l *Log) tail(ctx context.Context, name string, epoch broker.Epoch, from []
 			if next[i] < p.end() {
 				to := min(next[i]+3, p.end())
 				batches = append(batches, broker.Batch{
-					Partition: int32(i), Records: slices.Clone(p.all[next[i]:to]), Next: to, Start: p.first, End: p.end(),
+					Partition: int32(i), Records: p.between(next[i], to), Next: to, Start: p.first, End: p.end(),
 				})
 				next[i] = to
 			}
@@ -379,6 +391,41 @@ func (l *Log) LoseEnd(topic string, partition int32, offset int64) {
 	p := l.topics[topic].partitions[partition]
 	p.all = p.all[:offset]
 	l.change()
+}
+
+// Compact takes away of a topic what a later record of the same key replaces, and tombstones before which nothing of their
+// key is left: each of them where want says so.
+func (l *Log) Compact(topic string, want func() bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.topics[topic]
+	if t == nil {
+		return
+	}
+	for _, p := range t.partitions {
+		last, earlier := map[string]int64{}, map[string]int{}
+		for o := p.first; o < p.end(); o++ {
+			if !p.gone[o] {
+				last[string(p.all[o].Key)] = o
+			}
+		}
+		for o := p.first; o < p.end(); o++ {
+			if p.gone[o] {
+				continue
+			}
+			key := string(p.all[o].Key)
+			superseded := last[key] > o
+			settled := p.all[o].Value == nil && earlier[key] == 0
+			if (superseded || settled) && want() {
+				if p.gone == nil {
+					p.gone = map[int64]bool{}
+				}
+				p.gone[o] = true
+				continue
+			}
+			earlier[key]++
+		}
+	}
 }
 
 // Records returns every record that was ever in a partition, truncated ones too.

@@ -1,0 +1,366 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/http"
+	"net/textproto"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/eventissuer/eventissuer/internal/event"
+	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/guard"
+	"github.com/eventissuer/eventissuer/internal/webhook"
+)
+
+// Outcome is what became of an attempt.
+type Outcome string
+
+// The outcomes.
+const (
+	Delivered Outcome = "delivered" // the endpoint acknowledged it
+	Refused   Outcome = "refused"   // the endpoint answered that it does not take this event
+	Failed    Outcome = "failed"    // the endpoint did not answer, or answered that it is in trouble
+	Gone      Outcome = "gone"      // the endpoint answered 410: the subscription ends
+	Cut       Outcome = "cut"       // this replica had to stop; what the endpoint made of it is not known
+	Lost      Outcome = "lost"      // the log no longer has the events: they are not delivered
+)
+
+// Attempt is one request, and what became of it.
+type Attempt struct {
+	Subscription string
+	Replay       bool
+	Stream       string
+	Partition    int32
+	Offsets      []int64 // of its events
+	EventID      string  // of the first
+	EventType    string  // likewise
+	Message      string  // its webhook-id
+	At           time.Time
+	Took         time.Duration
+	Outcome      Outcome
+	Status       int    // of the answer; 0: none came
+	Reason       string // where it was not delivered
+	Answer       []byte // the first bytes of the answer
+	Number       int    // of the attempt at these events, from 1
+	Next         time.Time
+	DeadLetter   bool // it was the last: its events go to the dead letters
+}
+
+// retryAfterMost bounds for how long an endpoint may ask to be left alone.
+const retryAfterMost = time.Hour
+
+// fly makes one attempt.
+func (p *endpoint) fly(f flight) {
+	part := f.lane.part
+	defer part.flights.Done()
+	entries, lost, err := p.gather(f)
+	switch {
+	case err != nil:
+		p.putBack(f, err)
+	case len(entries) == 0:
+		p.settle(f)
+		p.finishTrial(f)
+	default:
+		p.send(f, entries)
+	}
+	if lost {
+		part.mu.Lock()
+		f.lane.moved()
+		part.mu.Unlock()
+	}
+	part.rouse()
+	p.pump()
+}
+
+// gather reads the flight's events that are not in memory. Those that the log has lost are taken out of it.
+func (p *endpoint) gather(f flight) (entries []*fanout.Entry, lost bool, err error) {
+	part := f.lane.part
+	var gone []*item
+	for _, i := range f.items {
+		part.mu.Lock()
+		entry := i.entry
+		part.mu.Unlock()
+		if entry == nil {
+			entry, err = part.fetch(part.attempts, i.offset)
+			if errors.Is(err, errGone) {
+				gone, err = append(gone, i), nil
+				continue
+			}
+			if err != nil {
+				return nil, false, err
+			}
+		}
+		entries = append(entries, entry)
+	}
+	if len(gone) == 0 {
+		return entries, false, nil
+	}
+	part.mu.Lock()
+	defer part.mu.Unlock()
+	for _, i := range gone {
+		f.lane.flying--
+		if !f.lane.dropped {
+			part.lost(f.lane, i)
+		}
+	}
+	return entries, true, nil
+}
+
+// putBack has a flight's events wait that could not be read from the log.
+func (p *endpoint) putBack(f flight, err error) {
+	part := f.lane.part
+	if part.attempts.Err() == nil {
+		part.log.Warn("events that are to be sent cannot be read; trying again", "subscription", p.sub.id, "error", err)
+	}
+	part.mu.Lock()
+	for _, i := range f.items {
+		f.lane.flying--
+		i.phase, i.due = phaseParked, time.Now().Add(ownAgain)
+	}
+	if !f.lane.dropped {
+		p.engine.alarms.set(&f.lane.alarm, time.Now().Add(ownAgain))
+	}
+	part.mu.Unlock()
+	p.settle(f)
+	p.finishTrial(f)
+}
+
+// finishTrial ends a trial that came to nothing, so that another can be made.
+func (p *endpoint) finishTrial(f flight) {
+	if !f.trial {
+		return
+	}
+	p.mu.Lock()
+	p.breaker.trying = false
+	p.breaker.until = time.Now().Add(ownAgain)
+	p.mu.Unlock()
+	p.stir()
+}
+
+// send makes the request, and takes what became of it.
+func (p *endpoint) send(f flight, entries []*fanout.Entry) {
+	part := f.lane.part
+	a := &Attempt{
+		Subscription: p.sub.id, Replay: f.lane.route.replay, Stream: part.stream.Name, Partition: part.id,
+		EventID: entries[0].Event.ID(), EventType: entries[0].Event.Type(),
+		At: time.Now(),
+	}
+	for _, e := range entries {
+		a.Offsets = append(a.Offsets, e.Offset)
+	}
+	a.Message = webhook.MessageID(f.lane.route.life, part.epoch, part.id, a.Offsets...)
+	ctx, cancel := context.WithTimeout(part.attempts, f.spec.Timeout)
+	response, err := p.engine.post(ctx, f, entries, a)
+	cancel()
+	a.Took = time.Since(a.At)
+	wait := judge(a, response, err, part.attempts.Err() != nil)
+	p.engine.m.observe(a)
+	p.settle(f)
+	p.take(f, a, wait)
+	if p.engine.deps.Record != nil && a.Outcome != Cut {
+		p.engine.deps.Record(a)
+	}
+}
+
+// post sends the request of an attempt.
+func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a *Attempt) (*guard.Response, error) {
+	events := make([]*event.Event, len(entries))
+	for i, entry := range entries {
+		events[i] = &entry.Event
+	}
+	mode := f.spec.Mode
+	if f.spec.Batch.Max > 1 {
+		mode = webhook.Batch
+	}
+	h := make(http.Header, 8+len(f.spec.Headers))
+	for name, value := range f.spec.Headers {
+		h[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+	}
+	body, err := webhook.Body(h, mode, events)
+	if err != nil {
+		return nil, err
+	}
+	h["Webhook-Request-Origin"] = e.origin
+	f.spec.Signer.Sign(h, a.Message, a.At, body)
+	return f.by.Do(ctx, guard.Request{URL: f.spec.URL, Header: h, Body: body})
+}
+
+// judge says what became of an attempt, and for how long the endpoint asks to be left alone.
+func judge(a *Attempt, r *guard.Response, err error, stopping bool) (wait time.Duration) {
+	if err != nil {
+		a.Outcome, a.Reason = Failed, reasonOf(err)
+		if stopping {
+			a.Outcome = Cut
+		}
+		return 0
+	}
+	a.Status, a.Answer = r.Status, r.Body
+	switch {
+	case r.Status >= 200 && r.Status < 300:
+		a.Outcome = Delivered
+		return 0
+	case r.Status == http.StatusGone:
+		a.Outcome = Gone
+	case r.Status < 400, r.Status >= 500, r.Status == http.StatusRequestTimeout, r.Status == http.StatusTooManyRequests:
+		a.Outcome = Failed
+	default:
+		a.Outcome = Refused
+	}
+	a.Reason = "the endpoint answered " + strconv.Itoa(r.Status)
+	if text := http.StatusText(r.Status); text != "" {
+		a.Reason += " " + text
+	}
+	if r.Status < 400 {
+		a.Reason += ": redirects are not followed"
+	}
+	if r.Status == http.StatusTooManyRequests || r.Status == http.StatusServiceUnavailable {
+		wait = retryAfter(r.Header.Get("Retry-After"), a.At)
+	}
+	return wait
+}
+
+// reasonOf tells an owner why there was no answer.
+func reasonOf(err error) string {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return "the endpoint did not answer in time"
+	}
+	return err.Error()
+}
+
+// retryAfter reads the header in both of its forms (RFC 9110, 10.2.3).
+func retryAfter(text string, now time.Time) time.Duration {
+	text = strings.TrimSpace(text)
+	var wait time.Duration
+	if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
+		wait = time.Duration(min(max(seconds, 0), int64(retryAfterMost/time.Second))) * time.Second
+	} else if at, err := http.ParseTime(text); err == nil {
+		wait = at.Sub(now)
+	}
+	return min(max(wait, 0), retryAfterMost)
+}
+
+// take takes what became of a flight into the lane, and then into what is known of the endpoint.
+func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
+	l, part, now := f.lane, f.lane.part, time.Now()
+
+	p.mu.Lock()
+	counts := !p.breaker.isOpen // while it is open no event's schedule is used up
+	opened, closed := false, false
+	if p.spec != nil && p.spec.URL == f.spec.URL { // what another endpoint answered says nothing of this one
+		switch a.Outcome {
+		case Delivered, Refused, Gone:
+			closed = p.breaker.succeeded(now)
+			p.window.answered(a.Took, p.flying+1, p.share(), now)
+		case Failed:
+			opened = p.breaker.failed(now, f.spec.Schedule)
+			p.window.failed(now, a.Took)
+		case Cut:
+			p.breaker.trying = false
+		}
+		if wait > 0 {
+			p.throttled = now.Add(wait)
+		}
+		p.look.Store(p.ahead())
+	}
+	p.mu.Unlock()
+
+	part.mu.Lock()
+	l.flying -= len(a.Offsets)
+	if !l.dropped {
+		for _, offset := range a.Offsets {
+			if i := l.item(offset); i != nil && i.phase == phaseFlying {
+				part.ended(l, i, f.spec, a, counts, wait, now)
+			}
+		}
+		l.moved()
+		if !l.dropped {
+			p.offer(l)
+			if at := l.dueNext(); !at.IsZero() {
+				p.engine.alarms.set(&l.alarm, at)
+			}
+		}
+	}
+	part.mu.Unlock()
+
+	if a.Outcome == Gone {
+		p.end(l, a.Reason)
+	}
+	if opened || closed || wait > 0 || f.trial {
+		p.stir()
+	}
+}
+
+// ended takes what became of one event. mu is held.
+func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, counts bool, wait time.Duration, now time.Time) {
+	switch {
+	case a.Outcome == Delivered:
+		l.done++
+		l.remove(i)
+		return
+	case a.Outcome == Cut || a.Outcome == Gone, a.Outcome == Failed && !counts:
+		i.phase = phaseWaiting
+		l.idle++
+		i.why = a.Reason
+	case a.Outcome == Refused && i.whole != nil && len(i.whole.items) > 1 && splits(a.Status):
+		i.phase, i.single = phaseWaiting, true
+		l.idle++
+	default:
+		i.attempts++
+		i.why = a.Reason
+		part.park(l, i, spec, a, wait, now)
+	}
+	if i.single {
+		i.whole = nil
+	}
+	if i.phase != phaseBurying {
+		l.release(i)
+	}
+}
+
+// splits reports whether an answer may be about a batch as such: then each of its events is sent by itself.
+func splits(status int) bool {
+	return status == http.StatusBadRequest || status == http.StatusRequestEntityTooLarge || status == http.StatusUnprocessableEntity
+}
+
+// park has an event wait for its next attempt, or ends its schedule. mu is held.
+func (part *partition) park(l *lane, i *item, spec *Endpoint, a *Attempt, wait time.Duration, now time.Time) {
+	a.Number = i.attempts
+	if i.attempts <= len(spec.Schedule) {
+		i.phase, i.due = phaseParked, now.Add(max(jitter(spec.Schedule[i.attempts-1]), wait))
+		a.Next = i.due
+		return
+	}
+	if spec.Block {
+		i.phase, i.due = phaseParked, now.Add(max(jitter(spec.Schedule[len(spec.Schedule)-1]), wait))
+		if !i.stuck {
+			i.stuck = true
+			l.stuck++
+		}
+		a.Next = i.due
+		return
+	}
+	i.phase, a.DeadLetter = phaseBurying, true
+	part.bury(l, i)
+}
+
+// jitter spreads a step of a schedule, so that what failed together is not tried together again.
+func jitter(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
+
+// end ends the subscription of an endpoint that answered that it is gone.
+func (p *endpoint) end(l *lane, reason string) {
+	e, life := p.engine, l.route.life
+	e.running.Go(func() {
+		for wait := time.Second; e.ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+			err := e.deps.Definitions.Disable(e.ctx, p.sub.id, life, reason)
+			if err == nil {
+				return
+			}
+			e.log.Warn("a subscription whose endpoint is gone is not disabled yet; trying again", "subscription", p.sub.id, "error", err)
+			pause(e.ctx, wait)
+		}
+	})
+}

@@ -1,0 +1,529 @@
+package push
+
+import (
+	"math"
+	"net/url"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// endpoint is where one subscription's events are sent from this replica, by all of its lanes. It is there while any of
+// them is.
+type endpoint struct {
+	// static
+	engine *Engine
+	sub    *subscription
+	atHost turn
+	atAll  turn
+	alarm  alarm
+
+	takes  atomic.Bool  // events may be sent now, as far as the endpoint goes
+	look   atomic.Int32 // how many may wait in a lane
+	window window       // guarded by mu, as all that follows
+
+	mu        sync.Mutex
+	spec      *Endpoint // nil: not opened yet, or it cannot be
+	sender    Sender
+	version   uuid.UUID // of the definition that spec is of
+	reason    string    // for which it cannot be opened
+	loading   bool
+	blocked   string
+	hostName  string
+	host      *turnstile
+	pace      *pace
+	lanes     []*lane
+	ready     []*lane // that have something to send, by whose turn it is
+	flying    int
+	breaker   breaker
+	throttled time.Time // nothing is sent before
+	idleSince time.Time // without lanes
+	retired   bool
+	turn      int // which lane is asked next for something to try the endpoint with
+}
+
+// pointOf returns the subscription's endpoint, and makes it where there is none.
+func (e *Engine) pointOf(s *subscription) *endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.point == nil {
+		p := &endpoint{engine: e, sub: s, window: newWindow(), blocked: s.current.Blocked, idleSince: time.Now()}
+		p.atHost.wake, p.atAll.wake = p.pump, p.pump
+		p.alarm.ring = func(time.Time) { p.stir() }
+		p.takes.Store(p.blocked == "")
+		p.look.Store(2 * windowStart)
+		s.point = p
+		e.m.endpoints.Inc()
+	}
+	return s.point
+}
+
+// open reports whether lanes may take events in for the endpoint. It takes no lock.
+func (p *endpoint) open() bool { return p.takes.Load() }
+
+// lookahead is how many events of a lane may wait for it. It takes no lock.
+func (p *endpoint) lookahead() int { return int(p.look.Load()) }
+
+// adopt and abandon count a lane in and out. The lane's partition's mu is held.
+// adopt returns false where the endpoint has been given up meanwhile.
+func (p *endpoint) adopt(l *lane) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.retired {
+		return false
+	}
+	l.index = len(p.lanes)
+	p.lanes = append(p.lanes, l)
+	return true
+}
+
+func (p *endpoint) abandon(l *lane) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.index < 0 {
+		return
+	}
+	last := len(p.lanes) - 1
+	p.lanes[l.index] = p.lanes[last]
+	p.lanes[l.index].index = l.index
+	p.lanes[last] = nil
+	p.lanes = p.lanes[:last]
+	l.index = -1
+	if len(p.lanes) == 0 {
+		p.idleSince = time.Now()
+	}
+}
+
+// offer puts a lane among those that have something to send. Its partition's mu is held, and rouse is called later.
+func (p *endpoint) offer(l *lane) {
+	p.mu.Lock()
+	if !l.queued {
+		l.queued = true
+		p.ready = append(p.ready, l)
+	}
+	p.mu.Unlock()
+	l.part.roused[p] = struct{}{}
+}
+
+// await has the endpoint think of a lane that holds nothing, when it tries whether it is taken again. The lane's partition's
+// mu is held.
+func (p *endpoint) await(l *lane) { l.part.roused[p] = struct{}{} }
+
+// pump starts all attempts that may be started.
+func (p *endpoint) pump() {
+	for {
+		f, ok := p.begin()
+		if !ok {
+			return
+		}
+		go p.fly(f)
+	}
+}
+
+// flight is one request under way.
+type flight struct {
+	lane  *lane
+	items []*item
+	spec  *Endpoint
+	by    Sender
+	trial bool
+	host  *turnstile
+}
+
+// begin reserves what an attempt needs, and picks what it sends.
+func (p *endpoint) begin() (flight, bool) {
+	for {
+		f, ok := p.reserve()
+		if !ok {
+			return flight{}, false
+		}
+		part, now := f.lane.part, time.Now()
+		part.mu.Lock()
+		f.items = f.lane.take(now, f.spec.Batch, f.trial)
+		if len(f.items) > 0 {
+			part.flights.Add(1)
+		} else if at := f.lane.dueNext(); at.After(now) && !f.lane.dropped {
+			p.engine.alarms.set(&f.lane.alarm, at)
+		}
+		part.mu.Unlock()
+		if len(f.items) > 0 {
+			if n := len(f.items) - 1; n > 0 && p.pace != nil {
+				p.pace.take(float64(n))
+			}
+			if !f.trial {
+				p.mu.Lock()
+				if !f.lane.queued { // it may have more
+					f.lane.queued = true
+					p.ready = append(p.ready, f.lane)
+				}
+				p.mu.Unlock()
+			}
+			return f, true
+		}
+		p.settle(f)
+		if f.trial {
+			p.mu.Lock()
+			p.breaker.trying = false
+			p.mu.Unlock()
+			if !p.seekTrial() {
+				return flight{}, false
+			}
+		}
+	}
+}
+
+// reserve takes a place for one attempt, and the lane whose turn it is.
+func (p *endpoint) reserve() (f flight, ok bool) {
+	version, ready := p.load()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if p.breaker.isOpen {
+		f.trial = true
+		ready = ready && !p.breaker.trying && !now.Before(p.breaker.until) && p.flying == 0
+	}
+	switch {
+	case !ready, p.retired, p.spec == nil, p.version != version, p.blocked != "", p.throttled.After(now),
+		!f.trial && (len(p.ready) == 0 || p.flying >= p.window.limit(p.share())):
+		p.declineAll()
+		return f, false
+	}
+	if p.pace != nil {
+		if wait, ok := p.pace.try(1); !ok {
+			p.declineAll()
+			p.engine.alarms.set(&p.alarm, now.Add(wait))
+			return f, false
+		}
+	}
+	if !p.host.enter(&p.atHost) {
+		p.giveBack()
+		return f, false
+	}
+	if !p.engine.all.enter(&p.atAll) {
+		p.host.leave()
+		p.giveBack()
+		return f, false
+	}
+	if f.trial {
+		f.lane = p.trialLane()
+		if f.lane == nil {
+			p.host.leave()
+			p.engine.all.leave()
+			p.giveBack()
+			return f, false
+		}
+		p.breaker.trying = true
+	} else {
+		f.lane = p.ready[0]
+		p.ready[0] = nil
+		p.ready = p.ready[1:]
+		f.lane.queued = false
+	}
+	p.flying++
+	f.spec, f.by, f.host = p.spec, p.sender, p.host
+	return f, true
+}
+
+// giveBack returns what pace has given for an attempt that is not made.
+func (p *endpoint) giveBack() {
+	if p.pace != nil {
+		p.pace.take(-1)
+	}
+}
+
+// declineAll gives up places that were kept for the endpoint, which has nothing to do with them now. mu is held.
+func (p *endpoint) declineAll() {
+	if p.host == nil {
+		return
+	}
+	p.host.decline(&p.atHost)
+	p.engine.all.decline(&p.atAll)
+}
+
+// settle gives back what a flight has reserved.
+func (p *endpoint) settle(f flight) {
+	p.mu.Lock()
+	p.flying--
+	p.mu.Unlock()
+	f.host.leave()
+	p.engine.all.leave()
+}
+
+// trialLane is a lane to try the endpoint with: one that has something. mu is held.
+func (p *endpoint) trialLane() *lane {
+	for len(p.ready) > 0 {
+		l := p.ready[0]
+		p.ready[0] = nil
+		p.ready = p.ready[1:]
+		l.queued = false
+		if l.index >= 0 {
+			return l
+		}
+	}
+	if len(p.lanes) == 0 {
+		return nil
+	}
+	p.turn++
+	return p.lanes[p.turn%len(p.lanes)]
+}
+
+// seekTrial has some lane look for an event to try the endpoint with, where the one that was asked holds none. It reports
+// whether another holds something.
+func (p *endpoint) seekTrial() bool {
+	p.mu.Lock()
+	lanes := slices.Clone(p.lanes)
+	p.mu.Unlock()
+	for _, l := range lanes {
+		l.part.mu.Lock()
+		has := l.pick(time.Now(), true) >= 0
+		if has {
+			p.mu.Lock()
+			if !l.queued {
+				l.queued = true
+				p.ready = slices.Insert(p.ready, 0, l)
+			}
+			p.mu.Unlock()
+		}
+		l.part.mu.Unlock()
+		if has {
+			return true
+		}
+	}
+	for _, l := range lanes {
+		l.part.mu.Lock()
+		asked := false
+		if !l.dropped && l.place == held && len(l.items) == 0 {
+			l.probe = true
+			l.part.seek(l)
+			asked = l.place == waiting
+		}
+		l.part.mu.Unlock()
+		if asked {
+			break
+		}
+	}
+	return false
+}
+
+// share is this replica's part of the attempts at once, in proportion to the partitions that it owns. mu is held.
+func (p *endpoint) share() int {
+	owned, total := 0, 0
+	for _, st := range p.sub.readFrom() {
+		owned += int(st.owned.Load())
+		total += int(st.total.Load())
+	}
+	if total == 0 || owned >= total {
+		return p.spec.Concurrency
+	}
+	return max(1, int(math.Ceil(float64(p.spec.Concurrency*owned)/float64(total))))
+}
+
+// load opens the endpoint where it is not, or was opened for another version of the definition. It returns the version that
+// counts now, and whether it is open for that one.
+func (p *endpoint) load() (version uuid.UUID, ready bool) {
+	p.sub.mu.Lock()
+	is := p.sub.current
+	p.sub.mu.Unlock()
+	version = is.Version
+	p.mu.Lock()
+	stale := p.spec != nil && !p.spec.Until.IsZero() && !time.Now().Before(p.spec.Until)
+	if p.loading || p.retired || p.version == version && !stale && (p.spec != nil || p.reason != "") {
+		ready = !p.loading && p.version == version
+		p.mu.Unlock()
+		return version, ready
+	}
+	p.loading = true
+	p.mu.Unlock()
+
+	spec, err := p.engine.deps.Definitions.Endpoint(p.sub.id)
+	var sender Sender
+	if err == nil {
+		sender, err = p.engine.deps.Sender(spec.Owner, spec.Credential)
+	}
+	p.mu.Lock()
+	p.loading = false
+	was, hadHost := p.sender, p.hostName
+	if err == nil && p.host != nil {
+		p.declineAll()
+	}
+	p.version = version
+	if err != nil {
+		p.spec, p.sender, p.reason = nil, nil, err.Error()
+		p.engine.log.Warn("a subscription's events cannot be sent", "subscription", p.sub.id, "reason", p.reason)
+	} else {
+		p.spec, p.sender, p.reason = spec, sender, ""
+		p.hostName = hostOf(spec.URL)
+		p.host = p.engine.hosts.use(p.hostName)
+		if spec.Rate == 0 {
+			p.pace = nil
+		} else if p.pace == nil || p.pace.rate != float64(spec.Rate) {
+			p.pace = newPace(float64(spec.Rate), max(1, float64(spec.Rate)/10))
+		}
+	}
+	p.blocked = is.Blocked
+	p.look.Store(p.ahead())
+	ready = p.spec != nil
+	p.mu.Unlock()
+	if was != nil {
+		was.Close()
+	}
+	if hadHost != "" && err == nil {
+		p.engine.hosts.drop(hadHost)
+	}
+	go p.stir()
+	return version, ready
+}
+
+func hostOf(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return raw
+	}
+	return u.Host
+}
+
+// ahead is how many events of a lane may wait, so that the endpoint need not. mu is held.
+func (p *endpoint) ahead() int32 {
+	each := 1
+	if p.spec != nil {
+		each = max(1, p.spec.Batch.Max)
+	}
+	return int32(min(laneMost, 2*each*(int(p.window.size)+2)))
+}
+
+// stir looks whether events may be sent now, and has lanes come or wait accordingly.
+func (p *endpoint) stir() {
+	p.mu.Lock()
+	now := time.Now()
+	takes := !p.retired && p.blocked == "" && p.reason == "" && !p.breaker.isOpen && !p.throttled.After(now)
+	turned := p.takes.Swap(takes) != takes
+	trial := false
+	switch {
+	case p.retired || p.blocked != "" || p.reason != "":
+	case p.throttled.After(now):
+		p.engine.alarms.set(&p.alarm, p.throttled)
+	case p.breaker.isOpen && !p.breaker.trying:
+		if p.breaker.until.After(now) {
+			p.engine.alarms.set(&p.alarm, p.breaker.until)
+		} else {
+			trial = true
+		}
+	}
+	lanes := p.lanes
+	if turned {
+		lanes = slices.Clone(lanes)
+	}
+	p.mu.Unlock()
+	if turned {
+		p.turned(lanes, takes)
+	}
+	if trial {
+		p.seekTrial()
+	}
+	p.pump()
+}
+
+// turned tells the lanes that the endpoint takes events again, or no longer.
+func (p *endpoint) turned(lanes []*lane, takes bool) {
+	for _, l := range lanes {
+		l.part.mu.Lock()
+		switch {
+		case l.dropped:
+		case takes:
+			l.part.seek(l)
+			p.offer(l)
+		default:
+			for _, i := range l.items { // they are read again when it is their turn
+				if i.phase != phaseFlying {
+					l.release(i)
+				}
+			}
+		}
+		l.part.mu.Unlock()
+		if takes {
+			l.part.rouse()
+		}
+	}
+}
+
+// renew takes over a definition that was changed.
+func (s *subscription) renew() {
+	s.mu.Lock()
+	p, blocked := s.point, s.current.Blocked
+	s.mu.Unlock()
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	if p.blocked != "" && blocked == "" { // its owner, or its proof, says that it works
+		p.breaker, p.throttled = breaker{}, time.Time{}
+	}
+	p.blocked = blocked
+	p.mu.Unlock()
+	p.stir()
+}
+
+// retire ends what is sent to a subscription that is gone. Its lanes are gone already.
+func (s *subscription) retire() {
+	s.mu.Lock()
+	p := s.point
+	s.point = nil
+	s.mu.Unlock()
+	if p != nil {
+		p.close()
+	}
+}
+
+func (p *endpoint) close() {
+	p.mu.Lock()
+	if p.retired {
+		p.mu.Unlock()
+		return
+	}
+	p.retired = true
+	p.takes.Store(false)
+	sender, host := p.sender, p.hostName
+	p.declineAll()
+	p.sender, p.spec = nil, nil
+	p.mu.Unlock()
+	p.engine.alarms.clear(&p.alarm)
+	p.engine.m.endpoints.Dec()
+	if sender != nil {
+		sender.Close()
+		p.engine.hosts.drop(host)
+	}
+}
+
+// sweep drops endpoints that have had nothing to do for a while.
+func (e *Engine) sweep() {
+	e.registry.Lock()
+	subs := make([]*subscription, 0, 64)
+	for _, s := range e.subs {
+		subs = append(subs, s)
+	}
+	e.registry.Unlock()
+	for _, s := range subs {
+		s.mu.Lock()
+		p := s.point
+		if p == nil {
+			s.mu.Unlock()
+			continue
+		}
+		p.mu.Lock()
+		idle := len(p.lanes) == 0 && p.flying == 0 && time.Since(p.idleSince) > endpointIdle
+		p.mu.Unlock()
+		if idle {
+			s.point = nil
+		}
+		s.mu.Unlock()
+		if idle {
+			p.close()
+		}
+	}
+}
+
+// endpointIdle is how long an endpoint without lanes is kept, with its connections and what was learned of it.
+const endpointIdle = 2 * time.Minute

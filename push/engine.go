@@ -1,0 +1,242 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/webhook"
+)
+
+// Config configures a replica's share of the deliveries. What is zero has its default.
+type Config struct {
+	Positions         string // the topic of statements; default "_eventissuer.positions"
+	Group             string // what the names of consumer groups begin with; default "push."
+	ReplicationFactor int16  // of topics to be made; default: the cluster's
+	Origin            string // WebHook-Request-Origin: who sends; default "eventissuer"
+
+	MemoryBytes int64 // of events that wait to be sent; beyond it they are read again when their turn comes; default 64 MiB
+	Attempts    int   // under way at once, of all subscriptions; default 2048
+	PerHost     int   // likewise, to one destination host; default 256
+	ScanBytes   int   // of the log a second, for subscriptions that are behind; default 64 MiB
+	Statements  int   // written a second; default 1000
+
+	// StandStill is how much later than it should a tick may come before the process has to prove that it owns its
+	// partitions still; default 1 s.
+	StandStill time.Duration
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Deps are what the deliveries need.
+type Deps struct {
+	Log         broker.Log
+	Hubs        *fanout.Hubs
+	Definitions Definitions
+	// Sender makes the way out to an endpoint for an owner with a credential.
+	Sender func(owner string, c webhook.Credential) (Sender, error)
+	// Letters take the events whose schedule has ended.
+	Letters Letters
+	// Record takes what became of attempts. It must not block. Nil: nobody asks.
+	Record func(*Attempt)
+}
+
+// Engine delivers what this replica's partitions hold for webhooks. Run makes it live.
+type Engine struct {
+	// static
+	cfg      Config
+	deps     Deps
+	log      *slog.Logger
+	m        *metrics
+	alarms   alarms
+	writes   *pace // statements a second
+	written  *pace // their bytes
+	scans    *pace // bytes a second
+	all      turnstile
+	hosts    hosts
+	origin   []string // as a header has it
+	laneMost int
+	ctx      context.Context //nolint:containedctx // of Run: consumer groups are joined as subscriptions come
+
+	running  sync.WaitGroup
+	applied  atomic.Int64 // the catalog's offset below which all is in lanes
+	progress *sync.Cond   // of applied
+	memory   atomic.Int64 // bytes of events that wait
+
+	registry sync.Mutex
+	subs     map[string]*subscription  // guarded by registry
+	streams  map[fanout.Stream]*stream // guarded by registry
+	changes  chan struct{}             // there is something in queue
+	queueMu  sync.Mutex
+	queue    []Change // guarded by queueMu
+}
+
+// New makes the engine. It starts nothing.
+func New(c Config, d Deps) (*Engine, error) {
+	if d.Log == nil || d.Hubs == nil || d.Definitions == nil || d.Sender == nil || d.Letters == nil {
+		return nil, errors.New("push needs a log, hubs, definitions, senders and dead letters")
+	}
+	setDefault(&c.Positions, "_eventissuer.positions")
+	setDefault(&c.Group, "push.")
+	setDefault(&c.Origin, "eventissuer")
+	setDefault(&c.MemoryBytes, 64<<20)
+	setDefault(&c.Attempts, 2048)
+	setDefault(&c.PerHost, 256)
+	setDefault(&c.ScanBytes, 64<<20)
+	setDefault(&c.Statements, 1000)
+	setDefault(&c.StandStill, time.Second)
+	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
+	e := &Engine{
+		cfg: c, deps: d, log: c.Logger, laneMost: laneMost, origin: []string{c.Origin}, m: newMetrics(c.Registerer),
+		alarms:   alarms{kick: make(chan struct{}, 1)},
+		writes:   newPace(float64(c.Statements), float64(c.Statements)),
+		written:  newPace(statementBytesMost, statementBytesMost),
+		scans:    newPace(float64(c.ScanBytes), float64(c.ScanBytes)/4),
+		all:      turnstile{most: c.Attempts},
+		hosts:    hosts{most: c.PerHost, by: map[string]*hostGate{}},
+		progress: sync.NewCond(&sync.Mutex{}),
+		subs:     map[string]*subscription{}, streams: map[fanout.Stream]*stream{}, changes: make(chan struct{}, 1),
+	}
+	return e, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Run delivers until ctx ends. It then lets go of all partitions, having stated how far they are, and returns when nothing
+// is under way any more.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.prepare(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop
+		}
+		return err
+	}
+	background, end := context.WithCancel(context.WithoutCancel(ctx))
+	var always sync.WaitGroup
+	always.Go(func() { e.alarms.run(background) })
+	defer always.Wait()
+	defer end()
+	e.ctx = ctx
+	stop := e.deps.Definitions.Watch(func(c Change) {
+		e.queueMu.Lock()
+		e.queue = append(e.queue, c)
+		e.queueMu.Unlock()
+		nudge(e.changes)
+	})
+	defer stop()
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for {
+		select {
+		case <-e.changes:
+			e.queueMu.Lock()
+			queue := e.queue
+			e.queue = nil
+			e.queueMu.Unlock()
+			for _, c := range queue {
+				e.apply(c)
+			}
+		case <-sweep.C:
+			e.sweep()
+		case <-ctx.Done():
+			e.running.Wait()
+			return nil
+		}
+	}
+}
+
+// sweepEvery is how often endpoints are looked for that have nothing to do.
+const sweepEvery = 30 * time.Second
+
+// join makes the process a member of the stream's group, for as long as something is pushed from the stream.
+func (e *Engine) join(st *stream) {
+	ctx, cancel := context.WithCancel(e.ctx)
+	st.stop = cancel
+	e.running.Go(func() {
+		defer cancel()
+		err := e.deps.Log.Join(ctx, e.cfg.Group+st.Topic, []string{st.Topic}, func(ctx context.Context, c broker.Claim) { e.own(ctx, st, c) })
+		if err != nil && ctx.Err() == nil {
+			e.log.Error("push has lost its consumer group", "stream", st.Name, "error", err)
+		}
+	})
+}
+
+// hold counts an event that waits to be sent.
+func (e *Engine) hold(entry *fanout.Entry) { e.memory.Add(entry.Bytes()) }
+
+func (e *Engine) unhold(entry *fanout.Entry) { e.memory.Add(-entry.Bytes()) }
+
+// crowded reports whether events that wait take as much memory as they may.
+func (e *Engine) crowded() bool { return e.memory.Load() > e.cfg.MemoryBytes }
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// pace bounds something per second, with a burst. Whoever is over it waits.
+type pace struct {
+	rate, burst float64
+
+	mu   sync.Mutex
+	have float64   // guarded by mu; may be negative, for what was taken ahead
+	last time.Time // guarded by mu
+}
+
+func newPace(rate, burst float64) *pace { return &pace{rate: rate, burst: burst, have: burst} }
+
+// take takes n and returns how long to wait for it.
+func (p *pace) take(n float64) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refill()
+	p.have -= n
+	if p.have >= 0 {
+		return 0
+	}
+	return time.Duration(-p.have / p.rate * float64(time.Second))
+}
+
+// try takes n if it is there, else says how long until it is.
+func (p *pace) try(n float64) (wait time.Duration, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refill()
+	if p.have >= n {
+		p.have -= n
+		return 0, true
+	}
+	return max(time.Duration((n-p.have)/p.rate*float64(time.Second)), time.Millisecond), false
+}
+
+func (p *pace) refill() {
+	now := time.Now()
+	if !p.last.IsZero() {
+		p.have = min(p.burst, p.have+now.Sub(p.last).Seconds()*p.rate)
+	}
+	p.last = now
+}
+
+// debt is how long it takes until what was taken ahead is there.
+func (p *pace) debt() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refill()
+	return max(0, time.Duration(-p.have/p.rate*float64(time.Second)))
+}
