@@ -24,7 +24,7 @@ func open(b *testing.B, log *tabletest.Log, snapshotBytes int64) (c *Catalog, st
 	if err != nil {
 		b.Fatal(err)
 	}
-	if c, err = New(Config{Table: tab, Topics: view}); err != nil {
+	if c, err = New(Config{Table: tab, Topics: view, Keys: testKeys}); err != nil {
 		b.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -48,31 +48,73 @@ func heapBytes() int64 {
 
 // BenchmarkSubscriptions reports what a subscription takes in a replica that has loaded 100,000, and how long the load is.
 func BenchmarkSubscriptions(b *testing.B) {
+	for name, of := range map[string]func(i int) Subscription{
+		"read by sessions": func(int) Subscription { return Subscription{} },
+		"with a sink": func(i int) Subscription {
+			var s Subscription
+			s.Sink = fmt.Sprintf("https://hooks.customer%d.example/inbox/%d", i%1000, i)
+			return s
+		},
+	} {
+		b.Run(name, func(b *testing.B) { benchmarkSubscriptions(b, of) })
+	}
+}
+
+func benchmarkSubscriptions(b *testing.B, of func(i int) Subscription) {
 	const n = 100_000
 	log := tabletest.New()
+	subscribeMany(b, log, n, of)
+	load := func(b *testing.B) {
+		for b.Loop() {
+			before := heapBytes()
+			begin := time.Now()
+			c, stop := open(b, log, 1<<40)
+			took := time.Since(begin)
+			b.ReportMetric(float64(heapBytes()-before)/n, "B/subscription")
+			b.ReportMetric(took.Seconds(), "s/load")
+			if got := len(c.SubscriptionIDs()); got != n {
+				b.Fatalf("%d subscriptions are there", got)
+			}
+			stop()
+		}
+	}
+	b.Run("from the log", load)
+	_, stop := open(b, log, 1)
+	for first := int64(0); first == 0; runtime.Gosched() {
+		bounds, err := log.Bounds(context.Background(), "_test.catalog")
+		if err != nil {
+			b.Fatal(err)
+		}
+		first = bounds[0].First
+	}
+	stop()
+	b.Run("from a snapshot", load)
+}
+
+// subscribeMany makes subscriptions by way of a catalog that is gone afterwards.
+func subscribeMany(b *testing.B, log *tabletest.Log, n int, of func(i int) Subscription) {
+	b.Helper()
 	c, stop := open(b, log, 1<<40)
+	defer stop()
 	ctx := context.Background()
 	if _, err := c.As(Actor{Name: "test"}).CreateStream(ctx, Stream{Name: "messages"}); err != nil {
 		b.Fatal(err)
 	}
-	starts := func(_ context.Context, streams []string, _ string) (map[string]Position, error) {
-		at := map[string]Position{}
-		for i, name := range streams {
-			at[name] = Position{Epoch: "0194f7a26c3e7d109f6b5a3c2e1d0f4b", Next: []int64{int64(i), 2, 30, 400, 5000, 60_000, 700_000, 8, 9, 10, 11, 12}}
-		}
-		return at, nil
+	starts := func(context.Context, []string, string) (map[string]Position, error) {
+		return map[string]Position{"messages": {
+			Epoch: "0194f7a26c3e7d109f6b5a3c2e1d0f4b", Next: []int64{1, 20, 300, 4000, 50_000, 600_000, 7_000_000, 8, 9, 10, 11, 12},
+		}}, nil
 	}
+	const makers = 8
 	var making sync.WaitGroup
-	for part := range 8 {
+	for first := range makers {
 		making.Go(func() {
-			for i := part; i < n; i += 8 {
+			for i := first; i < n; i += makers {
+				s := of(i)
+				s.Types, s.Streams = []string{"no.example.message.v1"}, []string{"messages"}
+				s.Filters = json.RawMessage(fmt.Sprintf(`[{"exact":{"subject":"/party/%d"}}]`, i))
 				e := c.As(Actor{Name: "https://login.example/someone", RequestID: uuid.NewString()})
-				_, _, err := e.CreateSubscription(ctx, Subscription{
-					Types:   []string{"no.example.message.v1"},
-					Streams: []string{"messages"},
-					Filters: json.RawMessage(fmt.Sprintf(`[{"exact":{"subject":"/party/%d"}}]`, i)),
-				}, starts)
-				if err != nil {
+				if _, _, err := e.CreateSubscription(ctx, s, starts); err != nil {
 					b.Error(err)
 					return
 				}
@@ -80,31 +122,4 @@ func BenchmarkSubscriptions(b *testing.B) {
 		})
 	}
 	making.Wait()
-	stop()
-	load := func(b *testing.B, bytes int64) {
-		for b.Loop() {
-			before := heapBytes()
-			begin := time.Now()
-			c, stop := open(b, log, bytes)
-			took := time.Since(begin)
-			b.ReportMetric(float64(heapBytes()-before)/n, "B/subscription")
-			b.ReportMetric(took.Seconds(), "s/load")
-			if len(c.Subscriptions()) != n {
-				b.Fatal("not all are there")
-			}
-			stop()
-		}
-	}
-	b.Run("from the log", func(b *testing.B) { load(b, 1<<40) })
-	_, stop = open(b, log, 1)
-	for first := int64(0); first == 0; {
-		bounds, err := log.Bounds(ctx, "_test.catalog")
-		if err != nil {
-			b.Fatal(err)
-		}
-		first = bounds[0].First
-		runtime.Gosched()
-	}
-	stop()
-	b.Run("from a snapshot", func(b *testing.B) { load(b, 1<<40) })
 }

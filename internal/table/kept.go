@@ -15,6 +15,9 @@ type Kept struct {
 	words *s2.Dict // nil: the body is as it is
 }
 
+// NewKept holds a body that is to be written, as it is.
+func NewKept(body []byte) *Kept { return &Kept{body: string(body)} }
+
 // U is what a write that replaces the version names.
 func (k *Kept) U() uuid.UUID { return k.u }
 
