@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
@@ -53,6 +54,8 @@ type Deps struct {
 	Ready func() []Check // what /readyz tells. Default: always ready
 	// Sessions serves the reads. Default: this replica has none, and reads are answered 503.
 	Sessions *session.Server
+	// Attempts are what became of what was sent to sinks.
+	Attempts *attempts.Log
 	// Letters are the events that subscriptions gave up.
 	Letters *deadletters.Box
 	// Groups share subscriptions among their sessions, which Sessions serves. Default: they are answered 503.

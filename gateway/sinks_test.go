@@ -109,12 +109,15 @@ func TestSecretOfASubscriptionIsAnsweredOnce(t *testing.T) {
 }
 
 // pushing is a Push that finds some endpoints failing.
-type pushing map[string]string
+type pushing struct {
+	Push
+	failing map[string]string
+}
 
 func (p pushing) Failing(id string) (string, bool) { reason, ok := p.failing[id]; return reason, ok }
 
 func TestSubscriptionWithASinkIsPausedAndResumed(t *testing.T) {
-	failing := pushing{}
+	failing := pushing{failing: map[string]string{}}
 	h := newHarness(t, func(_ *Config, d *Deps) { d.Push = failing }).withTrains()
 	made, address := h.sunk("")
 	made.Subscription, _ = h.deps.Catalog.Subscription(made.ID)
@@ -129,11 +132,11 @@ func TestSubscriptionWithASinkIsPausedAndResumed(t *testing.T) {
 		t.Fatal(err)
 	}
 	is(h.must(h.send("GET", address, ""), http.StatusOK), catalog.SubscriptionActive, "")
-	failing[made.ID] = "it answered 503 for 5 minutes"
+	failing.failing[made.ID] = "it answered 503 for 5 minutes"
 	is(h.must(h.send("GET", address, ""), http.StatusOK), catalog.SubscriptionFailing, "503")
 	is(h.must(h.send("POST", address+":pause", "", "If-Match: "+made.ETag()), http.StatusOK), catalog.SubscriptionPaused, "")
 	is(h.must(h.send("POST", address+":pause", ""), http.StatusOK), catalog.SubscriptionPaused, "")
-	delete(failing, made.ID)
+	delete(failing.failing, made.ID)
 	is(h.must(h.send("POST", address+":resume", ""), http.StatusOK), catalog.SubscriptionActive, "")
 	if _, err := engine.DisableSubscription(t.Context(), made.ID, made.Incarnation, "it answered 410"); err != nil {
 		t.Fatal(err)

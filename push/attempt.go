@@ -10,46 +10,25 @@ import (
 	"strings"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
 
-// Outcome is what became of an attempt.
-type Outcome string
+// Attempt is one request, and what became of it.
+type Attempt = attempts.Attempt
 
 // The outcomes.
 const (
-	Delivered Outcome = "delivered" // the endpoint acknowledged it
-	Refused   Outcome = "refused"   // the endpoint answered that it does not take this event
-	Failed    Outcome = "failed"    // the endpoint did not answer, or answered that it is in trouble
-	Gone      Outcome = "gone"      // the endpoint answered 410: the subscription ends
-	Cut       Outcome = "cut"       // this replica had to stop; what the endpoint made of it is not known
-	Lost      Outcome = "lost"      // the log no longer has the events: they are not delivered
+	Delivered = attempts.Delivered
+	Refused   = attempts.Refused
+	Failed    = attempts.Failed
+	Gone      = attempts.Gone
+	Cut       = attempts.Cut
+	Lost      = attempts.Lost
 )
-
-// Attempt is one request, and what became of it.
-type Attempt struct {
-	Subscription string
-	Replay       bool
-	Stream       string
-	Partition    int32
-	Offsets      []int64 // of its events
-	EventID      string  // of the first
-	EventType    string  // likewise
-	Message      string  // its webhook-id
-	At           time.Time
-	Took         time.Duration
-	Outcome      Outcome
-	Status       int    // of the answer; 0: none came
-	Reason       string // where it was not delivered
-	Answer       []byte // the first bytes of the answer
-	Number       int    // of the attempt at these events, from 1
-	Next         time.Time
-	DeadLetter   bool // it was the last: its events go to the dead letters
-	Manual       bool // somebody asked for it: it is beside the lanes
-}
 
 // retryAfterMost bounds for how long an endpoint may ask to be left alone.
 const retryAfterMost = time.Hour

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/deadletters"
-	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/jwks"
 	"github.com/eventissuer/eventissuer/internal/keyring"
@@ -106,9 +106,16 @@ func (s *server) startPush(context.Context) error {
 		return err
 	}
 	s.letters = letters
+	s.attempts, err = attempts.New(attempts.Config{
+		Topic: s.ownTopic("attempts"), ReplicationFactor: s.config.ReplicationFactor, Prefix: s.ownKeys(),
+	}, attempts.Deps{Log: s.records, Redis: s.redis, Logger: s.log, Registerer: s.registry})
+	if err != nil {
+		return err
+	}
+	s.life.run("attempts", s.attempts.Run)
 	deps := push.Deps{
 		Log: s.records, Hubs: s.hubs, Definitions: push.FromCatalog(s.catalog, s.log), Sender: s.sender, Letters: pushLetters{letters},
-		Callback: s.consentCallback,
+		Callback: s.consentCallback, Record: s.attempts.Record,
 	}
 	if s.keys != nil {
 		deps.Codes = s.keys

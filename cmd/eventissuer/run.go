@@ -20,6 +20,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/gateway"
+	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
@@ -68,6 +69,7 @@ type server struct {
 	tokenKeys *jwks.Keys    // nil: the server signs no tokens
 	guard     *guard.Guard
 	letters   *deadletters.Box
+	attempts  *attempts.Log
 	push      *push.Engine
 	demo      *http.Client // how the demo reaches the server
 
@@ -240,6 +242,7 @@ func (s *server) startHTTP(context.Context) error {
 		Sessions:  s.sessions,
 		Groups:    s.groups,
 		Letters:   s.letters,
+		Attempts:  s.attempts,
 		Push:      s.push,
 		TokenKeys: s.tokenKeys,
 		Page:      web.Handler(),
