@@ -59,7 +59,6 @@ type life struct {
 	subscription string
 	start        []int64
 	until        []int64 // of a replay; nil: it has no end
-	from         int     // owners that its partitions had had when it began
 	over         bool
 	got          map[spot][]time.Time // deliveries that were acknowledged
 	tried        map[spot]bool        // first sent
@@ -234,8 +233,8 @@ type process struct {
 	mu   sync.Mutex
 	own  func(context.Context, broker.Claim) // guarded by mu
 	ctx  context.Context                     //nolint:containedctx // of the Join; guarded by mu
-	busy sync.WaitGroup
-	told int // changes of the catalog that it has applied
+	busy *sync.WaitGroup                     // likewise
+	told int                                 // changes of the catalog that it has applied
 	fns  map[*func(Change)]struct{}
 }
 
@@ -248,7 +247,8 @@ type puppet struct {
 // Join implements broker.Joiner.
 func (l puppet) Join(ctx context.Context, _ string, _ []string, own func(context.Context, broker.Claim)) error {
 	l.p.mu.Lock()
-	l.p.own, l.p.ctx = own, ctx
+	busy := new(sync.WaitGroup)
+	l.p.own, l.p.ctx, l.p.busy = own, ctx, busy
 	l.p.mu.Unlock()
 	<-ctx.Done()
 	l.p.mu.Lock()
@@ -256,7 +256,7 @@ func (l puppet) Join(ctx context.Context, _ string, _ []string, own func(context
 		l.p.own = nil
 	}
 	l.p.mu.Unlock()
-	l.p.busy.Wait()
+	busy.Wait()
 	return ctx.Err()
 }
 

@@ -2,6 +2,7 @@ package push
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
@@ -82,8 +83,8 @@ func runSchedule(t *testing.T, seed uint64) {
 		time.Sleep(time.Duration(s.draw(2000)) * time.Millisecond)
 	}
 	// The faults stop.
-	s.refusing = 0
 	s.mu.Lock()
+	s.refusing = 0
 	clear(s.failing)
 	s.mu.Unlock()
 	for _, p := range s.live {
@@ -99,7 +100,7 @@ func runSchedule(t *testing.T, seed uint64) {
 	for partition := range s.partitions {
 		s.assign(partition, s.live[s.draw(len(s.live))], true)
 	}
-	s.world.await(30 * time.Minute)
+	s.await(30 * time.Minute)
 	for deadline := time.Now().Add(30 * time.Minute); s.replays() > 0; time.Sleep(time.Second) {
 		if time.Now().After(deadline) {
 			t.Errorf("%d replays have not ended", s.replays())
@@ -222,7 +223,8 @@ func (s *schedule) step() {
 		s.failing[id] = !s.failing[id]
 		s.mu.Unlock()
 	case x < 95:
-		s.log.Compact(testPositions, func() bool { return s.rnd.IntN(2) == 0 })
+		draws := rand.New(rand.NewPCG(uint64(s.draw(1<<30)), 3))
+		s.log.Compact(testPositions, func() bool { return draws.IntN(2) == 0 })
 	default:
 		time.Sleep(time.Duration(s.draw(60)) * time.Second)
 	}
