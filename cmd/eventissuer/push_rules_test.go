@@ -31,6 +31,8 @@ const (
 	// attempts have the same, and different events never do. Where a replay was asked for twice, since the first answer was
 	// lost, there may be an incarnation that nobody has heard of.
 	pushID pushRule = "messages under another id than that of their events"
+	// pushBeyond: nothing is sent of what lies before the beginning of its incarnation, or behind the end of its replay.
+	pushBeyond pushRule = "events that were sent though they are not of the incarnation"
 	// pushRepeats: up to any time, of a lane (an incarnation in a partition) at most 256 deliveries came again for each time
 	// a replica was killed or stood still, or a broker went away, up to then. A delivery is one that was answered 2xx
 	// to a sender that was still there.
@@ -249,6 +251,12 @@ func (c *account) mistakes() map[pushRule][]string {
 	for i, spots := range c.spots {
 		if a := c.arrivals[i]; spots == nil && !c.hook.doubtful {
 			found[pushID] = append(found[pushID], fmt.Sprintf("%s at %s brought %v", a.message, a.path, a.events))
+		}
+		for _, s := range spots {
+			l := c.lives[s.life]
+			if p := s.at.partition; p < len(l.start) && s.at.offset < l.start[p] || l.replay && (p >= len(l.until) || s.at.offset >= l.until[p]) {
+				found[pushBeyond] = append(found[pushBeyond], fmt.Sprintf("%s at %v, in %s", c.evidence.log[s.at], s.at, c.of(s.life)))
+			}
 		}
 	}
 	for id, lanes := range c.again {
