@@ -11,6 +11,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/session"
@@ -19,24 +20,36 @@ import (
 // subscriptionOf finds the subscription that the address names, which sessions read. It answers by itself, and returns
 // false, where there is none, it has a sink, or this replica serves none.
 func (g *Gateway) subscriptionOf(w http.ResponseWriter, r *http.Request) (catalog.Subscription, bool) {
+	if !g.readBySessions(w, r) {
+		return catalog.Subscription{}, false
+	}
 	s, ok := g.deps.Catalog.Subscription(pathVar(r, "id"))
+	if !ok { // deleted meanwhile
+		g.refuse(w, r, unknownSubscription(pathVar(r, "id")))
+	}
+	return s, ok
+}
+
+// readBySessions is subscriptionOf for who needs nothing of the subscription: to look it up costs something.
+func (g *Gateway) readBySessions(w http.ResponseWriter, r *http.Request) bool {
+	sink, ok := g.deps.Catalog.HasSink(pathVar(r, "id"))
 	var p *problem
 	switch {
 	case !ok:
 		p = unknownSubscription(pathVar(r, "id"))
-	case s.Sink != "":
+	case sink:
 		p = notRead()
 	case g.deps.Groups == nil:
 		p = newProblem(kindNotReady, "this replica serves no subscriptions").retry(retrySoon)
 	default:
-		return s, true
+		return true
 	}
 	if r.Method == http.MethodPost { // with a body, which is not read
 		g.refuse(w, r, p)
 	} else {
 		writeProblem(w, r, p)
 	}
-	return s, false
+	return false
 }
 
 // readSubscription answers GET …/events: a session of the subscription, in every transport.
@@ -153,8 +166,7 @@ func nackDelay(text string) (time.Duration, error) { return duration("delay", te
 
 // putCursors answers POST …/cursors: what is acknowledged in the answer is durable.
 func (g *Gateway) putCursors(w http.ResponseWriter, r *http.Request) {
-	s, ok := g.subscriptionOf(w, r)
-	if !ok {
+	if !g.readBySessions(w, r) {
 		return
 	}
 	var in said
@@ -167,7 +179,7 @@ func (g *Gateway) putCursors(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// It is said also where the client does not wait for the answer; Say bounds the wait itself.
-	answer, err := g.deps.Groups.Say(context.WithoutCancel(r.Context()), s.ID, words)
+	answer, err := g.deps.Groups.Say(context.WithoutCancel(r.Context()), pathVar(r, "id"), words)
 	switch {
 	case err != nil:
 		writeProblem(w, r, g.readProblem(err))
@@ -214,13 +226,14 @@ func (g *Gateway) writeStats(w http.ResponseWriter, r *http.Request, s catalog.S
 	writeJSON(w, r, http.StatusOK, subscriptionStats{s.ID, s.Name, status.State, status.Reason, stats})
 }
 
-// deadLetter is an event that nobody acknowledged in all its attempts.
+// deadLetter is an event that nobody took in all its attempts.
 type deadLetter struct {
+	ID        string          `json:"id"`
 	Stream    string          `json:"stream"`
 	Partition int32           `json:"partition"`
 	Offset    int64           `json:"offset"`
 	Attempts  int             `json:"attempts"`
-	Reason    group.Reason    `json:"reason"`
+	Reason    string          `json:"reason"`
 	At        time.Time       `json:"at"`
 	Event     json.RawMessage `json:"event"`
 }
@@ -237,10 +250,10 @@ func (g *Gateway) listDeadLetters(w http.ResponseWriter, r *http.Request) {
 			err = newProblem(kindInvalidParameter, "next= is not a token of this list: give it back as it came, or leave it out")
 		}
 	}
-	var letters []group.DeadLetter
+	var letters []deadletters.Letter
 	next := int64(-1)
 	if err == nil {
-		letters, next, err = g.deps.Groups.DeadLetters(r.Context(), s.ID, from, limit)
+		letters, next, err = g.deps.Letters.Page(r.Context(), s.ID, from, limit)
 	}
 	if err != nil {
 		g.refuseRead(w, r, err)
@@ -248,7 +261,7 @@ func (g *Gateway) listDeadLetters(w http.ResponseWriter, r *http.Request) {
 	}
 	page := list[deadLetter]{Items: make([]deadLetter, 0, len(letters))}
 	for _, l := range letters {
-		page.Items = append(page.Items, deadLetter{l.Stream, l.Partition, l.Offset, l.Attempts, l.Reason, l.At, l.Event})
+		page.Items = append(page.Items, deadLetter{strconv.FormatInt(l.ID, 10), l.Stream, l.Partition, l.Offset, l.Attempts, l.Reason, l.At, l.Event})
 	}
 	if next >= 0 {
 		page.Next = strconv.FormatInt(next, 10)

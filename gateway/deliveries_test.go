@@ -197,7 +197,7 @@ func TestWhatUsesUpItsAttemptsIsADeadLetter(t *testing.T) {
 		h.must(h.send("GET", address+"/dead-letters", ""), http.StatusOK).decode(t, &letters)
 	}
 	for i, want := range []string{first.Event.ID, second.Event.ID} {
-		if l := letters.Items[i]; l.Reason != group.ReasonNack || l.Attempts != 1 || !strings.Contains(string(l.Event), `"id":"`+want+`"`) {
+		if l := letters.Items[i]; l.Reason != string(group.ReasonNack) || l.Attempts != 1 || !strings.Contains(string(l.Event), `"id":"`+want+`"`) {
 			t.Errorf("dead letter %d is %+v", i, l)
 		}
 	}

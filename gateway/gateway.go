@@ -13,11 +13,14 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/dedupe"
 	"github.com/eventissuer/eventissuer/internal/group"
+	"github.com/eventissuer/eventissuer/internal/jwks"
 	"github.com/eventissuer/eventissuer/internal/quota"
 	"github.com/eventissuer/eventissuer/session"
 )
@@ -51,10 +54,16 @@ type Deps struct {
 	Ready func() []Check // what /readyz tells. Default: always ready
 	// Sessions serves the reads. Default: this replica has none, and reads are answered 503.
 	Sessions *session.Server
+	// Attempts are what became of what was sent to sinks.
+	Attempts *attempts.Log
+	// Letters are the events that subscriptions gave up.
+	Letters *deadletters.Box
 	// Groups share subscriptions among their sessions, which Sessions serves. Default: they are answered 503.
 	Groups *group.Groups
 	// Push tells how the events of subscriptions with a sink are being sent. Default: nothing is known of it.
 	Push Push
+	// TokenKeys are told at /.well-known/jwks.json. Default: there are none.
+	TokenKeys *jwks.Keys
 	// Dedupe lets each event in once. Default: every event is written as it comes.
 	Dedupe *dedupe.Deduper
 	// Quotas bound what is published of types that have a quota. Default: nothing does.

@@ -21,6 +21,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/definitions"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/group"
@@ -110,7 +111,11 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 
 	h := &harness{t: t, registry: prometheus.NewRegistry(), kafka: servers.Cluster()}
 	config := Config{Version: "test"}
-	h.deps = Deps{Log: records, Catalog: definitionsOf, Consumers: consumers, Sessions: sessions, Groups: groups, Registerer: h.registry, Gatherer: h.registry}
+	letters, err := deadletters.New(deadletters.Config{Log: records})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.deps = Deps{Letters: letters, Log: records, Catalog: definitionsOf, Consumers: consumers, Sessions: sessions, Groups: groups, Registerer: h.registry, Gatherer: h.registry}
 	for _, c := range change {
 		c(&config, &h.deps)
 	}

@@ -1,18 +1,30 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
 
 	"github.com/eventissuer/eventissuer/internal/catalog"
+	"github.com/eventissuer/eventissuer/push"
 )
 
 // Push tells how the events of subscriptions with a sink are being sent.
 type Push interface {
 	// Failing says why the endpoint of a subscription does not take its events at the moment; ok is false where it does.
 	Failing(subscription string) (reason string, ok bool)
+	// Standings tells how far a subscription is in the partitions that this replica delivers.
+	Standings(subscription string) []push.Standing
+	// Verify asks the endpoint for its proof that it wants the events.
+	Verify(ctx context.Context, subscription string) (push.Verdict, error)
+	// Consent takes the proof by the callback that the endpoint was given.
+	Consent(ctx context.Context, subscription, code, rate string) error
+	// Test sends an example event.
+	Test(ctx context.Context, subscription string) (*push.Attempt, error)
+	// Resend sends an event of the log again.
+	Resend(ctx context.Context, subscription string, at push.Place) (*push.Attempt, error)
 }
 
 // sunk finds the subscription that the address names, which must have a sink. It answers by itself, and returns false,

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -45,10 +46,8 @@ func TestSecretOfASubscriptionIsAnsweredOnce(t *testing.T) {
 	told := made.body
 	check := func(a answer) answer {
 		t.Helper()
-		for _, never := range []string{`"whsec_`, "top-secret", `"secret"`} {
-			if strings.Contains(string(a.body), never) {
-				t.Errorf("it tells %s: %s", never, a.body)
-			}
+		if never := regexp.MustCompile(`whsec_[A-Za-z0-9+/]{8}|top-secret|"secret":`).Find(a.body); never != nil {
+			t.Errorf("it tells %s: %s", never, a.body)
 		}
 		return a
 	}
@@ -110,12 +109,15 @@ func TestSecretOfASubscriptionIsAnsweredOnce(t *testing.T) {
 }
 
 // pushing is a Push that finds some endpoints failing.
-type pushing map[string]string
+type pushing struct {
+	Push
+	failing map[string]string
+}
 
-func (p pushing) Failing(id string) (string, bool) { reason, ok := p[id]; return reason, ok }
+func (p pushing) Failing(id string) (string, bool) { reason, ok := p.failing[id]; return reason, ok }
 
 func TestSubscriptionWithASinkIsPausedAndResumed(t *testing.T) {
-	failing := pushing{}
+	failing := pushing{failing: map[string]string{}}
 	h := newHarness(t, func(_ *Config, d *Deps) { d.Push = failing }).withTrains()
 	made, address := h.sunk("")
 	made.Subscription, _ = h.deps.Catalog.Subscription(made.ID)
@@ -130,11 +132,11 @@ func TestSubscriptionWithASinkIsPausedAndResumed(t *testing.T) {
 		t.Fatal(err)
 	}
 	is(h.must(h.send("GET", address, ""), http.StatusOK), catalog.SubscriptionActive, "")
-	failing[made.ID] = "it answered 503 for 5 minutes"
+	failing.failing[made.ID] = "it answered 503 for 5 minutes"
 	is(h.must(h.send("GET", address, ""), http.StatusOK), catalog.SubscriptionFailing, "503")
 	is(h.must(h.send("POST", address+":pause", "", "If-Match: "+made.ETag()), http.StatusOK), catalog.SubscriptionPaused, "")
 	is(h.must(h.send("POST", address+":pause", ""), http.StatusOK), catalog.SubscriptionPaused, "")
-	delete(failing, made.ID)
+	delete(failing.failing, made.ID)
 	is(h.must(h.send("POST", address+":resume", ""), http.StatusOK), catalog.SubscriptionActive, "")
 	if _, err := engine.DisableSubscription(t.Context(), made.ID, made.Incarnation, "it answered 410"); err != nil {
 		t.Fatal(err)

@@ -1,54 +1,34 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"math/rand/v2"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
 
-// Outcome is what became of an attempt.
-type Outcome string
+// Attempt is one request, and what became of it.
+type Attempt = attempts.Attempt
 
 // The outcomes.
 const (
-	Delivered Outcome = "delivered" // the endpoint acknowledged it
-	Refused   Outcome = "refused"   // the endpoint answered that it does not take this event
-	Failed    Outcome = "failed"    // the endpoint did not answer, or answered that it is in trouble
-	Gone      Outcome = "gone"      // the endpoint answered 410: the subscription ends
-	Cut       Outcome = "cut"       // this replica had to stop; what the endpoint made of it is not known
-	Lost      Outcome = "lost"      // the log no longer has the events: they are not delivered
+	Delivered = attempts.Delivered
+	Refused   = attempts.Refused
+	Failed    = attempts.Failed
+	Gone      = attempts.Gone
+	Cut       = attempts.Cut
+	Lost      = attempts.Lost
 )
-
-// Attempt is one request, and what became of it.
-type Attempt struct {
-	Subscription string
-	Replay       bool
-	Stream       string
-	Partition    int32
-	Offsets      []int64 // of its events
-	EventID      string  // of the first
-	EventType    string  // likewise
-	Message      string  // its webhook-id
-	At           time.Time
-	Took         time.Duration
-	Outcome      Outcome
-	Status       int    // of the answer; 0: none came
-	Reason       string // where it was not delivered
-	Answer       []byte // the first bytes of the answer
-	Number       int    // of the attempt at these events, from 1
-	Next         time.Time
-	DeadLetter   bool // it was the last: its events go to the dead letters
-}
 
 // retryAfterMost bounds for how long an endpoint may ask to be left alone.
 const retryAfterMost = time.Hour
@@ -86,7 +66,7 @@ func (p *endpoint) gather(f flight) (entries []*fanout.Entry, lost bool, err err
 		part.mu.Unlock()
 		if entry == nil {
 			entry, err = part.fetch(part.attempts, i.offset)
-			if errors.Is(err, errGone) {
+			if errors.Is(err, ErrGone) {
 				gone, err = append(gone, i), nil
 				continue
 			}
@@ -167,7 +147,7 @@ func (p *endpoint) send(f flight, entries []*fanout.Entry) {
 }
 
 // post sends the request of an attempt.
-func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a *Attempt) (Response, error) {
+func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a *Attempt) (*guard.Response, error) {
 	events := make([]*event.Event, len(entries))
 	for i, entry := range entries {
 		events[i] = &entry.Event
@@ -176,26 +156,30 @@ func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a 
 	if f.spec.Batch.Max > 1 {
 		mode = webhook.Batch
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, f.spec.URL, nil)
+	r, err := e.request(f.spec, mode, events, a.Message, a.At)
 	if err != nil {
-		return Response{}, err
+		return nil, err
 	}
-	for name, values := range f.spec.Headers {
-		r.Header[name] = values
-	}
-	body, err := webhook.Body(r.Header, mode, events)
-	if err != nil {
-		return Response{}, err
-	}
-	r.Header["User-Agent"] = []string{e.cfg.UserAgent}
-	r.Header["Webhook-Request-Origin"] = []string{e.cfg.Origin}
-	f.spec.Signer.Sign(r.Header, a.Message, a.At, body)
-	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return f.by.Do(ctx, r)
 }
 
+// request makes a signed request.
+func (e *Engine) request(spec *Endpoint, mode webhook.Mode, events []*event.Event, message string, at time.Time) (guard.Request, error) {
+	h := make(http.Header, 8+len(spec.Headers))
+	for name, value := range spec.Headers {
+		h[textproto.CanonicalMIMEHeaderKey(name)] = []string{value}
+	}
+	body, err := webhook.Body(h, mode, events)
+	if err != nil {
+		return guard.Request{}, err
+	}
+	h["Webhook-Request-Origin"] = e.origin
+	spec.Signer.Sign(h, message, at, body)
+	return guard.Request{URL: spec.URL, Header: h, Body: body}, nil
+}
+
 // judge says what became of an attempt, and for how long the endpoint asks to be left alone.
-func judge(a *Attempt, r Response, err error, stopping bool) (wait time.Duration) {
+func judge(a *Attempt, r *guard.Response, err error, stopping bool) (wait time.Duration) {
 	if err != nil {
 		a.Outcome, a.Reason = Failed, reasonOf(err)
 		if stopping {
@@ -262,6 +246,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 			p.window.answered(a.Took, p.flying+1, p.share(), now)
 		case Failed:
 			opened = p.breaker.failed(now, f.spec.Schedule)
+			p.why = a.Reason
 			p.window.failed(now, a.Took)
 		case Cut:
 			p.breaker.trying = false

@@ -42,7 +42,8 @@ type endpoint struct {
 	throttled time.Time // nothing is sent before
 	idleSince time.Time // without lanes
 	retired   bool
-	turn      int // which lane is asked next for something to try the endpoint with
+	why       string // the breaker is open
+	turn      int    // which lane is asked next for something to try the endpoint with
 }
 
 // pointOf returns the subscription's endpoint, and makes it where there is none.
@@ -150,9 +151,6 @@ func (p *endpoint) begin() (flight, bool) {
 		}
 		part.mu.Unlock()
 		if len(f.items) > 0 {
-			if n := len(f.items) - 1; n > 0 && p.pace != nil {
-				p.pace.take(float64(n))
-			}
 			if !f.trial {
 				p.mu.Lock()
 				if !f.lane.queued { // it may have more
@@ -310,15 +308,23 @@ func (p *endpoint) seekTrial() bool {
 
 // share is this replica's part of the attempts at once, in proportion to the partitions that it owns. mu is held.
 func (p *endpoint) share() int {
+	return max(1, int(math.Ceil(float64(p.spec.Concurrency)*p.sub.part())))
+}
+
+// rateShare is this replica's part of a rate.
+func (p *endpoint) rateShare(rate float64) float64 { return rate * max(p.sub.part(), 0.01) }
+
+// part is which part of the subscription's partitions this replica owns. It takes no lock.
+func (s *subscription) part() float64 {
 	owned, total := 0, 0
-	for _, st := range p.sub.readFrom() {
+	for _, st := range s.readFrom() {
 		owned += int(st.owned.Load())
 		total += int(st.total.Load())
 	}
 	if total == 0 || owned >= total {
-		return p.spec.Concurrency
+		return 1
 	}
-	return max(1, int(math.Ceil(float64(p.spec.Concurrency*owned)/float64(total))))
+	return float64(owned) / float64(total)
 }
 
 // load opens the endpoint where it is not, or was opened for another version of the definition. It returns the version that
@@ -329,7 +335,8 @@ func (p *endpoint) load() (version uuid.UUID, ready bool) {
 	p.sub.mu.Unlock()
 	version = is.Version
 	p.mu.Lock()
-	if p.loading || p.retired || p.version == version && (p.spec != nil || p.reason != "") {
+	stale := p.spec != nil && !p.spec.Until.IsZero() && !time.Now().Before(p.spec.Until)
+	if p.loading || p.retired || p.version == version && !stale && (p.spec != nil || p.reason != "") {
 		ready = !p.loading && p.version == version
 		p.mu.Unlock()
 		return version, ready
@@ -358,8 +365,8 @@ func (p *endpoint) load() (version uuid.UUID, ready bool) {
 		p.host = p.engine.hosts.use(p.hostName)
 		if spec.Rate == 0 {
 			p.pace = nil
-		} else if p.pace == nil || p.pace.rate != float64(spec.Rate) {
-			p.pace = newPace(float64(spec.Rate), max(1, float64(spec.Rate)/10))
+		} else if rate := p.rateShare(spec.Rate); p.pace == nil || p.pace.rate != rate {
+			p.pace = newPace(rate, max(1, rate/10))
 		}
 	}
 	p.blocked = is.Blocked

@@ -21,13 +21,17 @@ type Config struct {
 	Group             string // what the names of consumer groups begin with; default "push."
 	ReplicationFactor int16  // of topics to be made; default: the cluster's
 	Origin            string // WebHook-Request-Origin: who sends; default "eventissuer"
-	UserAgent         string // default "EventIssuer"
 
 	MemoryBytes int64 // of events that wait to be sent; beyond it they are read again when their turn comes; default 64 MiB
 	Attempts    int   // under way at once, of all subscriptions; default 2048
 	PerHost     int   // likewise, to one destination host; default 256
 	ScanBytes   int   // of the log a second, for subscriptions that are behind; default 64 MiB
 	Statements  int   // written a second; default 1000
+
+	// Idle has the replica own no partitions: others deliver. What is asked of the endpoints by hand it does all the same.
+	Idle bool
+	// AnyResponse takes any 2xx to a challenge as a proof. Whoever knows an address could then have events sent there.
+	AnyResponse bool
 
 	// StandStill is how much later than it should a tick may come before the process has to prove that it owns its
 	// partitions still; default 1 s.
@@ -43,10 +47,20 @@ type Deps struct {
 	Definitions Definitions
 	// Sender makes the way out to an endpoint for an owner with a credential.
 	Sender func(owner string, c webhook.Credential) (Sender, error)
+	// Codes bind the callbacks by which endpoints consent; nil: they are given none.
+	Codes Codes
+	// Callback is the address at which a subscription's endpoint consents with a code; nil, or "": there is none.
+	Callback func(id, code string) string
 	// Letters take the events whose schedule has ended.
 	Letters Letters
 	// Record takes what became of attempts. It must not block. Nil: nobody asks.
 	Record func(*Attempt)
+}
+
+// Codes make and check codes that nobody else can make.
+type Codes interface {
+	MAC(purpose string, data []byte) []byte
+	VerifyMAC(purpose string, data, mac []byte) bool
 }
 
 // Engine delivers what this replica's partitions hold for webhooks. Run makes it live.
@@ -62,6 +76,7 @@ type Engine struct {
 	scans    *pace // bytes a second
 	all      turnstile
 	hosts    hosts
+	origin   []string // as a header has it
 	laneMost int
 	ctx      context.Context //nolint:containedctx // of Run: consumer groups are joined as subscriptions come
 
@@ -73,7 +88,8 @@ type Engine struct {
 	registry sync.Mutex
 	subs     map[string]*subscription  // guarded by registry
 	streams  map[fanout.Stream]*stream // guarded by registry
-	changes  chan struct{}             // there is something in queue
+	asked    hostPace
+	changes  chan struct{} // there is something in queue
 	queueMu  sync.Mutex
 	queue    []Change // guarded by queueMu
 }
@@ -86,7 +102,6 @@ func New(c Config, d Deps) (*Engine, error) {
 	setDefault(&c.Positions, "_eventissuer.positions")
 	setDefault(&c.Group, "push.")
 	setDefault(&c.Origin, "eventissuer")
-	setDefault(&c.UserAgent, "EventIssuer")
 	setDefault(&c.MemoryBytes, 64<<20)
 	setDefault(&c.Attempts, 2048)
 	setDefault(&c.PerHost, 256)
@@ -95,15 +110,15 @@ func New(c Config, d Deps) (*Engine, error) {
 	setDefault(&c.StandStill, time.Second)
 	setDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	e := &Engine{
-		cfg: c, deps: d, log: c.Logger, laneMost: laneMost, m: newMetrics(c.Registerer),
-		alarms:   alarms{kick: make(chan struct{}, 1)},
-		writes:   newPace(float64(c.Statements), float64(c.Statements)),
-		written:  newPace(statementBytesMost, statementBytesMost),
-		scans:    newPace(float64(c.ScanBytes), float64(c.ScanBytes)/4),
-		all:      turnstile{most: c.Attempts},
-		hosts:    hosts{most: c.PerHost, by: map[string]*hostGate{}},
-		progress: sync.NewCond(&sync.Mutex{}),
-		subs:     map[string]*subscription{}, streams: map[fanout.Stream]*stream{}, changes: make(chan struct{}, 1),
+		cfg: c, deps: d, log: c.Logger, laneMost: laneMost, origin: []string{c.Origin}, m: newMetrics(c.Registerer),
+		alarms:  alarms{kick: make(chan struct{}, 1)},
+		writes:  newPace(float64(c.Statements), float64(c.Statements)),
+		written: newPace(statementBytesMost, statementBytesMost),
+		scans:   newPace(float64(c.ScanBytes), float64(c.ScanBytes)/4),
+		all:     turnstile{most: c.Attempts},
+		hosts:   hosts{most: c.PerHost, by: map[string]*hostGate{}},
+		asked:   hostPace{by: map[string]*pace{}}, progress: sync.NewCond(&sync.Mutex{}),
+		subs: map[string]*subscription{}, streams: map[fanout.Stream]*stream{}, changes: make(chan struct{}, 1),
 	}
 	return e, nil
 }
@@ -165,6 +180,9 @@ const sweepEvery = 30 * time.Second
 func (e *Engine) join(st *stream) {
 	ctx, cancel := context.WithCancel(e.ctx)
 	st.stop = cancel
+	if e.cfg.Idle {
+		return
+	}
 	e.running.Go(func() {
 		defer cancel()
 		err := e.deps.Log.Join(ctx, e.cfg.Group+st.Topic, []string{st.Topic}, func(ctx context.Context, c broker.Claim) { e.own(ctx, st, c) })

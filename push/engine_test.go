@@ -67,7 +67,7 @@ func (w *world) dump() {
 // await waits for the log's time until all is delivered.
 func (w *world) await(d time.Duration) {
 	w.t.Helper()
-	for deadline := time.Now().Add(d); w.undelivered() > 0; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(d); w.undelivered() > 0; time.Sleep(time.Second) {
 		if time.Now().After(deadline) {
 			w.t.Errorf("%d events are not delivered after %v", w.undelivered(), d)
 			w.dump()

@@ -18,6 +18,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
+	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/table/tabletest"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
@@ -36,7 +37,7 @@ type world struct {
 
 	mu        sync.Mutex
 	rnd       *rand.Rand
-	catalog   []Change // by offset
+	catalog   []version // by offset
 	current   map[string]*Subscription
 	processes []*process
 	owners    map[int32]*ownership
@@ -45,6 +46,12 @@ type world struct {
 	lives     map[uuid.UUID]*life
 	letters   []Letter
 	disabled  map[string]string
+}
+
+// version is a record of the catalog.
+type version struct {
+	id string
+	is *Subscription
 }
 
 // life is one incarnation as the test knows it.
@@ -128,7 +135,7 @@ func (w *world) live(id string, start []int64) Life {
 // change appends a version of a subscription to the catalog. w.mu is held.
 func (w *world) change(sub *Subscription) {
 	w.current[sub.ID] = sub
-	w.catalog = append(w.catalog, Change{ID: sub.ID, Subscription: sub})
+	w.catalog = append(w.catalog, version{sub.ID, sub})
 }
 
 // edit replaces a subscription by a changed copy.
@@ -157,7 +164,7 @@ func (w *world) unsubscribe(id string) {
 		w.lives[l.Incarnation].over = true
 	}
 	delete(w.current, id)
-	w.catalog = append(w.catalog, Change{ID: id})
+	w.catalog = append(w.catalog, version{id, nil})
 }
 
 // sink is an endpoint as the test has it.
@@ -206,7 +213,9 @@ func (l puppet) Join(ctx context.Context, _ string, _ []string, own func(context
 	l.p.mu.Unlock()
 	<-ctx.Done()
 	l.p.mu.Lock()
-	l.p.own = nil
+	if l.p.ctx == ctx {
+		l.p.own = nil
+	}
 	l.p.mu.Unlock()
 	l.p.busy.Wait()
 	return ctx.Err()
@@ -270,7 +279,7 @@ func (p *process) Watch(fn func(Change)) (stop func()) {
 	defer p.w.mu.Unlock()
 	p.fns[&fn] = struct{}{}
 	for _, c := range p.w.catalog[:p.told] {
-		fn(c)
+		fn(Change{ID: c.id})
 	}
 	fn(Change{Applied: int64(p.told)})
 	return func() {
@@ -285,14 +294,26 @@ func (p *process) tell(upTo int) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	for p.told < min(upTo, len(p.w.catalog)) {
-		for fn := range p.fns {
-			(*fn)(p.w.catalog[p.told])
-		}
 		p.told++
+		for fn := range p.fns {
+			(*fn)(Change{ID: p.w.catalog[p.told-1].id})
+		}
 	}
 	for fn := range p.fns {
 		(*fn)(Change{Applied: int64(p.told)})
 	}
+}
+
+// Subscription implements Definitions.
+func (p *process) Subscription(id string) *Subscription {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	for _, v := range slices.Backward(p.w.catalog[:p.told]) {
+		if v.id == id {
+			return v.is
+		}
+	}
+	return nil
 }
 
 // Endpoint implements Definitions.
@@ -318,6 +339,9 @@ func (p *process) Disable(_ context.Context, id string, _ uuid.UUID, reason stri
 	p.w.edit(id, func(s *Subscription) { s.Blocked = reason })
 	return nil
 }
+
+// Prove implements Definitions.
+func (*process) Prove(context.Context, string, Verdict) error { return nil }
 
 // EndReplay implements Definitions.
 func (p *process) EndReplay(_ context.Context, id string, replay uuid.UUID, _ string, partition int32) error {
@@ -370,16 +394,12 @@ type wire struct {
 }
 
 // Do implements Sender.
-func (s *wire) Do(ctx context.Context, r *http.Request) (Response, error) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return Response{}, err
-	}
+func (s *wire) Do(ctx context.Context, r guard.Request) (*guard.Response, error) {
 	w := s.p.w
-	lives, places := w.recognise(s.id, r.Header.Get("webhook-id"), body)
+	lives, places := w.recognise(s.id, r.Header.Get("webhook-id"), r.Body)
 	if lives == nil {
-		w.t.Errorf("an endpoint of %s got a message that is nobody's: %s", s.id, body)
-		return Response{Status: 400}, nil
+		w.t.Errorf("an endpoint of %s got a message that is nobody's: %s", s.id, r.Body)
+		return &guard.Response{Status: 400}, nil
 	}
 	answer := w.sink(s.id).answer
 	status, took := 200, 5*time.Millisecond
@@ -401,17 +421,17 @@ func (s *wire) Do(ctx context.Context, r *http.Request) (Response, error) {
 		if status == 200 && w.rnd.Float64() < 0.5 { // it may have been accepted, and nobody knows
 			lives.accept(places)
 		}
-		return Response{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !s.p.alive {
-		return Response{}, io.ErrUnexpectedEOF
+		return nil, io.ErrUnexpectedEOF
 	}
 	if status == 200 {
 		lives.accept(places)
 	}
-	return Response{Status: status, Header: http.Header{}}, nil
+	return &guard.Response{Status: status, Header: http.Header{}}, nil
 }
 
 // Close implements Sender.

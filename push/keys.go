@@ -40,7 +40,7 @@ func (p *partition) readAllKeys(ctx context.Context) error {
 		}
 		for _, offset := range offsets {
 			entry, err := p.fetch(ctx, offset)
-			if err != nil && !errors.Is(err, errGone) {
+			if err != nil && !errors.Is(err, ErrGone) {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -71,10 +71,10 @@ func (p *partition) readAllKeys(ctx context.Context) error {
 	}
 }
 
-// errGone tells that an event is no longer in the log.
-var errGone = errors.New("the event is no longer in the log")
+// ErrGone tells that an event is no longer in the log.
+var ErrGone = errors.New("the event is no longer in the log")
 
-// fetch reads one event again. It is errGone where retention, compaction or a lost end has taken it.
+// fetch reads one event again. It is ErrGone where retention, compaction or a lost end has taken it.
 func (p *partition) fetch(ctx context.Context, offset int64) (*fanout.Entry, error) {
 	r := p.reader(offset, func() {})
 	defer r.Close()
@@ -87,7 +87,7 @@ func (p *partition) fetch(ctx context.Context, offset int64) (*fanout.Entry, err
 			if e := entries[0]; e.Offset == offset && e.Skipped == "" {
 				return e.Clone(), nil
 			}
-			return nil, errGone
+			return nil, ErrGone
 		}
 		vec, _ := r.Position()
 		switch {
@@ -99,7 +99,7 @@ func (p *partition) fetch(ctx context.Context, offset int64) (*fanout.Entry, err
 					return nil, fmt.Errorf("%w: the log was changed under it", broker.ErrUnavailable)
 				}
 			}
-			return nil, errGone
+			return nil, ErrGone
 		case status == fanout.Ended:
 			return nil, fmt.Errorf("read stream %s: %w", p.stream.Name, p.hub.Err())
 		case status == fanout.Idle:

@@ -21,6 +21,7 @@ type Letter struct {
 	Offset       int64
 	Attempts     int
 	Reason       string
+	At           time.Time
 	Event        json.RawMessage // nil: the log no longer has it
 }
 
@@ -109,13 +110,13 @@ func (p *partition) letter(ctx context.Context, b burial) (Letter, error) {
 	entry := b.item.entry
 	l := Letter{
 		Subscription: b.lane.route.sub.id, Incarnation: b.lane.route.life, Stream: p.stream.Name, Partition: p.id,
-		Offset: b.item.offset, Attempts: b.item.attempts, Reason: b.item.why,
+		Offset: b.item.offset, Attempts: b.item.attempts, Reason: b.item.why, At: time.Now().UTC().Truncate(time.Millisecond),
 	}
 	p.mu.Unlock()
 	if entry == nil {
 		var err error
 		if entry, err = p.fetch(ctx, l.Offset); err != nil {
-			if errors.Is(err, errGone) {
+			if errors.Is(err, ErrGone) {
 				return l, nil
 			}
 			return l, err

@@ -116,6 +116,9 @@ func (e *Engine) work(ctx context.Context, st *stream, c broker.Claim, cutTo int
 	head := p.head
 	p.mu.Unlock()
 	st.mu.Unlock()
+	if p.id == 0 {
+		e.stewardAll(st)
+	}
 	p.log.Debug("partition taken over", "head", head, "end", p.end)
 	e.m.partitions.Inc()
 	defer e.m.partitions.Dec()

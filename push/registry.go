@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -75,6 +76,8 @@ type subscription struct {
 	mu      sync.Mutex
 	current *Subscription // guarded by mu
 	point   *endpoint     // guarded by mu; nil while there is nothing to send
+	asking  bool          // guarded by mu: its endpoint is being asked for its proof
+	alarm   alarm         // when it is to be asked
 	routes  []*route      // owned by the goroutine that applies changes
 	streams atomic.Pointer[[]*stream]
 }
@@ -94,27 +97,29 @@ func (e *Engine) apply(c Change) {
 		e.progress.Broadcast()
 		return
 	}
+	is := e.deps.Definitions.Subscription(c.ID)
 	e.registry.Lock()
 	s := e.subs[c.ID]
 	switch {
-	case s == nil && c.Subscription == nil:
+	case s == nil && is == nil:
 		e.registry.Unlock()
 		return
 	case s == nil:
 		s = &subscription{id: c.ID}
+		s.alarm.ring = func(time.Time) { s.ask(e) }
 		e.subs[c.ID] = s
-	case c.Subscription == nil:
+	case is == nil:
 		delete(e.subs, c.ID)
 	}
 	e.registry.Unlock()
 
-	is := c.Subscription
 	if is == nil {
 		for _, r := range s.routes {
 			e.closeRoute(r)
 		}
 		s.routes = nil
 		s.retire()
+		e.alarms.clear(&s.alarm)
 		return
 	}
 	s.mu.Lock()
@@ -150,6 +155,7 @@ func (e *Engine) apply(c Change) {
 	}
 	s.streams.Store(&streams)
 	s.renew()
+	e.steward(s)
 }
 
 // openRoute makes a route, or brings it up to date.
@@ -264,6 +270,13 @@ func (p *partition) admit(r *route) {
 	if !l.point.open() {
 		l.point.await(l)
 	}
+}
+
+// owns reports whether this process owns a partition.
+func (st *stream) owns(partition int32) bool {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return st.parts[partition] != nil
 }
 
 // streamOf finds the stream, and joins its group where it is new.

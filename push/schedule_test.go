@@ -99,7 +99,7 @@ func runSchedule(t *testing.T, seed uint64) {
 	for partition := range s.partitions {
 		s.assign(partition, s.live[s.draw(len(s.live))], true)
 	}
-	s.world.await(4 * time.Hour)
+	s.world.await(30 * time.Minute)
 	for _, p := range s.live {
 		p.stop()
 	}

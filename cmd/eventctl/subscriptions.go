@@ -13,14 +13,18 @@ import (
 )
 
 type subscriptionsCommand struct {
-	Create      subscriptionsCreate      `cmd:"" help:"Create a subscription; the same again is no error."`
-	List        subscriptionsList        `cmd:"" help:"List the subscriptions."`
-	Get         subscriptionsGet         `cmd:"" aliases:"show" help:"Show a subscription."`
-	Stats       subscriptionsStats       `cmd:"" help:"Show where each partition is, how far behind, and who reads it."`
-	Reset       subscriptionsReset       `cmd:"" help:"Move a subscription to any position."`
-	Tail        subscriptionsTail        `cmd:"" help:"Take a subscription's events, and acknowledge them: the same as 'eventctl tail --subscription'."`
-	Delete      subscriptionsDelete      `cmd:"" help:"Delete a subscription with its position. Its sessions end."`
-	DeadLetters subscriptionsDeadLetters `cmd:"" name:"dead-letters" help:"List the events that were given up after too many attempts."`
+	Create      subscriptionsCreate       `cmd:"" help:"Create a subscription; the same again is no error."`
+	List        subscriptionsList         `cmd:"" help:"List the subscriptions."`
+	Get         subscriptionsGet          `cmd:"" aliases:"show" help:"Show a subscription."`
+	Stats       subscriptionsStats        `cmd:"" help:"Show where each partition is, how far behind, and who reads it."`
+	Reset       subscriptionsReset        `cmd:"" help:"Move a subscription to any position."`
+	Pause       subscriptionsPause        `cmd:"" help:"Send nothing to the sink of a subscription for now."`
+	Resume      subscriptionsResume       `cmd:"" help:"Go on after a pause, or after the subscription was disabled."`
+	Rotate      subscriptionsRotateSecret `cmd:"" name:"rotate-secret" help:"Replace what the messages to a sink are signed with."`
+	Replay      subscriptionsReplay       `cmd:"" help:"Send events of before to a sink again."`
+	Tail        subscriptionsTail         `cmd:"" help:"Take a subscription's events, and acknowledge them: the same as 'eventctl tail --subscription'."`
+	Delete      subscriptionsDelete       `cmd:"" help:"Delete a subscription with its position. Its sessions end."`
+	DeadLetters subscriptionsDeadLetters  `cmd:"" name:"dead-letters" help:"List the events that were given up after too many attempts."`
 }
 
 // subscriptionName is how a command is told which one.
@@ -97,7 +101,8 @@ type subscriptionsCreate struct {
 	Filter         string   `placeholder:"CESQL" help:"Only events for which this CloudEvents SQL expression is true."`
 	Filters        string   `placeholder:"FILE|JSON" help:"Only events that all these filters match, of the dialects of the CloudEvents Subscriptions API. - is standard input."`
 	From           string   `placeholder:"WHERE" help:"Where to begin: oldest, latest (the default), or a time as 2026-01-02T03:04:05Z."`
-	Ordering       string   `enum:"key,none," default:"" help:"key (the default): events of a key one after another. none: as many readers as there are, whatever the partitions."`
+	Ordering       string   `enum:"key,none," default:"" help:"key (the default for readers): events of a key one after another. none (the default for a sink): as many at a time as there may be, whatever the partitions."`
+	Sink           string   `placeholder:"URL" help:"Where its events are sent to, by https. None: readers take them. Its credential, headers and settings are said in --file."`
 	AckTimeout     string   `name:"ack-timeout" placeholder:"60s" help:"How long a reader has for an event before others get it. Default 60s."`
 	MaxUncommitted int      `name:"max-uncommitted" placeholder:"N" help:"Events that a session may hold without having acknowledged them. Default 1000."`
 	MaxSessions    int      `name:"max-sessions" placeholder:"N" help:"Readers at a time. Default 100."`
@@ -113,6 +118,7 @@ func (s *subscriptionsCreate) Help() string {
   eventctl subscriptions create billing --stream orders --type 'no.acme.order.*' --from oldest
   eventctl subscriptions create alarms --stream trains --filter "delay > 60" --ordering none --ack-timeout 5m
   eventctl subscriptions create -f billing.json --output id
+  eventctl subscriptions create hook --stream orders --sink https://example.com/events
 `
 }
 
@@ -133,7 +139,10 @@ func (s *subscriptionsCreate) Run(ctx context.Context, c *client, o *console) er
 	if a.status/100 != 2 {
 		return c.problemOf(a.status, a.header, a.body)
 	}
-	var made subscription
+	var made struct {
+		subscription
+		Secret string `json:"secret"`
+	}
 	if err := json.Unmarshal(a.body, &made); err != nil || made.ID == "" {
 		return fmt.Errorf("the answer (%d) is no subscription: %.200s", a.status, a.body)
 	}
@@ -143,9 +152,13 @@ func (s *subscriptionsCreate) Run(ctx context.Context, c *client, o *console) er
 		err = o.print(a.body)
 	}
 	if a.status == http.StatusCreated {
-		o.note("created %s", made)
+		o.note("created %s", made.subscription)
 	} else {
-		o.note("%s was there already, with the same content", made)
+		o.note("%s was there already, with the same content", made.subscription)
+	}
+	if made.Secret != "" && s.Output == "id" {
+		// Whoever wants no notes needs it all the same.
+		_, _ = fmt.Fprintf(o.err, "eventctl: its messages are signed with %s, which is not shown again\n", made.Secret)
 	}
 	return err
 }
@@ -156,7 +169,7 @@ func (s *subscriptionsCreate) object(o *console) (any, error) {
 		"from": s.From, "ordering": s.Ordering, "ackTimeout": s.AckTimeout, "maxUncommitted": s.MaxUncommitted,
 		"maxSessions": s.MaxSessions, "maxAttempts": s.MaxAttempts,
 	})
-	object := compact(map[string]any{"name": s.Name, "description": s.Description})
+	object := compact(map[string]any{"name": s.Name, "description": s.Description, "sink": s.Sink})
 	if len(config) > 0 {
 		object["config"] = config
 	}

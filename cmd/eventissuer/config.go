@@ -59,6 +59,17 @@ type Config struct {
 	MaxBatchBytes         ByteSize      `group:"limits" default:"8MiB" placeholder:"SIZE" help:"The largest batch that may be published. Default: ${default}."`
 	MaxBatchEvents        int           `group:"limits" default:"1000" placeholder:"N" help:"Events in one batch at most. Default: ${default}."`
 
+	Role                     string   `group:"push" enum:"all,sessions,push" default:"all" placeholder:"all|sessions|push" help:"What this replica does: serve sessions, deliver to webhooks, or both. Every replica answers the API. Default: ${default}."`
+	SecretKeys               string   `group:"push" placeholder:"FILE" help:"Keys under which the secrets of subscriptions are kept encrypted: a line '<id> <base64 of 32 bytes>' each, the first of which encrypts. The same on all replicas; needed for webhooks, but with the embedded broker, which makes its own."`
+	TokenKeys                string   `group:"push" placeholder:"FILE" help:"Private keys (PEM, Ed25519 or P-256) that sign the tokens by which the server says to endpoints who it is; the first signs, all are told at /.well-known/jwks.json. The same on all replicas."`
+	WebhookOrigin            string   `group:"push" placeholder:"NAME" help:"Who the server says it is, to endpoints that are asked for their consent (WebHook-Request-Origin). Default: the host of --public-url, or 'eventissuer'."`
+	AllowLoopbackSinks       bool     `group:"push" help:"Let subscriptions name endpoints on this machine (127.0.0.0/8, ::1), also without TLS: for development."`
+	AllowSinks               []string `group:"push" placeholder:"CIDR|HOST" help:"Private networks (10.2.0.0/16), or names that may have private addresses (*.svc.cluster.local), that endpoints may be in."`
+	DenySinks                []string `group:"push" placeholder:"CIDR" help:"Networks that no endpoint may be in, though public or allowed."`
+	WebhookProxy             string   `group:"push" placeholder:"URL" help:"Send everything to endpoints through this CONNECT proxy, for a fixed address to come from. It then has to decide which addresses may be reached."`
+	WebhookProxyPasswordFile string   `group:"push" placeholder:"FILE" help:"File with the proxy's password."`
+	AcceptAnyResponse        bool     `group:"push" help:"Take any 2xx answer for an endpoint's proof that it wants events. Whoever can make subscriptions can then have events sent to any page that answers a POST."`
+
 	DrainTimeout time.Duration `group:"life" default:"30s" placeholder:"TIME" help:"How long the server takes, once told to stop, to send its clients elsewhere one by one. Default: ${default}."`
 	LameDuck     time.Duration `group:"life" default:"3s" placeholder:"TIME" help:"How long, of that, the server goes on as before while /readyz already tells that it is stopping, so that a load balancer can notice before anybody is refused: longer than its interval of checks. At most half of --drain-timeout; Ctrl-C skips it. Default: ${default}."`
 	LogFormat    string        `group:"life" enum:"text,json" default:"text" placeholder:"text|json" help:"Form of the log on standard error. Default: ${default}."`
@@ -75,6 +86,7 @@ func (c *Config) Validate() error {
 		c.checkStorage(),
 		c.checkHTTP(),
 		c.checkLimits(),
+		c.checkPush(),
 	)
 }
 

@@ -190,6 +190,7 @@ func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "http", Title: "The HTTP side:"},
 			{Key: "storage", Title: "Where events are kept:"},
+			{Key: "push", Title: "Webhooks:"},
 			{Key: "limits", Title: "Limits:"},
 			{Key: "life", Title: "Life and log:"},
 			{Key: "demo", Title: "The demo:"},

@@ -20,15 +20,21 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/gateway"
+	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/audit"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/dedupe"
 	"github.com/eventissuer/eventissuer/internal/demo"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/group"
+	"github.com/eventissuer/eventissuer/internal/guard"
+	"github.com/eventissuer/eventissuer/internal/jwks"
+	"github.com/eventissuer/eventissuer/internal/keyring"
 	"github.com/eventissuer/eventissuer/internal/quota"
 	"github.com/eventissuer/eventissuer/internal/version"
+	"github.com/eventissuer/eventissuer/push"
 	"github.com/eventissuer/eventissuer/session"
 	"github.com/eventissuer/eventissuer/web"
 )
@@ -58,6 +64,13 @@ type server struct {
 	consumers *cursor.Consumers
 	sessions  *session.Server
 	groups    *group.Groups
+	hubs      *fanout.Hubs
+	keys      *keyring.Ring // nil: there are no webhooks
+	tokenKeys *jwks.Keys    // nil: the server signs no tokens
+	guard     *guard.Guard
+	letters   *deadletters.Box
+	attempts  *attempts.Log
+	push      *push.Engine
 	demo      *http.Client // how the demo reaches the server
 
 	kafkaReach *reach
@@ -117,10 +130,12 @@ func (s *server) start(ctx context.Context) error {
 		s.listen,         // first: a port in use should cost nothing
 		s.startStorage,   // Kafka and Redis, here or elsewhere
 		s.watchStorage,   // tells where they are not
+		s.startGuard,     // what subscriptions may name
 		s.startCatalog,   // streams, event types
 		s.startDedupe,    // each event once, and not more than its type's quota
 		s.startConsumers, // named cursors
 		s.startSessions,  // fan-out, and the readers and subscriptions on it
+		s.startPush,      // webhooks
 		s.startHTTP,      // requests are answered; /readyz is not yet ready
 		s.startDrain,     // stopped first of these: sessions go elsewhere while requests are still answered
 		s.awaitLoaded,    // now it is
@@ -164,7 +179,7 @@ func (s *server) startSessions(context.Context) error {
 	if err != nil {
 		return err
 	}
-	hubs, err := fanout.New(fanout.Config{
+	s.hubs, err = fanout.New(fanout.Config{
 		RingBytes:    int64(s.config.RingBytes),
 		MemoryBytes:  int64(s.config.MemoryBytes),
 		CatchUpReads: s.config.CatchUpReads,
@@ -176,11 +191,11 @@ func (s *server) startSessions(context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.life.run("hubs", hubs.Run)
-	if err := s.startGroups(hubs); err != nil {
+	s.life.run("hubs", s.hubs.Run)
+	if err := s.startGroups(s.hubs); err != nil {
 		return err
 	}
-	s.sessions.Use(session.Deps{Hubs: hubs, Log: s.records, Consumers: s.consumers, Groups: s.groups})
+	s.sessions.Use(session.Deps{Hubs: s.hubs, Log: s.records, Consumers: s.consumers, Groups: s.groups})
 	s.life.run("sessions", s.sessions.Run)
 	s.drainer = &drainer{sessions: s.sessions, consumers: s.consumers, timeout: s.config.DrainTimeout, log: s.log}
 	return nil
@@ -226,6 +241,10 @@ func (s *server) startHTTP(context.Context) error {
 		Consumers: s.consumers,
 		Sessions:  s.sessions,
 		Groups:    s.groups,
+		Letters:   s.letters,
+		Attempts:  s.attempts,
+		Push:      s.push,
+		TokenKeys: s.tokenKeys,
 		Page:      web.Handler(),
 		Ready:     s.checks,
 		Drain:     s.drainer.begin,

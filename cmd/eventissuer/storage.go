@@ -109,6 +109,8 @@ func (s *server) startCatalog(context.Context) error {
 		Topics:            s.records,
 		TopicPrefix:       s.config.TopicPrefix,
 		ReplicationFactor: s.config.ReplicationFactor,
+		Keys:              s.keys,
+		Sinks:             s.guard,
 		Logger:            s.log,
 		Registerer:        s.registry,
 	})

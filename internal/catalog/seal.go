@@ -81,6 +81,16 @@ func (c *Catalog) OpenEndpoint(s Subscription, now time.Time) (Endpoint, error) 
 	return e, nil
 }
 
+// SignersUntil is when the next of the secrets that were replaced is no longer signed with; zero: none is.
+func (s Subscription) SignersUntil(now time.Time) (until time.Time) {
+	for _, signer := range s.signers[min(1, len(s.signers)):] {
+		if signer.Until.After(now) && (until.IsZero() || signer.Until.Before(until)) {
+			until = signer.Until
+		}
+	}
+	return until
+}
+
 func (c *Catalog) open(id, field, sealed string) ([]byte, error) {
 	if c.cfg.Keys == nil {
 		return nil, ErrNoKeys

@@ -16,17 +16,17 @@ import (
 )
 
 // There may be a million subscriptions, and most of them are looked up once in a long while: so the catalog keeps each as
-// the table has it anyhow, and reads it at every look-up. What is the default is left out.
+// the table has it anyhow, packed, and reads it at every look-up. What is the default is left out.
 
 // subscriptionRecord is a subscription as it is kept in memory.
 type subscriptionRecord struct {
-	raw     json.RawMessage       // the table's own bytes: not to be changed
+	kept    *table.Kept           // the table's own
 	streams unique.Handle[string] // separated by commas, which no name has; many subscriptions have the same
 	ready   *readyFilter          // nil: it has a sink
 }
 
 // MarshalJSON implements json.Marshaler.
-func (r subscriptionRecord) MarshalJSON() ([]byte, error) { return r.raw, nil }
+func (r subscriptionRecord) MarshalJSON() ([]byte, error) { return r.kept.Version().Body, nil }
 
 func (r *subscriptionRecord) reads(stream string) bool {
 	for rest, more := r.streams.Value(), true; more; {
@@ -44,7 +44,7 @@ func (r *subscriptionRecord) keep(v table.Version) error {
 	if err != nil {
 		return err
 	}
-	*r = subscriptionRecord{raw: v.Body, streams: unique.Make(strings.Join(b.Streams, ","))}
+	*r = subscriptionRecord{kept: v.Kept(), streams: unique.Make(strings.Join(b.Streams, ","))}
 	if b.Sink == "" {
 		r.ready = &readyFilter{}
 	}
@@ -114,7 +114,7 @@ func (b *subscriptionBody) stored() (subscriptionRecord, error) {
 	if err != nil {
 		return subscriptionRecord{}, fmt.Errorf("subscription %s: %w", b.ID, err)
 	}
-	return subscriptionRecord{raw: raw}, nil
+	return subscriptionRecord{kept: table.NewKept(raw)}, nil
 }
 
 func readStored(raw []byte) (*storedSubscription, error) {
@@ -136,13 +136,13 @@ func bodyOf(o *object[subscriptionRecord]) *subscriptionBody {
 	if o == nil {
 		return nil
 	}
-	s, err := readStored(o.v.raw)
+	s, err := readStored(o.v.kept.Version().Body)
 	if err != nil {
 		return nil // it was read before it was kept
 	}
 	b := &subscriptionBody{Subscription: s.Subscription, asked: s.Asked}
 	b.ID, b.ready, b.signers, b.sealed = o.key, o.v.ready, s.Signers, s.Sealed
-	b.Incarnation, b.Start = s.Life, bornAt(s.Begins, o.offset)
+	b.Incarnation, b.Start, b.Revision = s.Life, bornAt(s.Begins, o.offset), o.u
 	if b.version = o.u; s.Version != nil {
 		b.version = uuid.UUID(s.Version)
 	}

@@ -3,6 +3,7 @@ package catalog
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -73,10 +74,7 @@ func (e Editor) CreateSubscription(ctx context.Context, s Subscription, starts S
 	// A stream may have been deleted between the check and this record's place in the log. Then its deletion came first,
 	// and did not see this subscription: it has to go again.
 	if gone := c.gone(sub.Streams); gone != "" {
-		if err := c.subscriptions.delete(ctx, o); err != nil && !isConflict(err) {
-			return Subscription{}, false, err
-		}
-		return Subscription{}, false, deletedMeanwhile(gone)
+		return Subscription{}, false, cmp.Or(c.undo(ctx, sub, nil), deletedMeanwhile(gone))
 	}
 	e.audit(ctx, Entry{Action: ActionCreated, Kind: "subscription", Name: id, Detail: differences(Subscription{}, sub)})
 	sub.Secret = secret
@@ -167,13 +165,29 @@ func (e Editor) redefine(ctx context.Context, id, ifMatch string, starts Starts,
 	// As after a creation, for the streams that are new.
 	added := slices.DeleteFunc(slices.Clone(s.Streams), func(name string) bool { return slices.Contains(was.Streams, name) })
 	if gone := c.gone(added); gone != "" {
-		if _, err := c.putSubscription(ctx, o, was); err != nil && !isConflict(err) {
-			return Subscription{}, err
-		}
-		return Subscription{}, deletedMeanwhile(gone)
+		return Subscription{}, cmp.Or(c.undo(ctx, s, was), deletedMeanwhile(gone))
 	}
 	e.audit(ctx, Entry{Action: ActionChanged, Kind: "subscription", Name: id, Detail: changes(was.Subscription, s)})
 	return s, nil
+}
+
+// undo puts a definition back in the place of the one that was just made, or deletes that where there was none, unless
+// somebody has made another since.
+func (c *Catalog) undo(ctx context.Context, made Subscription, was *subscriptionBody) error {
+	_, err := c.changing(ctx, made.ID, made.ETag(), func(cur *object[subscriptionRecord], b *subscriptionBody) (*object[subscriptionRecord], error) {
+		if was == nil {
+			return nil, c.subscriptions.delete(ctx, cur)
+		}
+		back := *was
+		if back.Sink == b.Sink {
+			back.Course = b.Course
+		}
+		return c.putSubscription(ctx, cur, &back)
+	})
+	if errors.Is(err, ErrNotFound) || errors.Is(err, ErrPreconditionFailed) {
+		return nil
+	}
+	return err
 }
 
 // changing makes a change of a subscription that is there and is what If-Match names, again from the newer state while

@@ -77,6 +77,9 @@ type Subscription struct {
 	// Course is what became of one with a sink.
 	Course `json:"-"`
 
+	// Revision is another after every change, of the definition or of what became of it.
+	Revision uuid.UUID `json:"-"`
+
 	version uuid.UUID // of the definition
 	ready   *readyFilter
 	signers []signer // the newest first
@@ -151,6 +154,13 @@ func (c *Catalog) Subscription(id string) (Subscription, bool) {
 	return subscribed(c.subscriptions.get(id))
 }
 
+// HasSink reports whether there is a subscription of an id, and whether it has a sink. It is to Subscription what a look
+// at the cover is to reading: it allocates nothing.
+func (c *Catalog) HasSink(id string) (sink, ok bool) {
+	o := c.subscriptions.get(id)
+	return o != nil && o.v.ready == nil, o != nil
+}
+
 // Subscriptions returns all subscriptions, by id. It reads each anew: see SubscriptionsAfter.
 func (c *Catalog) Subscriptions() []Subscription { return slices.Collect(c.SubscriptionsAfter("")) }
 
@@ -170,6 +180,14 @@ func (c *Catalog) SubscriptionsAfter(id string) iter.Seq[Subscription] {
 	}
 }
 
+// SubscriptionIDs returns the ids of all subscriptions, in no order.
+func (c *Catalog) SubscriptionIDs() (ids []string) {
+	for o := range c.subscriptions.index.values() {
+		ids = append(ids, o.key)
+	}
+	return ids
+}
+
 // SubscriptionsOf returns the ids of the subscriptions that read a stream, sorted.
 func (c *Catalog) SubscriptionsOf(stream string) (ids []string) {
 	for o := range c.subscriptions.index.values() {
@@ -182,6 +200,9 @@ func (c *Catalog) SubscriptionsOf(stream string) (ids []string) {
 }
 
 func (c *Catalog) subscriptionChanged(was, is *object[subscriptionRecord]) {
+	if !c.watched() {
+		return // while they are loaded that spares reading each
+	}
 	s, has := subscribed(is)
 	if !has {
 		var had bool

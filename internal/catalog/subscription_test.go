@@ -69,7 +69,7 @@ func TestASubscriptionIsTheSameOnEveryReplica(t *testing.T) {
 			ID: sub.ID, Name: "billing", Owner: "local", Streams: []string{"a", "b"}, Types: []string{"x.*"},
 			Config:      SubscriptionConfig{From: "latest", Ordering: OrderingKey, AckTimeout: Duration(time.Minute), MaxUncommitted: 1000, MaxSessions: 100, MaxAttempts: 10},
 			Start:       map[string]Position{"a": {Epoch: "e", Next: []int64{1}}, "b": {Epoch: "e", Next: []int64{2}}},
-			Incarnation: sub.Incarnation, Created: sub.Created, Changed: sub.Created,
+			Incarnation: sub.Incarnation, Revision: sub.Revision, Created: sub.Created, Changed: sub.Created,
 		}
 		if sub.Incarnation == "" || sub.Created.By != "test" || len(sub.ID) != 27 || sub.ID[0] != 's' {
 			t.Errorf("made %+v", sub)

@@ -176,11 +176,11 @@ func TestUsedUpAttemptsMakeADeadLetterAndTheRestGoesOn(t *testing.T) {
 	}
 	c.ack(d)
 	c.ack(c.take(1)[0])
-	letters, next, err := gs.DeadLetters(t.Context(), subscriptionID, 0, 10)
+	letters, next, err := gs.letters.Page(t.Context(), subscriptionID, 0, 10)
 	if err != nil || next != -1 || len(letters) != 1 {
 		t.Fatalf("dead letters %+v, next %d, %v", letters, next, err)
 	}
-	if l := letters[0]; l.Offset != 0 || l.Attempts != 2 || l.Reason != ReasonNack || l.Stream != "orders" {
+	if l := letters[0]; l.Offset != 0 || l.Attempts != 2 || l.Reason != string(ReasonNack) || l.Stream != "orders" {
 		t.Fatalf("%+v", l)
 	}
 }
@@ -348,7 +348,7 @@ func flush(t testing.TB, addr string) {
 func TestADeadLetterThatIsTooLargeGoesWithoutItsEvent(t *testing.T) {
 	w := newWorld(t, 1, func(s *Subscription) { s.MaxAttempts = 1 })
 	gs := w.replica()
-	if err := w.log.Create(t.Context(), gs.cfg.DeadLetters, broker.TopicConfig{Partitions: deadPartitions, MaxMessageBytes: 4096}); err != nil {
+	if err := w.log.Create(t.Context(), gs.cfg.DeadLetters, broker.TopicConfig{Partitions: 12, MaxMessageBytes: 4096}); err != nil {
 		t.Fatal(err)
 	}
 	c := w.open(gs)
@@ -358,7 +358,7 @@ func TestADeadLetterThatIsTooLargeGoesWithoutItsEvent(t *testing.T) {
 		s, err := gs.Stats(t.Context(), subscriptionID)
 		return err == nil && s.Partitions[0].Position == 1
 	})
-	letters, _, err := gs.DeadLetters(t.Context(), subscriptionID, 0, 10)
+	letters, _, err := gs.letters.Page(t.Context(), subscriptionID, 0, 10)
 	if err != nil || len(letters) != 1 || letters[0].Offset != 0 || string(letters[0].Event) != "null" {
 		t.Fatalf("%+v, %v", letters, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
@@ -65,6 +66,7 @@ type Groups struct {
 	m        *metrics
 	memory   *memory
 	claiming *semaphore.Weighted // claims at once
+	letters  *deadletters.Box
 	log      *slog.Logger
 
 	mu      sync.Mutex
@@ -117,6 +119,13 @@ func New(cfg Config, deps Deps) (*Groups, error) {
 		cfg: cfg, deps: deps, replica: newID(), store: newStore(deps.Redis, cfg.Prefix, cfg.Timeout), m: newMetrics(cfg.Registerer),
 		memory: &memory{total: cfg.MemoryBytes}, claiming: semaphore.NewWeighted(claimsAtOnce), log: cfg.Logger,
 		groups: map[string]*group{}, ready: make(chan struct{}),
+	}
+	var err error
+	gs.letters, err = deadletters.New(deadletters.Config{
+		Log: deps.Log, Topic: cfg.DeadLetters, ReplicationFactor: cfg.ReplicationFactor, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
 	}
 	gs.bus = newBus(gs)
 	return gs, nil

@@ -33,7 +33,6 @@ type item struct {
 	phase  phase
 	behind bool // another of its key is before it and not done
 	handed bool // to has taken it, or it is on its way to another replica
-	bare   bool // its dead letter is too large for the log with the event in it
 }
 
 // Reason says why an event came back unacknowledged.

@@ -233,6 +233,7 @@ func TestAConfigurationThatWouldNotDoWhatItSaysIsRefused(t *testing.T) {
 		"a proxy of SOCKS":      {Proxy: parsed(t, "socks5://127.0.0.1:1080")},
 		"a proxy with a path":   {Proxy: parsed(t, "http://127.0.0.1:1080/x")},
 		"a proxy without host":  {Proxy: parsed(t, "http://:1080")},
+		"a proxy with a zone":   {Proxy: parsed(t, "http://[fe80::1%25lo]:3128")},
 		"a proxy with a secret": {Proxy: parsed(t, "ftp://user:hunter2@proxy.example")},
 	} {
 		g, err := New(c)

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/eventissuer/eventissuer/internal/webhook"
@@ -272,5 +273,19 @@ func TestFamiliesAreTriedInTurn(t *testing.T) {
 	}
 	if want := "2a00::1 8.8.8.8 2a00::2 2a00::3 2a00::4 2a00::5"; strings.Join(got, " ") != want {
 		t.Errorf("%v", got)
+	}
+}
+
+// Some resolvers give IPv4 as IPv6: the address is what counts.
+func TestMappedAnswersAreIPv4(t *testing.T) {
+	r := fixed{"a.example.": {"::ffff:127.0.0.1", "::ffff:8.8.8.8", "2606:4700::1111"}}
+	addrs, err := newNames(r, time.Minute, func(string) bool { return false }, newMetrics(nil, &Guard{})).lookup(t.Context(), "a.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := alternate(addrs, 443, newGuard(t, Config{}).openAll.permits)
+	want := []netip.AddrPort{netip.MustParseAddrPort("8.8.8.8:443"), netip.MustParseAddrPort("[2606:4700::1111]:443")}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Error(diff)
 	}
 }

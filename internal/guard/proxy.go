@@ -41,6 +41,9 @@ func newProxy(u *url.URL, roots tlsRoots, n *names) (*proxy, error) {
 		addr: net.JoinHostPort(u.Hostname(), port), host: u.Hostname(),
 		names: n, policy: newPolicy([]netip.Prefix{anyIPv4, anyIPv6}, nil, true),
 	}
+	if a, err := netip.ParseAddr(p.host); err == nil && !p.policy.permits(a) {
+		return nil, errors.New("proxy: an address without a zone was expected, and IPv4 not written as IPv6")
+	}
 	if u.User != nil {
 		password, _ := u.User.Password()
 		p.authorization = "Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password)) + "\r\n"
@@ -58,8 +61,11 @@ func (p *proxy) connect(ctx context.Context, to string) (net.Conn, error) {
 		if ctx.Err() != nil {
 			return nil, ended(ctx, "connecting to the proxy")
 		}
-		e, _ := errors.AsType[*Error](err)
-		return nil, &Error{Kind: Proxy, Reason: "the proxy cannot be reached: " + err.Error(), cause: errors.Unwrap(e)}
+		failure := fail(Proxy, "the proxy cannot be reached")
+		if e, ok := errors.AsType[*Error](err); ok {
+			failure.Reason, failure.cause = failure.Reason+": "+e.Reason, e.cause
+		}
+		return nil, failure
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	err = p.ask(conn, to)

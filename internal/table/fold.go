@@ -61,10 +61,11 @@ func parseWrite(r *broker.Record) (w write, ok bool) {
 // fold is the state after all offsets below next. It depends on those records alone, so everyone has the same (rule 1).
 // It is not safe for concurrent use.
 type fold struct {
-	cur    map[string]*Version // deletions that are still remembered among them; the versions are immutable
-	graves []grave             // those deletions, by offset; some may have been replaced since
+	cur    map[string]*Kept // deletions that are still remembered among them
+	graves []grave          // those deletions, by offset; some may have been replaced since
 	next   int64
 	retain int64
+	packer *packer
 }
 
 type grave struct {
@@ -73,34 +74,34 @@ type grave struct {
 }
 
 func newFold(retain int64) *fold {
-	return &fold{cur: map[string]*Version{}, retain: retain}
+	return &fold{cur: map[string]*Kept{}, retain: retain, packer: &packer{}}
 }
 
 // apply folds one record. ok is false for what is no write.
-func (f *fold) apply(r *broker.Record) (w write, v *Version, ok bool) {
+func (f *fold) apply(r *broker.Record) (w write, k *Kept, ok bool) {
 	f.next = r.Offset + 1
 	if w, ok = parseWrite(r); ok {
-		v = f.accept(&w, r.Offset)
+		k = f.accept(&w, r.Offset)
 	}
 	f.bury(r.Offset)
-	return w, v, ok
+	return w, k, ok
 }
 
 // accept applies the rule of acceptance and returns the new version, or nil where the write is rejected (rule 1).
-func (f *fold) accept(w *write, offset int64) *Version {
+func (f *fold) accept(w *write, offset int64) *Kept {
 	current := uuid.Nil
 	if c := f.cur[w.id]; c != nil {
-		current = c.U
+		current = c.u
 	}
 	if current != w.prev {
 		return nil
 	}
-	v := &Version{U: w.u, Body: w.body, Offset: offset}
-	f.cur[w.id] = v
-	if v.Deleted() {
+	k := f.packer.keep(Version{U: w.u, Body: w.body, Offset: offset})
+	f.cur[w.id] = k
+	if k.deleted() {
 		f.graves = append(f.graves, grave{offset, w.id})
 	}
-	return v
+	return k
 }
 
 // bury drops the deletions that are retain offsets old now that the record at offset has been applied (rule 1).
@@ -108,19 +109,19 @@ func (f *fold) bury(offset int64) {
 	n := 0
 	for ; n < len(f.graves) && f.graves[n].offset <= offset-f.retain; n++ {
 		g := f.graves[n]
-		if c := f.cur[g.id]; c != nil && c.Offset == g.offset {
+		if c := f.cur[g.id]; c != nil && c.offset() == g.offset {
 			delete(f.cur, g.id)
 		}
 	}
 	f.graves = f.graves[n:]
 }
 
-// restore makes the fold of a snapshot's entries at X.
-func restore(entries map[string]*Version, x, retain int64) *fold {
-	f := &fold{cur: entries, next: x, retain: retain}
-	for id, v := range entries {
-		if v.Deleted() {
-			f.graves = append(f.graves, grave{v.Offset, id})
+// restore makes the fold of a valid snapshot, which is not to be used any more.
+func restore(a *attempt, retain int64) *fold {
+	f := &fold{cur: a.entries, next: a.x, retain: retain, packer: a.packer}
+	for id, k := range f.cur {
+		if k.deleted() {
+			f.graves = append(f.graves, grave{k.offset(), id})
 		}
 	}
 	slices.SortFunc(f.graves, func(a, b grave) int { return cmp.Compare(a.offset, b.offset) })
@@ -129,8 +130,8 @@ func restore(entries map[string]*Version, x, retain int64) *fold {
 
 func (f *fold) entries() []entry {
 	es := make([]entry, 0, len(f.cur))
-	for id, v := range f.cur {
-		es = append(es, entry{id, v})
+	for id, k := range f.cur {
+		es = append(es, entry{id, k})
 	}
 	return es
 }

@@ -139,7 +139,7 @@ func race(t *testing.T, brokers []string, topic string) {
 			}
 			awaitOffset(t, s, bounds[p].Next)
 			s.mu.RLock()
-			state += fmt.Sprint(s.fold.next, " ", digest(s.fold.cur), "\n")
+			state += fmt.Sprint(s.fold.next, " ", digestOf(s.fold), "\n")
 			s.mu.RUnlock()
 		}
 		states = append(states, state)

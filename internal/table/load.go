@@ -54,7 +54,7 @@ func (t *Table) loadOnce(ctx context.Context, s *shard, epoch broker.Epoch) (loa
 	l := loaded{verdicts: map[uuid.UUID]verdict{}}
 	if sc.last != nil {
 		l.base = sc.last.snapshot
-		l.fold = restore(sc.last.entries, sc.last.x, t.cfg.Retain)
+		l.fold = restore(sc.last, t.cfg.Retain)
 	} else {
 		l.fold = newFold(t.cfg.Retain)
 	}
@@ -84,10 +84,10 @@ func (t *Table) readLog(ctx context.Context, s *shard, epoch broker.Epoch, l *lo
 		before := l.fold.next
 		for i := range b.Records {
 			r := &b.Records[i]
-			w, v, ok := l.fold.apply(r)
+			w, k, ok := l.fold.apply(r)
 			l.grown += recordSize(r)
 			if ok {
-				s.note(l, &w, v)
+				s.note(l, &w, k)
 			}
 		}
 		l.fold.next = max(l.fold.next, b.Next)
@@ -101,20 +101,20 @@ func (t *Table) readLog(ctx context.Context, s *shard, epoch broker.Epoch, l *lo
 }
 
 // note keeps the verdict on a write that waits in this replica.
-func (s *shard) note(l *loaded, w *write, v *Version) {
+func (s *shard) note(l *loaded, w *write, k *Kept) {
 	s.mu.RLock()
 	_, waits := s.waiting[w.u]
 	s.mu.RUnlock()
 	if _, decided := l.verdicts[w.u]; waits && !decided {
-		l.verdicts[w.u] = judge(v)
+		l.verdicts[w.u] = judge(w, k)
 	}
 }
 
-func judge(v *Version) verdict {
-	if v == nil {
+func judge(w *write, k *Kept) verdict {
+	if k == nil {
 		return verdict{err: ErrConflict}
 	}
-	return verdict{version: *v}
+	return verdict{version: k.with(w.body)}
 }
 
 // mend fills a log that lost its end below a snapshot (a crash without fsync, an unclean election) up to that

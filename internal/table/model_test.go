@@ -45,6 +45,16 @@ func digest(state map[string]*Version) string {
 	return s
 }
 
+// digestOf is the digest of what a fold keeps.
+func digestOf(f *fold) string {
+	state := map[string]*Version{}
+	for id, k := range f.cur {
+		v := k.Version()
+		state[id] = &v
+	}
+	return digest(state)
+}
+
 // ideal is the fold by the rules as they are written, apart from the code under test: states[o] is the fold of all
 // offsets below o.
 type ideal struct {
@@ -138,7 +148,7 @@ func stepSchedule(seed uint64) string {
 		switch {
 		case r.loading != nil && !r.begun:
 			if v := validNow(true); v != nil {
-				r.loading = restore(v.entries, v.x, retain)
+				r.loading = restore(v, retain)
 			}
 			r.begun = true
 		case r.loading != nil && r.loading.next < start:
@@ -150,7 +160,7 @@ func stepSchedule(seed uint64) string {
 		case a < .35:
 			w := write{id: string("ab"[R.IntN(2)]), u: newUUID()}
 			if cur := r.f.cur[w.id]; cur != nil {
-				w.prev = cur.U
+				w.prev = cur.u
 			}
 			if R.IntN(3) > 0 {
 				w.body = w.u[:]
@@ -202,13 +212,13 @@ func stepSchedule(seed uint64) string {
 		default:
 			restart(r)
 		}
-		if r.loading == nil && digest(r.f.cur) != ref.states[r.f.next] {
-			return fmt.Sprintf("a replica at %d has %s, the log says %s", r.f.next, digest(r.f.cur), ref.states[r.f.next])
+		if r.loading == nil && digestOf(r.f) != ref.states[r.f.next] {
+			return fmt.Sprintf("a replica at %d has %s, the log says %s", r.f.next, digestOf(r.f), ref.states[r.f.next])
 		}
 	}
 	f := newFold(retain)
 	if v := validNow(true); v != nil {
-		f = restore(v.entries, v.x, retain)
+		f = restore(v, retain)
 	}
 	if f.next < start {
 		return "nothing to load from"
@@ -216,7 +226,7 @@ func stepSchedule(seed uint64) string {
 	for f.next < int64(len(log)) {
 		f.apply(&log[f.next])
 	}
-	if digest(f.cur) != ref.states[len(log)] {
+	if digestOf(f) != ref.states[len(log)] {
 		return "a fresh replica differs from the log"
 	}
 	return ""

@@ -183,20 +183,20 @@ func (t *Table) applyBatch(s *shard, b broker.Batch) {
 			continue // not twice
 		}
 		s.grown += recordSize(r)
-		w, v, ok := s.fold.apply(r)
+		w, k, ok := s.fold.apply(r)
 		if !ok {
 			t.metrics.foreign.Inc()
 			continue
 		}
 		t.metrics.applied.Inc()
-		if v != nil {
-			changes = append(changes, change{w.id, *v, v.Deleted()})
+		if k != nil {
+			changes = append(changes, change{w.id, k, w.body})
 		} else {
 			t.metrics.rejected.Inc()
 		}
 		if wait := s.waiting[w.u]; wait != nil {
 			wait.read = true
-			verdicts = append(verdicts, settled{wait, judge(v)})
+			verdicts = append(verdicts, settled{wait, judge(&w, k)})
 		}
 	}
 	s.fold.next = max(s.fold.next, b.Next)
@@ -214,9 +214,19 @@ func (t *Table) applyBatch(s *shard, b broker.Batch) {
 }
 
 type change struct {
-	id      string
-	v       Version
-	deleted bool
+	id   string
+	kept *Kept  // nil: deleted, by a record that is not known
+	body []byte // where it is at hand
+}
+
+func (c *change) version() Version {
+	switch {
+	case c.kept == nil:
+		return Version{}
+	case c.body == nil:
+		return c.kept.Version()
+	}
+	return c.kept.with(c.body)
 }
 
 type settled struct {
@@ -226,9 +236,12 @@ type settled struct {
 
 // tell has the watchers, then those who wait for their verdicts, know what came up to next.
 func (t *Table) tell(partition int32, next int64, changes []change, verdicts []settled) {
-	for _, c := range changes {
-		for _, fn := range t.watchers {
-			fn(c.id, c.v, c.deleted)
+	if len(t.watchers) > 0 {
+		for _, c := range changes {
+			v := c.version()
+			for _, fn := range t.watchers {
+				fn(c.id, v, v.Deleted())
+			}
 		}
 	}
 	for _, fn := range t.settled {
@@ -286,22 +299,29 @@ func (t *Table) swap(s *shard, l loaded, epoch broker.Epoch) {
 }
 
 // differences lists what turns one state into another, in the order of the log.
-func differences(from, to map[string]*Version) []change {
+func differences(from, to map[string]*Kept) []change {
 	var changes []change
-	for id, v := range to {
+	for id, k := range to {
 		old := from[id]
-		was := old != nil && !old.Deleted()
-		if (old == nil || old.U != v.U) && (was || !v.Deleted()) {
-			changes = append(changes, change{id, *v, v.Deleted()})
+		was := old != nil && !old.deleted()
+		if (old == nil || old.u != k.u) && (was || !k.deleted()) {
+			changes = append(changes, change{id: id, kept: k})
 		}
 	}
-	for id, v := range from {
-		if to[id] == nil && !v.Deleted() {
-			changes = append(changes, change{id, Version{}, true})
+	for id, k := range from {
+		if to[id] == nil && !k.deleted() {
+			changes = append(changes, change{id: id})
 		}
 	}
-	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.v.Offset, b.v.Offset) })
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.offset(), b.offset()) })
 	return changes
+}
+
+func (c *change) offset() int64 {
+	if c.kept == nil {
+		return 0
+	}
+	return c.kept.offset()
 }
 
 func jitter(d time.Duration) time.Duration {

@@ -264,7 +264,7 @@ func check(t *testing.T, log *tabletest.Log, r *process) {
 			ref.add(rec)
 		}
 		s.mu.Lock()
-		next, got := s.fold.next, digest(s.fold.cur)
+		next, got := s.fold.next, digestOf(s.fold)
 		s.mu.Unlock()
 		if want := ref.states[next]; got != want {
 			t.Fatalf("partition %d at %d\nreplica %s\nlog     %s", s.partition, next, got, want)

@@ -63,35 +63,36 @@ func decodePart(b []byte) (p part, ok bool) {
 func appendEntry(b []byte, e entry) []byte {
 	b = binary.AppendUvarint(b, uint64(len(e.id)))
 	b = append(b, e.id...)
-	b = append(b, e.v.U[:]...)
-	b = binary.AppendUvarint(b, uint64(e.v.Offset))
-	if e.v.Deleted() {
+	b = append(b, e.kept.u[:]...)
+	b = binary.AppendUvarint(b, uint64(e.kept.offset()))
+	if e.kept.deleted() {
 		return binary.AppendUvarint(b, 0)
 	}
-	b = binary.AppendUvarint(b, uint64(len(e.v.Body))+1)
-	return append(b, e.v.Body...)
+	body := e.kept.unpacked()
+	b = binary.AppendUvarint(b, uint64(len(body))+1)
+	return append(b, body...)
 }
 
 // entrySize is an upper bound of what appendEntry appends.
 func entrySize(e entry) int {
-	return len(e.id) + len(e.v.Body) + 16 + 3*binary.MaxVarintLen64
+	return len(e.id) + e.kept.size() + 16 + 3*binary.MaxVarintLen64
 }
 
-// readEntries calls fn for each entry and reports whether all were whole. What fn gets shares nothing with b.
-func readEntries(b []byte, fn func(entry)) bool {
+// readEntries calls fn for each entry and reports whether all were whole. The bodies alias b.
+func readEntries(b []byte, fn func(id string, v Version)) bool {
 	r := reader{b: b}
 	for len(r.b) > 0 {
 		id := string(r.take(r.int()))
-		v := &Version{}
+		var v Version
 		copy(v.U[:], r.take(16))
 		v.Offset = r.int()
 		if n := r.int(); n > 0 {
-			v.Body = append(make([]byte, 0, max(n-1, 0)), r.take(n-1)...)
+			v.Body = r.take(n - 1)
 		}
 		if r.bad {
 			return false
 		}
-		fn(entry{id, v})
+		fn(id, v)
 	}
 	return true
 }
@@ -153,7 +154,8 @@ type scan struct {
 type attempt struct {
 	snapshot
 	n, k    int64 // parts in all, parts seen
-	entries map[string]*Version
+	entries map[string]*Kept
+	packer  *packer
 }
 
 func newScan(epoch broker.Epoch, build bool) *scan { return &scan{epoch: epoch, build: build} }
@@ -172,16 +174,16 @@ func (sc *scan) add(r *broker.Record) {
 	if p.k == 0 {
 		// Another snapshot begins: one that is still open cannot become valid any more. Otherwise truncation by the
 		// one that began later could take away the other's first part after it was chosen (rule 3).
-		sc.open = &attempt{snapshot: snapshot{x: p.x, w: p.w, first: r.Offset}, n: p.n, entries: map[string]*Version{}}
+		sc.open = &attempt{snapshot: snapshot{x: p.x, w: p.w, first: r.Offset}, n: p.n, entries: map[string]*Kept{}, packer: &packer{}}
 	}
 	a := sc.open
 	if a == nil || a.w != p.w || a.x != p.x || a.n != p.n || a.k != p.k {
 		return // of an attempt that is out, or a second copy
 	}
 	// Decoded even where it is not kept: only what can be read back whole may truncate (rule 5).
-	whole := readEntries(p.entries, func(e entry) {
+	whole := readEntries(p.entries, func(id string, v Version) {
 		if sc.build {
-			a.entries[e.id] = e.v
+			a.entries[id] = a.packer.keep(v)
 		}
 	})
 	if !whole {
@@ -213,7 +215,7 @@ func (sc *scan) facts() *scan {
 	f := &scan{epoch: sc.epoch, next: sc.next, bad: sc.bad}
 	if sc.open != nil {
 		open := *sc.open
-		open.entries = nil
+		open.entries, open.packer = nil, nil
 		f.open = &open
 	}
 	if sc.last != nil {

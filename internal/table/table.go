@@ -59,7 +59,13 @@ type Version struct {
 	U      uuid.UUID // what a write that replaces it names
 	Body   []byte    // nil: the object is deleted
 	Offset int64     // of the record in its partition's log
+
+	kept *Kept
 }
+
+// Kept is the version as the table holds it, for who keeps many: it takes no memory of its own as long as the version is
+// current. It is nil for a version that no table told of.
+func (v Version) Kept() *Kept { return v.kept }
 
 // Deleted reports whether the version is a deletion.
 func (v Version) Deleted() bool { return v.Body == nil }
@@ -132,7 +138,7 @@ func (t *Table) Watch(fn func(id string, v Version, deleted bool)) {
 // Settled before Run.
 func (t *Table) Settled(fn func(partition int32, next int64)) { t.settled = append(t.settled, fn) }
 
-// Get returns the object's current version, and whether there is one that is not deleted.
+// Get returns the object's current version, and whether there is one that is not deleted. Each call unpacks the body.
 func (t *Table) Get(id string) (Version, bool) {
 	v, ok := t.Current(id)
 	return v, ok && !v.Deleted()
@@ -142,11 +148,12 @@ func (t *Table) Get(id string) (Version, bool) {
 func (t *Table) Current(id string) (Version, bool) {
 	s := t.shardOf(id)
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if v := s.fold.cur[id]; v != nil {
-		return *v, true
+	k := s.fold.cur[id]
+	s.mu.RUnlock()
+	if k == nil {
+		return Version{}, false
 	}
-	return Version{}, false
+	return k.Version(), true
 }
 
 // Range calls fn for every object that is not deleted, in no order, until fn returns false. It sees each partition as
@@ -154,7 +161,7 @@ func (t *Table) Current(id string) (Version, bool) {
 func (t *Table) Range(fn func(id string, v Version) bool) {
 	for _, s := range t.shards {
 		for _, e := range s.entries() {
-			if !e.v.Deleted() && !fn(e.id, *e.v) {
+			if !e.kept.deleted() && !fn(e.id, e.kept.Version()) {
 				return
 			}
 		}
@@ -208,10 +215,10 @@ func newShard(p int32, retain int64) *shard {
 	return &shard{partition: p, fold: newFold(retain), stale: true, waiting: map[uuid.UUID]*waiter{}}
 }
 
-// entry is an object as a snapshot or a Range sees it. Versions are immutable, so the pointer is enough.
+// entry is an object as a snapshot or a Range sees it.
 type entry struct {
-	id string
-	v  *Version
+	id   string
+	kept *Kept
 }
 
 func (s *shard) entries() []entry {

@@ -307,7 +307,7 @@ func TestPartitionsAreThoseOfJavasMurmur2(t *testing.T) {
 
 func TestADamagedPartIsNoPart(t *testing.T) {
 	p := part{epoch: broker.Epoch{1}, w: uuid.New(), x: 7, n: 1}
-	p.entries = appendEntry(p.entries, entry{"a", &Version{U: uuid.New(), Body: []byte("body"), Offset: 3}})
+	p.entries = appendEntry(p.entries, entry{"a", keep(Version{U: uuid.New(), Body: []byte("body"), Offset: 3})})
 	whole := p.encode()
 	for i := range whole {
 		broken := append([]byte(nil), whole...)
@@ -321,24 +321,26 @@ func TestADamagedPartIsNoPart(t *testing.T) {
 	}
 }
 
+func keep(v Version) *Kept { return (&packer{}).keep(v) }
+
 func FuzzEntries(f *testing.F) {
-	f.Add(appendEntry(nil, entry{"a", &Version{U: uuid.Max, Body: []byte("body"), Offset: 3}}))
-	f.Add(appendEntry(nil, entry{"gone", &Version{U: uuid.Max, Offset: 3}}))
+	f.Add(appendEntry(nil, entry{"a", keep(Version{U: uuid.Max, Body: []byte("body"), Offset: 3})}))
+	f.Add(appendEntry(nil, entry{"gone", keep(Version{U: uuid.Max, Offset: 3})}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var back []byte
-		whole := readEntries(b, func(e entry) { back = appendEntry(back, e) })
+		whole := readEntries(b, func(id string, v Version) { back = appendEntry(back, entry{id, keep(v)}) })
 		if !whole {
 			return
 		}
 		again := map[string]string{}
 		n, m := 0, 0
-		readEntries(b, func(e entry) {
+		readEntries(b, func(id string, v Version) {
 			n++
-			again[fmt.Sprint(n)] = fmt.Sprint(e.id, e.v.U, e.v.Offset, e.v.Body == nil, string(e.v.Body))
+			again[fmt.Sprint(n)] = fmt.Sprint(id, v.U, v.Offset, v.Body == nil, string(v.Body))
 		})
-		if !readEntries(back, func(e entry) {
+		if !readEntries(back, func(id string, v Version) {
 			m++
-			if again[fmt.Sprint(m)] != fmt.Sprint(e.id, e.v.U, e.v.Offset, e.v.Body == nil, string(e.v.Body)) {
+			if again[fmt.Sprint(m)] != fmt.Sprint(id, v.U, v.Offset, v.Body == nil, string(v.Body)) {
 				t.Fatalf("entry %d came back as another", m)
 			}
 		}) || n != m {

@@ -128,11 +128,11 @@ func (s *shard) begin(w *write, wait *waiter) error {
 		if w.prev != uuid.Nil {
 			return ErrConflict
 		}
-	case cur.Deleted() && w.body == nil:
+	case cur.deleted() && w.body == nil:
 		return ErrConflict
-	case cur.Deleted() && w.prev == uuid.Nil:
-		w.prev = cur.U
-	case cur.U != w.prev:
+	case cur.deleted() && w.prev == uuid.Nil:
+		w.prev = cur.u
+	case cur.u != w.prev:
 		return ErrConflict
 	}
 	s.waiting[w.u] = wait
@@ -162,9 +162,9 @@ func (s *shard) acknowledged(wait *waiter, u uuid.UUID, offset int64) {
 
 // folded is the verdict on a write whose record was folded unread, in a snapshot: it was accepted for sure if it is
 // still current, and else it cannot be told.
-func folded(cur *Version, u uuid.UUID) verdict {
-	if cur != nil && cur.U == u {
-		return verdict{version: *cur}
+func folded(cur *Kept, u uuid.UUID) verdict {
+	if cur != nil && cur.u == u {
+		return verdict{version: cur.Version()}
 	}
 	return verdict{err: ErrInDoubt}
 }
