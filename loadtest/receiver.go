@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
+
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
 
@@ -32,7 +34,7 @@ type receiverSetup struct {
 type receiverOrder struct {
 	From int64 `json:"from,omitempty"` // the window begins, Unix nanoseconds
 	To   int64 `json:"to,omitempty"`   // it ends
-	// Sequences are what was published; then the answer tells what is lost.
+	// Sequences are what was published; then the answer tells what is lost, and after what time the rest came.
 	Sequences []wireSequence `json:"sequences,omitempty"`
 }
 
@@ -48,7 +50,6 @@ type receiverReport struct {
 	Events   uint64 `json:"events"`   // once each
 	Window   uint64 `json:"window"`   // of those, such that came within the window
 	Requests uint64 `json:"requests"` // messages that were taken
-	First    int64  `json:"first"`    // when the first event came, Unix nanoseconds; 0: none has
 	Last     int64  `json:"last"`     // when the last new one did
 
 	Consents    uint64 `json:"consents"` // OPTIONS that were answered
@@ -122,13 +123,13 @@ type receiver struct {
 	setup     receiverSetup
 	marks     marker
 	boxes     []*mailbox
-	tallies   [16]*tally // mailbox i counts in tallies[i % len]
-	window    gauges     // from and to alone
-	every     uint64     // one of so many messages is verified; 0: none
+	tallies   [16]mailTally // mailbox i counts in tallies[i % len]
+	window    gauges        // from and to alone
+	every     uint64        // one of so many messages is verified; 0: none
 	listeners []net.Listener
 	running   sync.WaitGroup
 
-	first, last                                      atomic.Int64
+	last                                             atomic.Int64
 	requests, consents, connections                  atomic.Uint64
 	refused, hung, malformed, verified, forged, turn atomic.Uint64
 	fault                                            atomic.Pointer[string]
@@ -137,10 +138,29 @@ type receiver struct {
 // mailbox is where one subscription's messages arrive.
 type mailbox struct {
 	secret webhook.Secret
-	tally  *tally
+	tally  *mailTally
 
 	mu     sync.Mutex
 	ledger ledger // guarded by mu
+}
+
+// mailTally counts what arrived in some mailboxes.
+type mailTally struct {
+	mu      sync.Mutex
+	counts  mailCounts              // guarded by mu
+	latency *hdrhistogram.Histogram // of events that were due in the window; guarded by mu
+}
+
+// mailCounts are of all of the run, but for window.
+type mailCounts struct{ events, window, late, duplicates, unexpected, foreign uint64 }
+
+func (c *mailCounts) add(o mailCounts) {
+	c.events += o.events
+	c.window += o.window
+	c.late += o.late
+	c.duplicates += o.duplicates
+	c.unexpected += o.unexpected
+	c.foreign += o.foreign
 }
 
 func newReceiver(s receiverSetup) (*receiver, error) {
@@ -152,14 +172,14 @@ func newReceiver(s receiverSetup) (*receiver, error) {
 		r.every = uint64(max(1, math.Round(1/s.Verify)))
 	}
 	for i := range r.tallies {
-		r.tallies[i] = newTally()
+		r.tallies[i].latency = newHistogram()
 	}
 	for i, text := range s.Secrets {
 		secret, err := webhook.ParseSecret(text)
 		if err != nil {
 			return nil, fmt.Errorf("subscription %d: %w", i, err)
 		}
-		r.boxes = append(r.boxes, &mailbox{secret: secret, tally: r.tallies[i%len(r.tallies)], ledger: newLedger(0, s.Lanes, false)})
+		r.boxes = append(r.boxes, &mailbox{secret: secret, tally: &r.tallies[i%len(r.tallies)], ledger: newLedger(0, s.Lanes, false)})
 	}
 	return r, nil
 }
@@ -215,7 +235,7 @@ func (r *receiver) take(i int, q *request) bool {
 	events, fresh := 0, false
 	box.mu.Lock()
 	box.tally.mu.Lock()
-	t := box.tally
+	t := &box.tally.counts
 	in := r.window.in(now.UnixNano())
 	for rest := q.body; ; events++ {
 		m, after, ok := r.marks.next(rest)
@@ -234,13 +254,13 @@ func (r *receiver) take(i int, q *request) bool {
 			t.late++
 		case arrived:
 		}
-		t.deliveries++
+		t.events++
 		fresh = true
 		if in {
-			t.inWindow++
+			t.window++
 		}
 		if r.window.in(m.sent) {
-			record(t.latency, now.UnixNano()-m.sent)
+			record(box.tally.latency, now.UnixNano()-m.sent)
 		}
 	}
 	if events == 0 {
@@ -249,7 +269,6 @@ func (r *receiver) take(i int, q *request) bool {
 	box.tally.mu.Unlock()
 	box.mu.Unlock()
 	if fresh {
-		r.first.CompareAndSwap(0, now.UnixNano())
 		r.last.Store(now.UnixNano())
 	}
 	return true
@@ -260,19 +279,20 @@ func (r *receiver) note(err error) {
 	r.fault.Store(&text)
 }
 
-// report tells what has come. With sequences it tells what has not, too.
+// report tells what has come. With sequences it tells after what time, and what has not, too.
 func (r *receiver) report(sequences []wireSequence) receiverReport {
-	all := newTally()
-	for _, t := range r.tallies {
+	var all mailCounts
+	for i := range r.tallies {
+		t := &r.tallies[i]
 		t.mu.Lock()
-		all.merge(t)
+		all.add(t.counts)
 		t.mu.Unlock()
 	}
 	out := receiverReport{
-		Events: all.deliveries, Window: all.inWindow, Requests: r.requests.Load(), First: r.first.Load(), Last: r.last.Load(),
+		Events: all.events, Window: all.window, Requests: r.requests.Load(), Last: r.last.Load(),
 		Consents: r.consents.Load(), Connections: r.connections.Load(), Refused: r.refused.Load(), Hung: r.hung.Load(),
 		Malformed: r.malformed.Load(), Repeated: all.duplicates, Disordered: all.late, Unexpected: all.unexpected, Foreign: all.foreign,
-		Verified: r.verified.Load(), Forged: r.forged.Load(), Latency: quantiles(all.latency),
+		Verified: r.verified.Load(), Forged: r.forged.Load(),
 	}
 	if fault := r.fault.Load(); fault != nil {
 		out.LastFault = *fault
@@ -280,6 +300,14 @@ func (r *receiver) report(sequences []wireSequence) receiverReport {
 	if sequences == nil {
 		return out
 	}
+	latency := newHistogram()
+	for i := range r.tallies {
+		t := &r.tallies[i]
+		t.mu.Lock()
+		latency.Merge(t.latency)
+		t.mu.Unlock()
+	}
+	out.Latency = quantiles(latency)
 	sent := make([]sequence, len(sequences))
 	for i, s := range sequences {
 		sent[i] = sequence{end: s.End, doubts: map[uint64]struct{}{}}

@@ -81,7 +81,7 @@ func newSender(t *testing.T, set func(s *sender)) *sender {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		path := r.PathValue("path")
-		s.deleted = append(s.deleted, path)
+		s.deleted = append(s.deleted, strings.TrimPrefix(r.URL.RequestURI(), "/v1/"))
 		if sub := s.subscriptions[strings.TrimPrefix(path, "subscriptions/")]; sub != nil {
 			close(sub.gone)
 		}

@@ -23,9 +23,9 @@ type webhookRun struct {
 	self       usage
 	report     WebhookReport
 
-	kind, stream string // to be deleted; "": nothing
-	mu           sync.Mutex
-	paths        []string // of the subscriptions; guarded by mu
+	stream string // to be deleted; "": none
+	mu     sync.Mutex
+	paths  []string // of the subscriptions; guarded by mu
 }
 
 // prepare makes the stream and its type.
@@ -34,7 +34,7 @@ func (w *webhookRun) prepare(ctx context.Context) error {
 	if c.Stream == "" {
 		c.Stream = "loadtest-" + c.Run
 		c.Publish.Type = "loadtest." + c.Run
-		w.kind, w.stream = "/v1/event-types/"+c.Publish.Type, "/v1/streams/"+c.Stream
+		w.stream = "/v1/streams/" + c.Stream + "?force=true" // with its type and events
 	}
 	set(&c.Publish.Type, "loadtest.tick")
 	_, to, err := Prepare(ctx, PrepareConfig{
@@ -142,13 +142,11 @@ func (w *webhookRun) remove(ctx context.Context) error {
 		}
 		return err
 	}
-	paths, rest := w.paths, []string{w.kind, w.stream}
-	w.paths, w.kind, w.stream = nil, "", ""
+	paths, stream := w.paths, w.stream
+	w.paths, w.stream = nil, ""
 	err := each(len(paths), func(i int) error { return gone(paths[i]) })
-	for _, path := range rest {
-		if path != "" {
-			err = errors.Join(err, gone(path))
-		}
+	if stream != "" {
+		err = errors.Join(err, gone(stream))
 	}
 	return err
 }
@@ -284,7 +282,7 @@ func (w *webhookRun) settle(ctx context.Context) error {
 			told = time.Now()
 		}
 		before = got
-		if !wait(ctx, 5*time.Millisecond) {
+		if !wait(ctx, 20*time.Millisecond) {
 			return context.Cause(ctx)
 		}
 	}

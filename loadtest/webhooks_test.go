@@ -79,7 +79,7 @@ func TestWebhooksDeletesWhatItMade(t *testing.T) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	slices.Sort(s.deleted)
-	if got := strings.Join(s.deleted, " "); got != "event-types/loadtest.abc streams/loadtest-abc subscriptions/0 subscriptions/1 subscriptions/2" {
+	if got := strings.Join(s.deleted, " "); got != "streams/loadtest-abc?force=true subscriptions/0 subscriptions/1 subscriptions/2" {
 		t.Errorf("deleted %s", got)
 	}
 	if len(s.defined) != 2 || !strings.Contains(s.defined[1], `"dedupe":"0s"`) {
@@ -173,7 +173,7 @@ func TestWebhooksThatAreInterruptedReportWhatWas(t *testing.T) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.deleted) != 5 {
+	if len(s.deleted) != 4 {
 		t.Errorf("deleted %v", s.deleted)
 	}
 }

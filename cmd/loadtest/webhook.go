@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 
@@ -32,7 +33,7 @@ type webhookCommand struct {
 	Backlog      bool     `help:"Publish them first, then subscribe from the oldest."`
 	Size         int      `default:"400" help:"Bytes of an event, about (${default})."`
 	PublishBatch int      `name:"publish-batch" default:"1" help:"Events in a request that publishes (${default})."`
-	Publishers   int      `default:"4" help:"Connections that publish (${default})."`
+	Publishers   int      `help:"Connections that publish. Default one for each 25 requests a second, since each waits for its answers; 4 without --rate."`
 	Lanes        int      `default:"64" help:"Numbered sequences, each with a subject and an order of its own (${default})."`
 	Type         string   `default:"loadtest.tick" help:"Event type, with --stream (${default})."`
 	Warmup       duration `default:"2s" help:"Published, but not measured (${default})."`
@@ -54,7 +55,10 @@ func (w *webhookCommand) Run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if w.Subscriptions < 1 || w.Publishers < 1 || w.Lanes < w.Publishers || w.Batch < 1 || w.PublishBatch < 1 {
+	if w.Publishers == 0 && w.Rate == 0 {
+		w.Publishers = 4
+	}
+	if w.Subscriptions < 1 || w.Publishers < 0 || w.Lanes < 1 || w.Lanes < w.Publishers || w.Batch < 1 || w.PublishBatch < 1 {
 		return usageError("expected at least 1 of --subscriptions, --batch, --publish-batch and --publishers, and a lane for each publisher")
 	}
 	if w.Backlog && w.Events == 0 {
@@ -79,13 +83,12 @@ func (w *webhookCommand) Run(ctx context.Context, out io.Writer) error {
 		c.Progress = os.Stderr
 	}
 	report, err := loadtest.Webhooks(ctx, c)
-	if err != nil {
-		return err
-	}
-	if err := printReport(out, w.JSON, report); err != nil {
-		return err
+	if report != nil {
+		err = errors.Join(printReport(out, w.JSON, report), err)
 	}
 	switch {
+	case err != nil:
+		return err
 	case report.Interrupted != "":
 		return context.Canceled
 	case !report.Right():
