@@ -192,6 +192,12 @@ func (e *Engine) join(st *stream) {
 	})
 }
 
+// panicked tells of a filter that failed by a mistake of ours.
+func (e *Engine) panicked(value any, stack []byte) {
+	e.m.panics.Inc()
+	e.log.Error("panic in a filter: its subscriptions get the event", "panic", value, "stack", string(stack))
+}
+
 // hold counts an event that waits to be sent.
 func (e *Engine) hold(entry *fanout.Entry) { e.memory.Add(entry.Bytes()) }
 

@@ -72,6 +72,7 @@ func (e *Engine) work(ctx context.Context, st *stream, c broker.Claim, cutTo int
 		kick: make(chan struct{}, 1), hungry: make(chan struct{}, 1), graves: make(chan struct{}, 1), keyless: make(chan struct{}, 1),
 		roused: map[*endpoint]struct{}{},
 	}
+	p.scan.index.Panicked = e.panicked
 	p.attempts, p.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer p.cancel()
 	said, err := p.load(ctx)

@@ -287,6 +287,7 @@ func (e *Engine) streamOf(s fanout.Stream) *stream {
 		return st
 	}
 	st := &stream{Stream: s, routes: map[uuid.UUID]*route{}, parts: map[int32]*partition{}, turns: map[int32]chan struct{}{}}
+	st.index.Panicked = e.panicked
 	e.streams[s] = st
 	e.join(st)
 	return st
