@@ -519,7 +519,8 @@ func (e *Engine) sweep() {
 			continue
 		}
 		p.mu.Lock()
-		idle := len(p.lanes) == 0 && p.flying == 0 && time.Since(p.idleSince) > endpointIdle
+		// What is known of one that fails is kept: else each event would find out anew.
+		idle := len(p.lanes) == 0 && p.flying == 0 && time.Since(p.idleSince) > endpointIdle && p.breaker.since.IsZero() && !p.throttled.After(time.Now())
 		p.mu.Unlock()
 		if idle {
 			s.point = nil

@@ -251,7 +251,7 @@ func (p *partition) admit(r *route) {
 			l.unkeyed++
 		}
 	}
-	c.dirty = true
+	p.soil(r.chunk)
 	switch {
 	case r.ended(p, l.next):
 		l.place = held
