@@ -28,8 +28,8 @@ type Failing struct {
 type Disabled struct {
 	Subscription string    `json:"subscription"`
 	Owner        string    `json:"owner"`
-	Cause        string    `json:"cause,omitempty"`
-	Since        time.Time `json:"since"`
+	Cause        string    `json:"cause,omitempty"` // the reason of the latest failure, or what the endpoint answered
+	Since        time.Time `json:"since,omitzero"`  // the first failure after which nothing succeeded; zero: it was not for failing
 }
 
 // kind is a type as it is registered.
@@ -60,17 +60,17 @@ func kinds() []kind {
 		},
 		{
 			SubscriptionDisabled,
-			"A subscription is disabled because its endpoint has failed, and only failed, for too long. Nothing is sent until it is resumed.",
+			"Nothing is sent to an endpoint any more until its subscription is resumed: it has failed, and only failed, for too long, or has answered that it is gone.",
 			`{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
   "type": "object",
   "properties": {
     "subscription": {"type": "string", "description": "The subscription's id."},
     "owner": {"type": "string"},
-    "cause": {"type": "string", "description": "Why the latest delivery failed."},
-    "since": {"type": "string", "format": "date-time", "description": "When the first delivery failed after which none succeeded."}
+    "cause": {"type": "string", "description": "Why the latest delivery failed, or what the endpoint answered."},
+    "since": {"type": "string", "format": "date-time", "description": "When the first delivery failed after which none succeeded. Not there where it was not for failing."}
   },
-  "required": ["subscription", "owner", "since"]
+  "required": ["subscription", "owner"]
 }`,
 			`{"subscription":"0f3c","owner":"acme","cause":"the endpoint answered 503 Service Unavailable","since":"2026-03-01T12:00:00Z"}`,
 		},
