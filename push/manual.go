@@ -127,6 +127,17 @@ func (e *Engine) Failing(id string) (reason string, ok bool) {
 	s.mu.Lock()
 	p := s.point
 	s.mu.Unlock()
+	if h := e.deps.Health; h != nil {
+		defer func() {
+			if ok {
+				return
+			}
+			var since time.Time
+			if since, reason, ok = h.Failing(*s.live.Load()); ok { // another replica says so
+				reason = "since " + since.UTC().Format(time.RFC3339) + ": " + reason
+			}
+		}()
+	}
 	if p == nil {
 		return "", false
 	}

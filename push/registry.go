@@ -70,8 +70,9 @@ func (r *route) ended(p *partition, offset int64) bool { return r.until != nil &
 
 // subscription is a subscription as the engine remembers it, whether anything is sent to it or not.
 type subscription struct {
-	id      string      // static
-	ordered atomic.Bool // events of one key wait for each other
+	id      string                    // static
+	ordered atomic.Bool               // events of one key wait for each other
+	live    atomic.Pointer[uuid.UUID] // the incarnation that is no replay
 
 	mu      sync.Mutex
 	current *Subscription // guarded by mu
@@ -126,6 +127,7 @@ func (e *Engine) apply(c Change) {
 	s.current = is
 	s.mu.Unlock()
 	s.ordered.Store(is.Ordered)
+	s.live.Store(&is.Lives[0].Incarnation)
 	type place struct {
 		life   uuid.UUID
 		stream string

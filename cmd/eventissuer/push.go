@@ -11,11 +11,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/deadletters"
+	"github.com/eventissuer/eventissuer/internal/failing"
 	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/jwks"
 	"github.com/eventissuer/eventissuer/internal/keyring"
+	"github.com/eventissuer/eventissuer/internal/operations"
 	"github.com/eventissuer/eventissuer/internal/version"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 	"github.com/eventissuer/eventissuer/push"
@@ -113,8 +117,20 @@ func (s *server) startPush(context.Context) error {
 		return err
 	}
 	s.life.run("attempts", s.attempts.Run)
+	definitions := push.FromCatalog(s.catalog, s.log)
+	said, err := operations.New(operations.Config{}, operations.Deps{Log: s.records, Catalog: s.catalog})
+	if err != nil {
+		return err
+	}
+	s.failing, err = failing.New(failing.Config{Prefix: s.ownKeys()}, failing.Deps{
+		Redis: s.redis, Definitions: failingPolicies{definitions}, Publisher: said, Logger: s.log, Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.life.run("failing endpoints", s.failing.Run)
 	deps := push.Deps{
-		Log: s.records, Hubs: s.hubs, Definitions: push.FromCatalog(s.catalog, s.log), Sender: s.sender, Letters: pushLetters{letters},
+		Log: s.records, Hubs: s.hubs, Definitions: definitions, Health: health{s.failing}, Sender: s.sender, Letters: pushLetters{letters},
 		Callback: s.consentCallback, Record: s.attempts.Record,
 	}
 	if s.keys != nil {
@@ -157,6 +173,24 @@ func (s *server) consentCallback(id, code string) string {
 		return ""
 	}
 	return u.JoinPath("v1", "subscriptions", id+":consent").String() + "?code=" + url.QueryEscape(code)
+}
+
+// failingPolicies implement failing.Definitions.
+type failingPolicies struct{ *push.Catalogued }
+
+// Policy implements failing.Definitions.
+func (p failingPolicies) Policy(id string, incarnation uuid.UUID) (policy failing.Policy, ok bool) {
+	policy.Owner, policy.DisableAfter, policy.LongestWait, ok = p.Catalogued.Policy(id, incarnation)
+	return policy, ok
+}
+
+// health implements push.Health.
+type health struct{ *failing.Watch }
+
+// Failing implements push.Health.
+func (h health) Failing(incarnation uuid.UUID) (since time.Time, cause string, ok bool) {
+	period, ok := h.Watch.Failing(incarnation)
+	return period.Since, period.Cause, ok
 }
 
 // pushLetters writes the dead letters of pushed subscriptions.
