@@ -347,12 +347,12 @@ func (p *endpoint) tell(a *Attempt) {
 	if h == nil {
 		return
 	}
-	live := p.sub.live.Load()
+	live := p.sub.live()
 	switch a.Outcome {
 	case Delivered:
-		h.Succeeded(*live)
+		h.Succeeded(live)
 	case Failed, Refused:
-		h.Failed(p.sub.id, *live, a.Reason)
+		h.Failed(p.sub.id, live, a.Reason)
 	case Gone, Cut, Lost:
 	}
 }
