@@ -289,6 +289,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, counts bool, wait time.Duration, now time.Time) {
 	switch {
 	case a.Outcome == Delivered:
+		a.Number = i.attempts + 1
 		l.done++
 		l.remove(i)
 		return
@@ -296,6 +297,7 @@ func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, count
 		i.phase = phaseWaiting
 		l.idle++
 		i.why = a.Reason
+		a.Number = i.attempts + 1
 	case a.Outcome == Refused && i.whole != nil && len(i.whole.items) > 1 && splits(a.Status):
 		i.phase, i.single = phaseWaiting, true
 		l.idle++

@@ -156,6 +156,12 @@ func (p *Catalogued) Disable(ctx context.Context, id string, incarnation uuid.UU
 	return err
 }
 
+// Owner is whose subscription it is; "": there is none.
+func (p *Catalogued) Owner(id string) string {
+	s, _ := p.catalog.Subscription(id)
+	return s.Owner
+}
+
 // Policy tells how long a subscription whose events are sent under an incarnation may fail, and how long its schedule waits
 // at most. ok is false where nothing is sent under it. It does not block.
 func (p *Catalogued) Policy(id string, incarnation uuid.UUID) (owner string, disableAfter, longest time.Duration, ok bool) {
