@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
-	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/session"
@@ -209,6 +207,10 @@ type subscriptionStats struct {
 }
 
 func (g *Gateway) getSubscriptionStats(w http.ResponseWriter, r *http.Request) {
+	if sink, _ := g.deps.Catalog.HasSink(pathVar(r, "id")); sink {
+		g.getDeliveryStats(w, r)
+		return
+	}
 	s, ok := g.subscriptionOf(w, r)
 	if !ok {
 		return
@@ -224,49 +226,6 @@ func (g *Gateway) writeStats(w http.ResponseWriter, r *http.Request, s catalog.S
 	}
 	status := g.subscriptionStatus(s)
 	writeJSON(w, r, http.StatusOK, subscriptionStats{s.ID, s.Name, status.State, status.Reason, stats})
-}
-
-// deadLetter is an event that nobody took in all its attempts.
-type deadLetter struct {
-	ID        string          `json:"id"`
-	Stream    string          `json:"stream"`
-	Partition int32           `json:"partition"`
-	Offset    int64           `json:"offset"`
-	Attempts  int             `json:"attempts"`
-	Reason    string          `json:"reason"`
-	At        time.Time       `json:"at"`
-	Event     json.RawMessage `json:"event"`
-}
-
-func (g *Gateway) listDeadLetters(w http.ResponseWriter, r *http.Request) {
-	s, ok := g.subscriptionOf(w, r)
-	if !ok {
-		return
-	}
-	limit, err := pageLimit(r)
-	from := int64(0)
-	if token := r.URL.Query().Get("next"); token != "" && err == nil {
-		if from, err = strconv.ParseInt(token, 10, 64); err != nil || from < 0 {
-			err = newProblem(kindInvalidParameter, "next= is not a token of this list: give it back as it came, or leave it out")
-		}
-	}
-	var letters []deadletters.Letter
-	next := int64(-1)
-	if err == nil {
-		letters, next, err = g.deps.Letters.Page(r.Context(), s.ID, from, limit)
-	}
-	if err != nil {
-		g.refuseRead(w, r, err)
-		return
-	}
-	page := list[deadLetter]{Items: make([]deadLetter, 0, len(letters))}
-	for _, l := range letters {
-		page.Items = append(page.Items, deadLetter{strconv.FormatInt(l.ID, 10), l.Stream, l.Partition, l.Offset, l.Attempts, l.Reason, l.At, l.Event})
-	}
-	if next >= 0 {
-		page.Next = strconv.FormatInt(next, 10)
-	}
-	writeJSON(w, r, http.StatusOK, page)
 }
 
 // resetSubscription answers POST …:reset: the subscription begins anew from another place.

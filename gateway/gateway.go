@@ -98,9 +98,10 @@ type Gateway struct {
 	openapi []byte
 	handler http.Handler
 
-	bodies bodyMemory          // of bodies being handled
-	scans  *semaphore.Weighted // searches for poison under way
-	zstd   zstdDecoders
+	bodies  bodyMemory          // of bodies being handled
+	scans   *semaphore.Weighted // searches for poison under way
+	resends *semaphore.Weighted // calls under way that send events again
+	zstd    zstdDecoders
 }
 
 // New makes the edge. It starts nothing.
@@ -126,6 +127,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 		origins: map[string]bool{},
 		bodies:  newBodyMemory(config.MaxBodyMemory),
 		scans:   semaphore.NewWeighted(poisonScans),
+		resends: semaphore.NewWeighted(resendCalls),
 	}
 	for _, origin := range config.Origins {
 		g.origins[strings.ToLower(strings.TrimSuffix(origin, "/"))] = true

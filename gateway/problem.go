@@ -78,6 +78,10 @@ var (
 	kindReconnect           = problemKind{"reconnect", 409, "What was acknowledged is no longer this session's", "Open the session again: what it was given and had not acknowledged is given again."}
 	kindOtherDelivery       = problemKind{"other-delivery", 409, "The subscription's events are delivered in the other way", "A subscription with a sink is sent its events; one without is read by its sessions. Use the operations of its own way, or make another subscription."}
 	kindNoSinks             = problemKind{"no-sinks", 501, "This server sends events to no sinks", "Leave out the sink for a subscription that sessions read, or have the operator give the server a key ring."}
+	kindUnproven            = problemKind{"unproven", 409, "The endpoint has not proven that it wants the events", "Have the endpoint answer the question of POST …:verify: by the consent of CloudEvents' webhooks, or by the response to the challenge. Nothing else is sent to it before."}
+	kindWrongCode           = problemKind{"wrong-code", 403, "The code is not one that was given", "Use the callback address that the endpoint was sent last, as it is. It is good for that sink of the subscription alone."}
+	kindAskedTooOften       = problemKind{"asked-too-often", 429, "The endpoint's host has been asked too often lately", "Try again after the time that Retry-After gives."}
+	kindAttemptsAway        = problemKind{"attempts-unavailable", 503, "What is kept of attempts cannot be read at present", "Try again after the time that Retry-After gives; deliveries go on meanwhile."}
 	kindUnknownSubscription = problemKind{"unknown-subscription", 404, "There is no such subscription", "List the subscriptions with GET /v1/subscriptions, or create one with POST to the same address."}
 )
 
@@ -87,7 +91,7 @@ func kinds() []problemKind {
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
 		kindBadMessage, kindInvalidUpgrade, kindOriginNotAllowed, kindNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema,
 		kindUnknownConsumer, kindUnknownSubscription, kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema,
-		kindConsumerTakenOver, kindReconnect, kindOtherDelivery, kindNotCompacted, kindPreconditionFailed,
+		kindConsumerTakenOver, kindReconnect, kindOtherDelivery, kindUnproven, kindWrongCode, kindAskedTooOften, kindAttemptsAway, kindNotCompacted, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
 		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindNoSinks, kindLogUnavailable, kindInDoubt,
 		kindOverloaded, kindNotReady, kindConsumerBusy,

@@ -71,11 +71,18 @@ func (g *Gateway) routes() []route {
 		{"POST", "/v1/subscriptions/{id}/cursors", g.putCursors, hotPath},
 		{"GET", "/v1/subscriptions/{id}/stats", g.getSubscriptionStats, ordinary},
 		{"GET", "/v1/subscriptions/{id}/dead-letters", g.listDeadLetters, ordinary},
+		{"POST", "/v1/subscriptions/{id}/dead-letters:redeliver", g.redeliver, ordinary},
+		{"GET", "/v1/subscriptions/{id}/attempts", g.listAttempts, ordinary},
+		{"GET", "/v1/subscriptions/{id}/deliveries", g.listDeliveries, ordinary},
 		{"POST", "/v1/subscriptions/{id}:reset", g.resetSubscription, ordinary},
 		{"POST", "/v1/subscriptions/{id}:pause", g.pauseSubscription, ordinary},
 		{"POST", "/v1/subscriptions/{id}:resume", g.resumeSubscription, ordinary},
 		{"POST", "/v1/subscriptions/{id}:rotate-secret", g.rotateSecret, ordinary},
 		{"POST", "/v1/subscriptions/{id}:replay", g.replaySubscription, ordinary},
+		{"POST", "/v1/subscriptions/{id}:verify", g.verifySubscription, ordinary},
+		{"POST", "/v1/subscriptions/{id}:test", g.testSubscription, ordinary},
+		{"GET", "/v1/subscriptions/{id}:consent", g.consent, ordinary},
+		{"POST", "/v1/subscriptions/{id}:consent", g.consent, ordinary},
 
 		// Operations.
 		{"GET", "/healthz", g.healthz, hotPath},
@@ -89,6 +96,7 @@ func (g *Gateway) routes() []route {
 		// Documents.
 		{"GET", "/openapi.json", g.openapiPage, ordinary},
 		{"GET", "/asyncapi.json", g.asyncapiPage, ordinary},
+		{"GET", "/.well-known/jwks.json", g.jwks, ordinary},
 		{"GET", "/problems", g.problemPage, ordinary},
 		{"GET", "/problems/{problem}", g.problemPage, ordinary},
 	}

@@ -23,21 +23,29 @@ type Push interface {
 	Consent(ctx context.Context, subscription, code, rate string) error
 	// Test sends an example event.
 	Test(ctx context.Context, subscription string) (*push.Attempt, error)
-	// Resend sends an event of the log again.
+	// Resend sends an event again.
 	Resend(ctx context.Context, subscription string, at push.Place) (*push.Attempt, error)
+	// ConsumerGroup names the group to which the positions of a topic are committed.
+	ConsumerGroup(topic string) string
 }
 
 // sunk finds the subscription that the address names, which must have a sink. It answers by itself, and returns false,
 // where there is none such.
 func (g *Gateway) sunk(w http.ResponseWriter, r *http.Request) (catalog.Subscription, bool) {
 	s, ok := g.deps.Catalog.Subscription(pathVar(r, "id"))
+	var p *problem
 	switch {
 	case !ok:
-		g.refuse(w, r, unknownSubscription(pathVar(r, "id")))
+		p = unknownSubscription(pathVar(r, "id"))
 	case s.Sink == "":
-		g.refuse(w, r, notPushed())
+		p = notPushed()
 	default:
 		return s, true
+	}
+	if r.Method == http.MethodPost { // with a body, which is not read
+		g.refuse(w, r, p)
+	} else {
+		writeProblem(w, r, p)
 	}
 	return s, false
 }
@@ -112,13 +120,18 @@ func (g *Gateway) replaySubscription(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var in struct {
-		Since string `json:"since"`
-		From  string `json:"from"`
+		Since    string   `json:"since"`
+		From     string   `json:"from"`
+		Attempts []string `json:"attempts"`
 	}
 	if !g.readDocument(w, r, &in) {
 		return
 	}
-	answer, from, err := replayFrom(in.Since, in.From)
+	if len(in.Attempts) > 0 && in.Since == "" && in.From == "" {
+		g.replayAttempts(w, r, s, in.Attempts)
+		return
+	}
+	answer, from, err := replayFrom(in.Since, in.From, in.Attempts != nil)
 	if err != nil {
 		writeProblem(w, r, err)
 		return
@@ -156,9 +169,9 @@ func (g *Gateway) replaySubscription(w http.ResponseWriter, r *http.Request) {
 }
 
 // replayFrom reads where a replay begins.
-func replayFrom(since, from string) (replayed, string, error) {
-	if (since == "") == (from == "") || from != "" && from != catalog.FromOldest {
-		return replayed{}, "", newProblem(kindInvalidBody, `give either {"since":"2026-01-02T03:04:05Z"}, a time, or {"from":"oldest"}`)
+func replayFrom(since, from string, others bool) (replayed, string, error) {
+	if others || (since == "") == (from == "") || from != "" && from != catalog.FromOldest {
+		return replayed{}, "", newProblem(kindInvalidBody, `give one of {"since":"2026-01-02T03:04:05Z"}, a time, {"from":"oldest"} and {"attempts":["…"]}`)
 	}
 	if from != "" {
 		return replayed{}, from, nil

@@ -7,6 +7,7 @@ import (
 	"iter"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/eventissuer/eventissuer/internal/catalog"
 )
@@ -14,13 +15,43 @@ import (
 // subscriptionAnswer is a subscription as GET shows it: with how it is.
 type subscriptionAnswer struct {
 	catalog.Subscription
-	Secret string                     `json:"secret,omitempty"` // in the answer to its creation alone
-	Status catalog.SubscriptionStatus `json:"status"`
+	Secret string            `json:"secret,omitempty"` // in the answer to its creation alone
+	Status subscriptionState `json:"status"`
+}
+
+// subscriptionState is how a subscription is.
+type subscriptionState struct {
+	catalog.SubscriptionStatus
+	// Of one with a sink.
+	Proof   *catalog.Proof `json:"proof,omitempty"`
+	Replays []replaying    `json:"replays,omitempty"`
+}
+
+// replaying is a replay beside the live way, under way.
+type replaying struct {
+	Replay  string    `json:"replay"`
+	Since   time.Time `json:"since,omitzero"`
+	Records int64     `json:"records"` // in the partitions that it is not done with
 }
 
 func (g *Gateway) subscriptionAnswer(s catalog.Subscription) subscriptionAnswer {
-	return subscriptionAnswer{Subscription: s, Status: g.subscriptionStatus(s)}
+	answer := subscriptionAnswer{Subscription: s, Status: subscriptionState{SubscriptionStatus: g.subscriptionStatus(s)}}
+	if s.Sink == "" {
+		return answer
+	}
+	proof := s.Proof
+	if proof.State != catalog.ProofPending || time.Until(proof.Next) > furthestTry {
+		proof.Next = time.Time{} // nobody asks by itself
+	}
+	answer.Status.Proof = &proof
+	for _, r := range s.Replays {
+		answer.Status.Replays = append(answer.Status.Replays, replaying{r.Incarnation, r.Since, between(r.Start, r.Until)})
+	}
+	return answer
 }
+
+// furthestTry is more than what lies between two tries to have an endpoint's proof.
+const furthestTry = 366 * 24 * time.Hour
 
 func (g *Gateway) subscriptionStatus(s catalog.Subscription) catalog.SubscriptionStatus {
 	status := g.deps.Catalog.SubscriptionStatus(s)
@@ -145,6 +176,11 @@ func (g *Gateway) deleteSubscription(w http.ResponseWriter, r *http.Request) {
 	if was.Sink == "" {
 		g.forget(r.Context(), was)
 		g.disband(r.Context(), id)
+	} else if g.deps.Attempts != nil {
+		// Also where the client has gone; what is left does no harm, and goes by itself.
+		if err := g.deps.Attempts.Forget(context.WithoutCancel(r.Context()), id); err != nil {
+			g.log.Warn("some of what was kept of a subscription's attempts is left", "subscription", id, "error", err)
+		}
 	}
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -129,7 +129,7 @@ func (p *catalogued) Endpoint(id string) (*Endpoint, error) {
 		return nil, err
 	}
 	to := &Endpoint{
-		Owner: s.Owner, URL: e.Sink, Mode: e.Mode, Headers: e.Headers, Signer: &e.Signer, Credential: e.Credential,
+		Owner: s.Owner, URL: e.Sink, Mode: e.Mode, Headers: e.Headers, Signer: &e.Signer, Secrets: e.Secrets, Credential: e.Credential,
 		Concurrency: s.Config.Concurrency, Timeout: time.Duration(s.Config.Timeout),
 		Block: s.Config.OnExhausted == catalog.Block, DisableAfter: time.Duration(s.Config.DisableAfter), Until: s.SignersUntil(now),
 		Batch: Batch{Max: s.Config.Batch.Max, MaxWait: time.Duration(s.Config.Batch.MaxWait), Bytes: s.Config.Batch.MaxBytes},

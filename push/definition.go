@@ -48,6 +48,7 @@ type Endpoint struct {
 	Mode       webhook.Mode
 	Headers    map[string]string
 	Signer     *webhook.Signer
+	Secrets    []webhook.Secret // by one of which the endpoint answers a challenge
 	Credential webhook.Credential
 
 	Concurrency int           // attempts at once, over all replicas

@@ -185,7 +185,7 @@ func (e *Engine) join(st *stream) {
 	}
 	e.running.Go(func() {
 		defer cancel()
-		err := e.deps.Log.Join(ctx, e.cfg.Group+st.Topic, []string{st.Topic}, func(ctx context.Context, c broker.Claim) { e.own(ctx, st, c) })
+		err := e.deps.Log.Join(ctx, e.ConsumerGroup(st.Topic), []string{st.Topic}, func(ctx context.Context, c broker.Claim) { e.own(ctx, st, c) })
 		if err != nil && ctx.Err() == nil {
 			e.log.Error("push has lost its consumer group", "stream", st.Name, "error", err)
 		}

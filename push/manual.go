@@ -74,11 +74,15 @@ type Place struct {
 	Stream    fanout.Stream
 	Partition int32
 	Offset    int64
+	// Event is the event's id: where another is there by now, the event is gone. "": whichever is there.
+	Event string
+	// Copy is the event's JSON, which is sent where the log no longer has it; nil: there is none.
+	Copy []byte
 }
 
-// Resend sends one event of the log again, out of order and beside what else is sent, and returns what became of it. Its
-// message id is that of its delivery, so that a receiver that had it knows it. Errors are those of Test, and ErrGone where
-// the log no longer has the event.
+// Resend sends one event again, out of order and beside what else is sent, and returns what became of it. Its message id is
+// that of its delivery, so that a receiver that had it knows it. Errors are ErrNotPushed, ErrBlocked, that of opening the
+// endpoint, those of reading the log, and ErrGone where neither the log nor the place has the event.
 func (e *Engine) Resend(ctx context.Context, id string, at Place) (*Attempt, error) {
 	spec, by, err := e.openWay(id)
 	if err != nil {
@@ -89,32 +93,68 @@ func (e *Engine) Resend(ctx context.Context, id string, at Place) (*Attempt, err
 	if is == nil {
 		return nil, ErrNotPushed
 	}
+	own, message, err := e.retrieve(ctx, is, at)
+	if err != nil {
+		return nil, err
+	}
+	a := &Attempt{
+		Subscription: id, Stream: at.Stream.Name, Partition: at.Partition, Offsets: []int64{at.Offset}, Number: 1, Manual: true,
+		EventID: own.ID(), EventType: own.Type(), Message: message,
+	}
+	e.sendOne(ctx, spec, by, []*event.Event{own}, a)
+	return a, nil
+}
+
+// retrieve reads the event at a place, or else takes the place's copy of it, and gives the id of its message.
+func (e *Engine) retrieve(ctx context.Context, is *Subscription, at Place) (*event.Event, string, error) {
+	entry, epoch, err := e.look(ctx, at)
+	switch {
+	case err == nil && (at.Event == "" || entry.Event.ID() == at.Event):
+		return &entry.Event, messageOf(is, epoch, at), nil
+	case err != nil && !errors.Is(err, ErrGone):
+		return nil, "", err
+	case at.Copy == nil:
+		return nil, "", ErrGone
+	}
+	kept, err := event.Parse(at.Copy)
+	if err != nil {
+		return nil, "", fmt.Errorf("the copy of the event: %w", err)
+	}
+	if entry != nil || epoch == (broker.Epoch{}) { // the stream was made anew: the id is, or comes to be, another event's
+		return &kept, webhook.NewMessageID(), nil
+	}
+	return &kept, messageOf(is, epoch, at), nil
+}
+
+// look reads what is at a place now, and in which life of the topic. The epoch is zero where there is no topic.
+func (e *Engine) look(ctx context.Context, at Place) (*fanout.Entry, broker.Epoch, error) {
 	hub, err := e.deps.Hubs.Open(ctx, at.Stream)
 	if errors.Is(err, broker.ErrNoTopic) {
-		return nil, ErrGone
+		return nil, broker.Epoch{}, ErrGone
 	}
 	if err != nil {
-		return nil, err
+		return nil, broker.Epoch{}, err
 	}
 	p := &partition{engine: e, stream: &stream{Stream: at.Stream}, id: at.Partition, hub: hub, epoch: hub.Epoch()}
-	if ends := hub.Latest(); int(at.Partition) >= len(ends) || at.Offset < 0 || at.Offset >= ends[at.Partition] {
-		return nil, ErrGone
+	if ends := hub.Latest(); int(at.Partition) >= len(ends) || at.Partition < 0 || at.Offset < 0 || at.Offset >= ends[at.Partition] {
+		return nil, broker.Epoch{}, ErrGone // in this life of the topic it never was
 	}
 	entry, err := p.fetch(ctx, at.Offset)
-	if err != nil {
-		return nil, err
-	}
+	return entry, p.epoch, err
+}
+
+// messageOf is the id of the message by which the live incarnation delivers the event at a place.
+func messageOf(is *Subscription, epoch broker.Epoch, at Place) string {
 	var life uuid.UUID
 	if len(is.Lives) > 0 {
 		life = is.Lives[0].Incarnation
 	}
-	a := &Attempt{
-		Subscription: id, Stream: at.Stream.Name, Partition: at.Partition, Offsets: []int64{at.Offset}, Number: 1, Manual: true,
-		EventID: entry.Event.ID(), EventType: entry.Event.Type(), Message: webhook.MessageID(life, p.epoch, at.Partition, at.Offset),
-	}
-	e.sendOne(ctx, spec, by, []*event.Event{&entry.Event}, a)
-	return a, nil
+	return webhook.MessageID(life, epoch, at.Partition, at.Offset)
 }
+
+// ConsumerGroup names the group to which the positions of a topic are committed: of each partition the lowest offset that is
+// not done for all subscriptions.
+func (e *Engine) ConsumerGroup(topic string) string { return e.cfg.Group + topic }
 
 // Failing says why the endpoint of a subscription does not take its events at the moment, as far as this replica knows.
 func (e *Engine) Failing(id string) (reason string, ok bool) {

@@ -61,6 +61,7 @@ var (
 	ErrBusyHost  = errors.New("that host has been asked too often lately")
 	ErrBlocked   = errors.New("nothing is sent to the subscription's sink at present")
 	ErrCode      = errors.New("the code is none that was given for this subscription's sink")
+	ErrRate      = errors.New("its WebHook-Allowed-Rate is not right")
 )
 
 // hostPace bounds what is sent to a host beside events.
@@ -187,7 +188,7 @@ func allowedRate(text string) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("its WebHook-Allowed-Rate is %.40q: a number of requests per minute from 1, or *, is expected", text)
+		return 0, fmt.Errorf("%w: a number of requests per minute from 1, or *, is expected, and %.40q came", ErrRate, text)
 	}
 	return n, nil
 }
@@ -203,7 +204,7 @@ func (e *Engine) challenge(ctx context.Context, id string, spec *Endpoint, by Se
 		return
 	}
 	var answer struct{ Response string }
-	right := json.Unmarshal(r.Body, &answer) == nil && answered(spec.Signer, challenge, answer.Response)
+	right := json.Unmarshal(r.Body, &answer) == nil && answered(spec.Secrets, challenge, answer.Response)
 	switch {
 	case r.Status == http.StatusOK && right:
 		v.Proven, v.By = true, "challenge"
@@ -218,8 +219,8 @@ func (e *Engine) challenge(ctx context.Context, id string, spec *Endpoint, by Se
 	}
 }
 
-func answered(s *webhook.Signer, challenge, response string) bool {
-	for _, secret := range s.Secrets {
+func answered(secrets []webhook.Secret, challenge, response string) bool {
+	for _, secret := range secrets {
 		if secret.Responded(challenge, response) {
 			return true
 		}
@@ -265,7 +266,7 @@ func (e *Engine) code(id, sink string) string {
 }
 
 // Consent takes an endpoint's consent by way of the callback that it was given. rate is its WebHook-Allowed-Rate, if it
-// names one. Errors: ErrNotPushed, ErrCode, one about the rate, and the catalog's.
+// names one. Errors: ErrNotPushed, ErrCode, ErrRate, and the catalog's.
 func (e *Engine) Consent(ctx context.Context, id, code, rate string) error {
 	spec, err := e.deps.Definitions.Endpoint(id)
 	if err != nil {

@@ -100,7 +100,8 @@ func (s *server) origin() string {
 // startPush delivers to webhooks.
 func (s *server) startPush(context.Context) error {
 	letters, err := deadletters.New(deadletters.Config{
-		Log: s.records, Topic: s.ownTopic("dead-letters"), ReplicationFactor: s.config.ReplicationFactor, Logger: s.log,
+		Log: s.records, Topic: s.ownTopic("dead-letters"), ReplicationFactor: s.config.ReplicationFactor,
+		Redis: s.redis, Prefix: s.ownKeys(), Logger: s.log,
 	})
 	if err != nil {
 		return err

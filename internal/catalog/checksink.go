@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/eventissuer/eventissuer/internal/webhook"
@@ -48,6 +49,7 @@ func (s *Subscription) checkDelivery(v *InvalidError, sinks SinkChecker) {
 	if p.Mode == webhook.Binary && s.Config.Batch.Max > 1 {
 		v.add("/protocolsettings/mode", "%s, where config.batch.max is more than 1: a batch is a JSON array of events; got %s", webhook.Structured, p.Mode)
 	}
+	checkSignatures(v, p.Signatures)
 	takeProblems(v, "/protocolsettings/headers", webhook.CheckHeaders(p.Headers))
 	set := map[string]string{} // by the canonical name of a header, what sets it
 	for name := range p.Headers {
@@ -79,6 +81,22 @@ func (s *Subscription) checkDelivery(v *InvalidError, sinks SinkChecker) {
 	}
 	if n := len(s.Secret); s.Secret != nil && (n < webhook.MinSecret || n > webhook.MaxSecret) {
 		v.add("/secret", "%d to %d bytes; got %d", webhook.MinSecret, webhook.MaxSecret, n)
+	}
+}
+
+// checkSignatures checks which signatures messages are to have.
+func checkSignatures(v *InvalidError, signatures []Signature) {
+	const at = "/protocolsettings/signatures"
+	if len(signatures) == 0 {
+		v.add(at, "at least one of %s and %s, or nothing for both", SignatureSecret, SignatureKey)
+	}
+	for i, s := range signatures {
+		switch {
+		case !slices.Contains(allSignatures(), s):
+			v.add(fmt.Sprintf("%s/%d", at, i), "%s or %s; got %.100q", SignatureSecret, SignatureKey, s)
+		case slices.Contains(signatures[:i], s):
+			v.add(fmt.Sprintf("%s/%d", at, i), "each once; %s comes twice", s)
+		}
 	}
 }
 

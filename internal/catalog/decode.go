@@ -264,7 +264,7 @@ func expected(target any, err error) string {
 	switch target.(type) {
 	case *string, **string, *Audience, *Format, *Ordering, *OnExhausted, *webhook.Mode, *webhook.CredentialType, *schema.Mode:
 		return "a string"
-	case *[]string:
+	case *[]string, *[]Signature:
 		return "an array of strings"
 	case *[]Duration:
 		return `an array of durations, such as ["5s","30s","2m"]`

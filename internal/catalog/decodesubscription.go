@@ -114,7 +114,7 @@ func (s *Subscription) decodeSink(v *InvalidError, sink, protocol, settings, cre
 
 func (p *ProtocolSettings) decode(v *InvalidError, at string, raw json.RawMessage) {
 	var headers, legacy json.RawMessage
-	if !members(v, at, raw, map[string]any{"method": &p.Method, "mode": &p.Mode, "headers": &headers, "legacySignature": &legacy}) {
+	if !members(v, at, raw, map[string]any{"method": &p.Method, "mode": &p.Mode, "signatures": &p.Signatures, "headers": &headers, "legacySignature": &legacy}) {
 		return
 	}
 	if given(headers) {

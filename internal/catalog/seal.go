@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,7 @@ type Endpoint struct {
 	Mode       webhook.Mode // webhook.Batch where requests hold more than one event
 	Headers    map[string]string
 	Signer     webhook.Signer
+	Secrets    []webhook.Secret // by one of which the endpoint answers a challenge, whatever signs
 	Credential webhook.Credential
 }
 
@@ -60,8 +62,14 @@ func (c *Catalog) OpenEndpoint(s Subscription, now time.Time) (Endpoint, error) 
 		var secret webhook.Secret
 		var key webhook.SigningKey
 		if secret, key, err = splitSigner(plain); err == nil {
-			e.Signer.Secrets, e.Signer.Keys = append(e.Signer.Secrets, secret), append(e.Signer.Keys, key)
+			e.Secrets, e.Signer.Keys = append(e.Secrets, secret), append(e.Signer.Keys, key)
 		}
+	}
+	if e.Signer.Secrets = e.Secrets; !slices.Contains(s.ProtocolSettings.Signatures, SignatureSecret) {
+		e.Signer.Secrets = nil
+	}
+	if !slices.Contains(s.ProtocolSettings.Signatures, SignatureKey) {
+		e.Signer.Keys = nil
 	}
 	if s.SinkCredential != nil {
 		e.Credential = *s.SinkCredential
@@ -261,7 +269,7 @@ func (d *Delivery) own() {
 
 // filled is a copy with what was left out.
 func (p *ProtocolSettings) filled() *ProtocolSettings {
-	filled := &ProtocolSettings{Method: methodPost, Mode: webhook.Structured}
+	filled := &ProtocolSettings{Method: methodPost, Mode: webhook.Structured, Signatures: allSignatures()}
 	if p == nil {
 		return filled
 	}
@@ -270,6 +278,9 @@ func (p *ProtocolSettings) filled() *ProtocolSettings {
 	}
 	if p.Mode != "" {
 		filled.Mode = p.Mode
+	}
+	if swapped := []Signature{SignatureKey, SignatureSecret}; p.Signatures != nil && !slices.Equal(p.Signatures, swapped) {
+		filled.Signatures = slices.Clone(p.Signatures)
 	}
 	if len(p.Headers) > 0 {
 		filled.Headers = maps.Clone(p.Headers)

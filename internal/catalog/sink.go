@@ -32,9 +32,22 @@ type ProtocolSettings struct {
 	Method string       `json:"method,omitempty"` // "POST"
 	Mode   webhook.Mode `json:"mode,omitempty"`   // webhook.Structured, the default, or webhook.Binary; batches are webhook.Batch
 	// Headers are added to each request. Their values are secrets.
-	Headers         map[string]string `json:"headers,omitempty"`
-	LegacySignature *webhook.Legacy   `json:"legacySignature,omitempty"` // one signature more; nil: none
+	Headers map[string]string `json:"headers,omitempty"`
+	// Signatures are which of SignatureSecret and SignatureKey each message has, in this order; default: both.
+	Signatures      []Signature     `json:"signatures,omitempty"`
+	LegacySignature *webhook.Legacy `json:"legacySignature,omitempty"` // one signature more; nil: none
 }
+
+// Signature is a kind of signature, as Standard Webhooks names them.
+type Signature string
+
+// The kinds.
+const (
+	SignatureSecret Signature = "v1"  // HMAC-SHA256 by the secret
+	SignatureKey    Signature = "v1a" // Ed25519 by the signing key, which costs some 30 µs a message
+)
+
+func allSignatures() []Signature { return []Signature{SignatureSecret, SignatureKey} }
 
 // OnExhausted says what becomes of an event whose attempts are used up.
 type OnExhausted string

@@ -29,7 +29,7 @@ const (
 
 // everything is a subscription that says all that one with a sink can.
 const everything = `{"name":"n","streams":["a"],"sink":"https://example.com/events","protocol":"HTTP",
- "protocolsettings":{"method":"POST","mode":"binary","headers":{"X-Key":"` + keySecret + `"},
+ "protocolsettings":{"method":"POST","mode":"binary","signatures":["v1","v1a"],"headers":{"X-Key":"` + keySecret + `"},
   "legacySignature":{"header":"X-Hub-Signature-256","hash":"sha256","encoding":"hex","prefix":"sha256=","secret":"` + oldSecret + `"}},
  "sinkcredential":{"credentialtype":"ACCESSTOKEN","secret":"` + tokenSecret + `"},"secret":"` + givenSecret + `",
  "config":{"from":"oldest","ordering":"key","concurrency":4,"ratePerSecond":10,"timeout":"5s","retry":{"schedule":["1s","1h"]},
@@ -131,7 +131,7 @@ func TestASubscriptionWithASinkHasDefaultsAndASecretIsMade(t *testing.T) {
 		want := `{"id":"` + made.ID + `","name":"n","owner":"local","streams":["a"],"config":{"from":"latest","ordering":"none","concurrency":8,"timeout":"15s",` +
 			`"retry":{"schedule":["5s","30s","2m","10m","30m","1h","2h","4h","8h","12h"]},"onExhausted":"deadLetter",` +
 			`"batch":{"max":1,"maxWait":"0s","maxBytes":262144},"disableAfter":"120h"},"sink":"https://example.com/events","protocol":"HTTP",` +
-			`"protocolsettings":{"method":"POST","mode":"structured"},"publicKey":"` + made.PublicKey + `"}`
+			`"protocolsettings":{"method":"POST","mode":"structured","signatures":["v1","v1a"]},"publicKey":"` + made.PublicKey + `"}`
 		if got := string(must(json.Marshal(looked))(t)); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -141,6 +141,33 @@ func TestASubscriptionWithASinkHasDefaultsAndASecretIsMade(t *testing.T) {
 		batched := c.patch(t, made.ID, `{"config":{"batch":{"max":10}}}`)
 		if e := must(c.OpenEndpoint(batched, time.Now()))(t); e.Mode != webhook.Batch || batched.Config.Batch.MaxBytes != 256<<10 {
 			t.Errorf("it is sent as %s, %+v", e.Mode, batched.Config.Batch)
+		}
+	})
+}
+
+func TestMessagesAreSignedAsTheSubscriptionAsks(t *testing.T) {
+	fleet(t, 1, func(t *testing.T, _ *tabletest.Log, r []*process) {
+		c := r[0]
+		withStreams(t, c, "a")
+		made := pushTo(t, c, "")
+		for _, test := range []struct {
+			patch, shown  string
+			secrets, keys int
+		}{
+			{`["v1"]`, `["v1"]`, 1, 0},
+			{`["v1a"]`, `["v1a"]`, 0, 1},
+			{`["v1a","v1"]`, `["v1","v1a"]`, 1, 1},
+			{`["v1"]`, `["v1"]`, 1, 0},
+			{`null`, `["v1","v1a"]`, 1, 1},
+		} {
+			s := c.patch(t, made.ID, `{"protocolsettings":{"signatures":`+test.patch+`}}`)
+			e := must(c.OpenEndpoint(s, time.Now()))(t)
+			if shown := string(must(json.Marshal(s.ProtocolSettings.Signatures))(t)); shown != test.shown || len(e.Signer.Secrets) != test.secrets || len(e.Signer.Keys) != test.keys {
+				t.Errorf("with %s it shows %s and is signed by %v", test.patch, shown, e.Signer)
+			}
+			if len(e.Secrets) != 1 || !slices.Equal(e.Secrets[0], made.Secret) {
+				t.Errorf("with %s a challenge is answered by %d secrets", test.patch, len(e.Secrets))
+			}
 		}
 	})
 }
@@ -230,6 +257,9 @@ func TestWhatIsWrongWithASinkIsPointedAtAndNoSecretIsTold(t *testing.T) {
 			base + `"protocolsettings":"` + keySecret + `"}`:                                                                                    {"/protocolsettings"},
 			base + `"protocolsettings":{"method":"PUT","mode":"batch","verb":""}}`:                                                              {"/protocolsettings/verb"},
 			base + `"protocolsettings":{"method":"PUT","mode":"batch"}}`:                                                                        {"/protocolsettings/method", "/protocolsettings/mode"},
+			base + `"protocolsettings":{"signatures":[]}}`:                                                                                      {"/protocolsettings/signatures"},
+			base + `"protocolsettings":{"signatures":"v1"}}`:                                                                                    {"/protocolsettings/signatures"},
+			base + `"protocolsettings":{"signatures":["v2","v1","v1"]}}`:                                                                        {"/protocolsettings/signatures/0", "/protocolsettings/signatures/2"},
 			base + `"protocolsettings":{"headers":["` + keySecret + `"]}}`:                                                                      {"/protocolsettings/headers"},
 			base + `"protocolsettings":{"headers":{"X":{"a":"` + keySecret + `"}}}}`:                                                            {"/protocolsettings/headers/X"},
 			base + `"protocolsettings":{"headers":{"X":"` + keySecret + `","X":"y"}}}`:                                                          {"/protocolsettings/headers/X"},

@@ -1,8 +1,9 @@
 // Package deadletters keeps the events that a subscription could not hand over in all its attempts, in one topic.
 //
 // A letter that was written without error is on the log, acknowledged by all in-sync replicas, and is kept for the
-// retention of the topic. Pages are read from the log, and are the same on every replica. All methods may be called
-// concurrently, and block on the log.
+// retention of the topic. Pages are read from the log, and are the same on every replica. Which letters were delivered
+// since is remembered in Redis as long, and lost with it. All methods may be called concurrently, and block on the log, or
+// on Redis where they say so.
 package deadletters
 
 import (
@@ -13,6 +14,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/eventissuer/eventissuer/broker"
 )
@@ -51,7 +54,10 @@ type Config struct {
 	Log               Log
 	Topic             string // made with the first letter. Default "_eventissuer.dead-letters"
 	ReplicationFactor int16  // of the topic; default: the cluster's
-	Logger            *slog.Logger
+	// Redis remembers which letters were delivered since; nil: nobody does.
+	Redis  redis.UniversalClient
+	Prefix string // of the keys there. Default "eventissuer:"
+	Logger *slog.Logger
 }
 
 // Box holds the letters of all subscriptions.
@@ -63,6 +69,7 @@ func New(cfg Config) (*Box, error) {
 		return nil, errors.New("dead letters need a log")
 	}
 	cfg.Topic = cmp.Or(cfg.Topic, "_eventissuer.dead-letters")
+	cfg.Prefix = cmp.Or(cfg.Prefix, "eventissuer:")
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	return &Box{cfg}, nil
 }
@@ -110,18 +117,27 @@ func message(l *Letter) broker.Message {
 	}
 }
 
+// partition is where a subscription's letters are; -1: nobody has any.
+func (b *Box) partition(ctx context.Context, id string) (int32, error) {
+	msgs := []broker.Message{{Partition: broker.AnyPartition, Key: []byte(id)}}
+	_, _, err := b.cfg.Log.Place(ctx, b.cfg.Topic, msgs)
+	switch {
+	case errors.Is(err, broker.ErrNoTopic):
+		return -1, nil
+	case err != nil:
+		return -1, fmt.Errorf("find the dead letters: %w", err)
+	}
+	return msgs[0].Partition, nil
+}
+
 // Page lists a subscription's dead letters from an offset on, in the order in which they were written: up to most,
 // and where to go on. next is -1 at the end.
 func (b *Box) Page(ctx context.Context, id string, from int64, most int) (letters []Letter, next int64, err error) {
 	log, topic := b.cfg.Log, b.cfg.Topic
-	msgs := []broker.Message{{Partition: broker.AnyPartition, Key: []byte(id)}}
-	if _, _, err := log.Place(ctx, topic, msgs); err != nil {
-		if errors.Is(err, broker.ErrNoTopic) {
-			return nil, -1, nil
-		}
-		return nil, 0, fmt.Errorf("find the dead letters: %w", err)
+	p, err := b.partition(ctx, id)
+	if err != nil || p < 0 {
+		return nil, -1, err
 	}
-	p := msgs[0].Partition
 	for read := 0; read < scanBytes && len(letters) < most; {
 		batch, err := log.Read(ctx, topic, p, from, scanBytes/4)
 		if outside := (*broker.RangeError)(nil); errors.As(err, &outside) {
@@ -137,17 +153,14 @@ func (b *Box) Page(ctx context.Context, id string, from int64, most int) (letter
 		if batch.Next <= from {
 			return letters, -1, nil
 		}
-		for _, r := range batch.Records {
+		for i := range batch.Records {
+			r := &batch.Records[i]
 			if len(letters) == most {
 				return letters, from, nil
 			}
 			from = r.Offset + 1
 			read += len(r.Value)
-			if string(r.Key) != id {
-				continue
-			}
-			l := Letter{ID: r.Offset}
-			if json.Unmarshal(r.Value, &l) == nil {
+			if l, ok := letterOf(r, id); ok {
 				letters = append(letters, l)
 			}
 		}
@@ -157,4 +170,10 @@ func (b *Box) Page(ctx context.Context, id string, from int64, most int) (letter
 		}
 	}
 	return letters, from, nil
+}
+
+// letterOf reads a record that is a letter of a subscription.
+func letterOf(r *broker.Record, subscription string) (Letter, bool) {
+	l := Letter{ID: r.Offset}
+	return l, string(r.Key) == subscription && json.Unmarshal(r.Value, &l) == nil
 }
