@@ -276,6 +276,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 	}
 	part.mu.Unlock()
 
+	p.tell(a)
 	if a.Outcome == Gone {
 		p.end(l, a.Reason)
 	}
@@ -288,6 +289,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, counts bool, wait time.Duration, now time.Time) {
 	switch {
 	case a.Outcome == Delivered:
+		a.Number = i.attempts + 1
 		l.done++
 		l.remove(i)
 		return
@@ -295,6 +297,7 @@ func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, count
 		i.phase = phaseWaiting
 		l.idle++
 		i.why = a.Reason
+		a.Number = i.attempts + 1
 	case a.Outcome == Refused && i.whole != nil && len(i.whole.items) > 1 && splits(a.Status):
 		i.phase, i.single = phaseWaiting, true
 		l.idle++
@@ -339,6 +342,22 @@ func (part *partition) park(l *lane, i *item, spec *Endpoint, a *Attempt, wait t
 
 // jitter spreads a step of a schedule, so that what failed together is not tried together again.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
+
+// tell says whether the endpoint works.
+func (p *endpoint) tell(a *Attempt) {
+	h := p.engine.deps.Health
+	if h == nil {
+		return
+	}
+	live := p.sub.live()
+	switch a.Outcome {
+	case Delivered:
+		h.Succeeded(live)
+	case Failed, Refused:
+		h.Failed(p.sub.id, live, a.Reason)
+	case Gone, Cut, Lost:
+	}
+}
 
 // end ends the subscription of an endpoint that answered that it is gone.
 func (p *endpoint) end(l *lane, reason string) {

@@ -51,7 +51,7 @@ func (e *Engine) pointOf(s *subscription) *endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.point == nil {
-		p := &endpoint{engine: e, sub: s, window: newWindow(), blocked: s.current.Blocked, idleSince: time.Now()}
+		p := &endpoint{engine: e, sub: s, window: newWindow(), blocked: s.blocked, idleSince: time.Now()}
 		p.atHost.wake, p.atAll.wake = p.pump, p.pump
 		p.alarm.ring = func(time.Time) { p.stir() }
 		p.takes.Store(p.blocked == "")
@@ -317,7 +317,7 @@ func (p *endpoint) rateShare(rate float64) float64 { return rate * max(p.sub.par
 // part is which part of the subscription's partitions this replica owns. It takes no lock.
 func (s *subscription) part() float64 {
 	owned, total := 0, 0
-	for _, st := range s.readFrom() {
+	for st := range s.readFrom() {
 		owned += int(st.owned.Load())
 		total += int(st.total.Load())
 	}
@@ -331,9 +331,8 @@ func (s *subscription) part() float64 {
 // counts now, and whether it is open for that one.
 func (p *endpoint) load() (version uuid.UUID, ready bool) {
 	p.sub.mu.Lock()
-	is := p.sub.current
+	version, blocked := p.sub.version, p.sub.blocked
 	p.sub.mu.Unlock()
-	version = is.Version
 	p.mu.Lock()
 	stale := p.spec != nil && !p.spec.Until.IsZero() && !time.Now().Before(p.spec.Until)
 	if p.loading || p.retired || p.version == version && !stale && (p.spec != nil || p.reason != "") {
@@ -369,7 +368,7 @@ func (p *endpoint) load() (version uuid.UUID, ready bool) {
 			p.pace = newPace(rate, max(1, rate/10))
 		}
 	}
-	p.blocked = is.Blocked
+	p.blocked = blocked
 	p.look.Store(p.ahead())
 	ready = p.spec != nil
 	p.mu.Unlock()
@@ -458,7 +457,7 @@ func (p *endpoint) turned(lanes []*lane, takes bool) {
 // renew takes over a definition that was changed.
 func (s *subscription) renew() {
 	s.mu.Lock()
-	p, blocked := s.point, s.current.Blocked
+	p, blocked := s.point, s.blocked
 	s.mu.Unlock()
 	if p == nil {
 		return
@@ -519,7 +518,8 @@ func (e *Engine) sweep() {
 			continue
 		}
 		p.mu.Lock()
-		idle := len(p.lanes) == 0 && p.flying == 0 && time.Since(p.idleSince) > endpointIdle
+		// What is known of one that fails is kept: else each event would find out anew.
+		idle := len(p.lanes) == 0 && p.flying == 0 && time.Since(p.idleSince) > endpointIdle && p.breaker.since.IsZero() && !p.throttled.After(time.Now())
 		p.mu.Unlock()
 		if idle {
 			s.point = nil

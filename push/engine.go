@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -53,8 +54,18 @@ type Deps struct {
 	Callback func(id, code string) string
 	// Letters take the events whose schedule has ended.
 	Letters Letters
+	// Health takes which endpoints work and which fail. Nil: nobody asks.
+	Health Health
 	// Record takes what became of attempts. It must not block. Nil: nobody asks.
 	Record func(*Attempt)
+}
+
+// Health is since when endpoints have only failed, over all replicas. Its methods must not block.
+type Health interface {
+	Failed(subscription string, incarnation uuid.UUID, cause string)
+	Succeeded(incarnation uuid.UUID)
+	// Failing tells since when an endpoint has only failed, and why.
+	Failing(incarnation uuid.UUID) (since time.Time, cause string, ok bool)
 }
 
 // Codes make and check codes that nobody else can make.
@@ -190,6 +201,12 @@ func (e *Engine) join(st *stream) {
 			e.log.Error("push has lost its consumer group", "stream", st.Name, "error", err)
 		}
 	})
+}
+
+// panicked tells of a filter that failed by a mistake of ours.
+func (e *Engine) panicked(value any, stack []byte) {
+	e.m.panics.Inc()
+	e.log.Error("panic in a filter: its subscriptions get the event", "panic", value, "stack", string(stack))
 }
 
 // hold counts an event that waits to be sent.

@@ -19,6 +19,7 @@ type metrics struct {
 	statements     prometheus.Counter
 	statementBytes prometheus.Counter
 	unsaid         prometheus.Counter
+	panics         prometheus.Counter
 
 	delivered, refused, failed, gone, cut prometheus.Counter // of attempts, by outcome
 }
@@ -51,6 +52,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		scansBegun:     counter("scans_total", "Scans of the log for subscriptions that were behind."),
 		statements:     counter("statements_total", "Statements written of how far subscriptions are."),
 		statementBytes: counter("statement_bytes_total", "Bytes of these."),
+		panics:         counter("panics_total", "Filters that failed by a mistake of the server."),
 		unsaid:         counter("statements_unacknowledged_total", "Statements of which it is not known whether the log has them; they were written again."),
 	}
 	m.delivered, m.refused, m.failed = m.attempts.WithLabelValues(string(Delivered)), m.attempts.WithLabelValues(string(Refused)), m.attempts.WithLabelValues(string(Failed))

@@ -7,37 +7,16 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/eventissuer/eventissuer/broker/kafka"
-	"github.com/eventissuer/eventissuer/internal/testenv"
 )
-
-// stepsVariable says how many faults a test of random ones takes. The default is for every day.
-const stepsVariable = "EVENTISSUER_TEST_STEPS"
-
-func stepsOf(t *testing.T) int {
-	t.Helper()
-	text := os.Getenv(stepsVariable)
-	if text == "" {
-		return 60
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("%s=%s: expected a number of steps", stepsVariable, text)
-	}
-	return n
-}
 
 // Two subscriptions of the same events, one ordered by key and one not, on three replicas, three Kafka brokers and a
 // Redis, while events are published all the time and clients of every transport come and go: they take and acknowledge
@@ -48,36 +27,9 @@ func stepsOf(t *testing.T) int {
 //
 // EVENTISSUER_TEST_STEPS is the number of steps, EVENTISSUER_TEST_SEED repeats a run's draws.
 func TestSubscriptionsKeepTheirPromisesThroughRandomFaults(t *testing.T) {
-	seed, steps := seedOf(t), stepsOf(t)
-	nodes := testenv.StartKafkaCluster(t, 3, testenv.KafkaOptions{
-		HeapMB: 256,
-		Properties: map[string]string{
-			"group.min.session.timeout.ms": "1000",
-			"replica.lag.time.max.ms":      "3000", // --dedupe-lease is longer, with 20 s
-		},
-	})
-	store := testenv.StartRedis(t, testenv.RedisOptions{})
-	prefix := testenv.Name("e2e") + "."
-	var brokers []string
-	for _, n := range nodes {
-		brokers = append(brokers, n.Addr())
-	}
-	shared := storage{
-		"--kafka-brokers", strings.Join(brokers, ","), "--redis-url", store.URL(), "--topic-prefix", prefix,
-		"--dedupe-lease", "25s", "--group-session-timeout", "1s",
-	}
-	w := &world{
-		t: t, rand: rand.New(rand.NewPCG(seed, 1<<33)), seed: seed, nodes: nodes, store: store, brokers: brokers, topic: prefix + theStream,
-		redis: redis.NewClient(&redis.Options{Addr: store.Addr()}), began: time.Now(),
-	}
-	defer func() { _ = w.redis.Close() }() // only orders went over it
-	for range 3 {
-		w.replicas = append(w.replicas, &machine{server: startServer(t, shared)})
-	}
-	for range nodes {
-		w.brokerStates = append(w.brokerStates, stateUp)
-	}
-	all := []*server{w.replicas[0].server, w.replicas[1].server, w.replicas[2].server}
+	seed, steps := seedOf(t), stepsOf(t, 60)
+	w := &sharing{world: newWorld(t, seed)}
+	all := w.servers()
 	const partitions = 12
 	define(t, partitions, all...)
 	w.subscribe("by-key", true, all)
@@ -123,7 +75,7 @@ func TestSubscriptionsKeepTheirPromisesThroughRandomFaults(t *testing.T) {
 	end()
 	w.parts.Wait()
 
-	log := readByOffset(t, kafka.Config{Brokers: brokers}, w.topic)
+	log := readByOffset(t, kafka.Config{Brokers: w.brokers}, w.topic)
 	copies := len(log.at) - len(log.of)
 	events := map[place]string{}
 	for at, n := range log.at {
@@ -134,134 +86,19 @@ func TestSubscriptionsKeepTheirPromisesThroughRandomFaults(t *testing.T) {
 	}
 }
 
-type state int
-
-const (
-	stateUp state = iota
-	stateDown
-	statePaused
-	stateBusy // being started
-)
-
-// machine is a replica and what was done to it.
-type machine struct {
-	*server
-	state state // guarded by the world's mu
+// sharing is a world in which clients share the events of subscriptions.
+type sharing struct {
+	*world
+	subscriptions []*shared   // owned by the test
+	calm          atomic.Bool // clients do as they should
 }
-
-// world is all that runs, and what is done to it.
-type world struct {
-	// static
-	t       *testing.T
-	seed    uint64
-	nodes   []*testenv.KafkaProcess
-	store   *testenv.RedisProcess
-	redis   *redis.Client
-	brokers []string
-	topic   string
-	began   time.Time
-	calm    atomic.Bool // clients do as they should
-
-	rand          *rand.Rand // owned by the test
-	subscriptions []*shared  // likewise
-	parts         sync.WaitGroup
-	repairs       sync.WaitGroup // what is being started
-
-	mu           sync.Mutex
-	replicas     []*machine // the list is static
-	brokerStates []state    // guarded by mu
-}
-
-func (w *world) say(format string, args ...any) {
-	w.t.Logf("%6.1fs: %s", time.Since(w.began).Seconds(), fmt.Sprintf(format, args...))
-}
-
-// choose draws a replica that is not known to be down, and now and then one that stands still.
-func (w *world) choose(r *rand.Rand) *server {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var those []*server
-	still := r.IntN(5) == 0
-	for _, m := range w.replicas {
-		if m.state == stateUp || m.state == statePaused && still {
-			those = append(those, m.server)
-		}
-	}
-	return those[r.IntN(len(those))]
-}
-
-// any draws a replica in a state, nil where none is, or no more than so many are up.
-func (w *world) any(s state, others int) *machine {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var those []*machine
-	up := 0
-	for _, m := range w.replicas {
-		if m.state == s {
-			those = append(those, m)
-		}
-		if m.state == stateUp {
-			up++
-		}
-	}
-	if len(those) == 0 || up <= others {
-		return nil
-	}
-	return those[w.rand.IntN(len(those))]
-}
-
-func (w *world) set(m *machine, s state) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	m.state = s
-}
-
-// stillness is how long a replica stands still at least: longer than its session of the consumer group, than events
-// wait for their acknowledgement, and than others take it for alive.
-const stillness = 4500 * time.Millisecond
 
 // step does something.
-func (w *world) step(ctx context.Context, n int) {
-	must := func(err error) {
-		w.t.Helper()
-		if err != nil {
-			w.t.Fatal(err)
-		}
-	}
+func (w *sharing) step(ctx context.Context, n int) {
 	s := w.subscriptions[w.rand.IntN(len(w.subscriptions))]
 	switch draw := w.rand.IntN(100); {
-	case draw < 9:
-		if m := w.any(stateUp, 1); m != nil {
-			w.say("step %d: kill %s", n, m.base)
-			w.set(m, stateDown)
-			must(m.Kill())
-		}
-	case draw < 22:
-		if m := w.any(stateDown, 0); m != nil {
-			w.say("step %d: start %s", n, m.base)
-			w.start(m)
-		}
-	case draw < 29:
-		if m := w.any(stateUp, 1); m != nil {
-			d := stillness + time.Duration(w.rand.IntN(5000))*time.Millisecond
-			w.say("step %d: pause %s for %s", n, m.base, d)
-			must(w.pause(m, d))
-		}
-	case draw < 33:
-		w.killBroker(n)
-	case draw < 43:
-		w.startBroker(n)
-	case draw < 47:
-		w.say("step %d: flush Redis", n)
-		must(w.flush(ctx))
-	case draw < 52:
-		d := time.Duration(100+w.rand.IntN(1400)) * time.Millisecond
-		w.say("step %d: pause Redis for %s", n, d)
-		over := w.still()
-		must(w.store.Pause())
-		time.Sleep(d) // it is what is done to Redis
-		must(w.store.Resume())
-		over()
+	case draw < disturbances:
+		w.disturb(ctx, n, draw)
 	case draw < 70:
 		w.say("step %d: cut a client of %s", n, s.name)
 		s.takers[w.rand.IntN(len(s.takers))].drop()
@@ -275,155 +112,12 @@ func (w *world) step(ctx context.Context, n int) {
 	}
 }
 
-// flush has Redis lose everything. All subscriptions are told first: what they see while it is done may be of after it.
-func (w *world) flush(ctx context.Context) error {
-	flush := func() error { return w.redis.FlushAll(ctx).Err() }
-	for _, s := range w.subscriptions {
-		inner := flush
-		flush = func() error { return s.book.flush(inner) }
-	}
-	return flush()
-}
-
-// still notes in all logbooks that something stands still, until the function that it returns is called.
-func (w *world) still() (over func()) {
-	var all []func()
-	for _, s := range w.subscriptions {
-		all = append(all, s.book.still())
-	}
-	return func() {
-		for _, over := range all {
-			over()
-		}
-	}
-}
-
-// start starts a replica while all goes on.
-func (w *world) start(m *machine) {
-	w.set(m, stateBusy)
-	w.repairs.Go(func() {
-		if err := m.Start(w.t.Context()); err != nil {
-			w.t.Errorf("a replica does not start: %v", err)
-		}
-		w.set(m, stateUp)
-	})
-}
-
-// pause has a replica stand still for so long.
-func (w *world) pause(m *machine, d time.Duration) error {
-	w.set(m, statePaused)
-	over := w.still()
-	if err := m.Pause(); err != nil {
-		return err
-	}
-	w.repairs.Go(func() {
-		defer over()
-		time.Sleep(d) // it is what is done to the replica
-		if err := m.Resume(); err != nil {
-			w.t.Errorf("a replica cannot be resumed: %v", err)
-		}
-		w.set(m, stateUp)
-	})
-	return nil
-}
-
-// killBroker kills one where all are up: the others have a majority, and every event.
-func (w *world) killBroker(n int) {
-	w.mu.Lock()
-	healthy := !slices.ContainsFunc(w.brokerStates, func(s state) bool { return s != stateUp })
-	i := w.rand.IntN(len(w.nodes))
-	if healthy {
-		w.brokerStates[i] = stateDown
-	}
-	w.mu.Unlock()
-	if !healthy {
-		return
-	}
-	w.say("step %d: kill broker %d", n, i+1)
-	if err := w.nodes[i].Kill(); err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-func (w *world) startBroker(n int) {
-	w.mu.Lock()
-	i := slices.Index(w.brokerStates, stateDown)
-	if i >= 0 {
-		w.brokerStates[i] = stateBusy
-	}
-	w.mu.Unlock()
-	if i < 0 {
-		return
-	}
-	w.say("step %d: start broker %d", n, i+1)
-	w.repairs.Go(func() {
-		err := w.nodes[i].Start(w.t.Context())
-		if err != nil {
-			w.t.Errorf("broker %d does not start: %v", i+1, err)
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.brokerStates[i] = stateUp
-	})
-}
-
-// heal ends all faults.
-func (w *world) heal() {
-	w.startBroker(-1)
-	for _, m := range w.replicas {
-		w.mu.Lock()
-		down := m.state == stateDown
-		w.mu.Unlock()
-		if down {
-			w.start(m)
-		}
-	}
-	w.repairs.Wait()
-}
-
 // progress waits until clients of every subscription had so many more events durably acknowledged.
-func (w *world) progress(n int) {
+func (w *sharing) progress(n int) {
 	w.t.Helper()
 	for _, s := range w.subscriptions {
 		want := s.book.counted("acknowledged") + n
 		eventually(w.t, "subscription "+s.name+" goes on", func() bool { return w.t.Failed() || s.book.counted("acknowledged") >= want })
-	}
-}
-
-// feed publishes events of some keys, each key's one after the other: the next only when the one before is acknowledged.
-func (w *world) feed(ctx context.Context, stop <-chan struct{}, worker, workers, keys int) {
-	r := rand.New(rand.NewPCG(w.seed, 1<<35+uint64(worker)))
-	for n := 0; ; n++ {
-		for key := worker; key < keys; key += workers {
-			select {
-			case <-stop:
-				return
-			case <-ctx.Done():
-				return
-			case <-time.After(time.Duration(r.IntN(120)) * time.Millisecond):
-			}
-			subject := fmt.Sprintf("k%02d", key)
-			id := fmt.Sprintf("%s-%06d", subject, n)
-			event := fmt.Appendf(nil, `{"specversion":"1.0","id":%q,"source":"/e2e","type":"e2e.trip","subject":%q,"data":{"n":%d}}`, id, subject, n)
-			for _, s := range w.subscriptions {
-				s.book.posting(id, subject, n)
-			}
-			for ctx.Err() == nil {
-				try, cancel := context.WithTimeout(ctx, 15*time.Second)
-				at, err := w.choose(r).publishOne(try, event)
-				cancel()
-				if err == nil {
-					for _, s := range w.subscriptions {
-						s.book.posted(id, at)
-					}
-					break
-				}
-				select {
-				case <-ctx.Done():
-				case <-time.After(20 * time.Millisecond):
-				}
-			}
-		}
 	}
 }
 
@@ -438,7 +132,7 @@ type shared struct {
 	joined int
 }
 
-func (w *world) subscribe(name string, ordered bool, all []*server) {
+func (w *sharing) subscribe(name string, ordered bool, all []*server) {
 	w.t.Helper()
 	ordering := "none"
 	if ordered {
@@ -460,11 +154,12 @@ func (w *world) subscribe(name string, ordered bool, all []*server) {
 			return err == nil && status == http.StatusOK
 		})
 	}
-	w.subscriptions = append(w.subscriptions, &shared{name: name, id: made.ID, book: newLogbook(ordered)})
+	s := &shared{name: name, id: made.ID, book: newLogbook(ordered)}
+	w.subscriptions, w.witnesses = append(w.subscriptions, s), append(w.witnesses, s.book)
 }
 
 // join has one more client take from the subscription.
-func (s *shared) join(ctx context.Context, w *world) {
+func (s *shared) join(ctx context.Context, w *sharing) {
 	kinds := append(slices.Sorted(maps.Keys(links)), "poll")
 	k := &taker{
 		t: w.t, over: kinds[s.joined%len(kinds)], path: "/v1/subscriptions/" + s.id, book: s.book, servers: w.choose, calm: &w.calm,
@@ -507,7 +202,7 @@ func (s *shared) stats(ctx context.Context, v *server) (stats sharedStats, err e
 }
 
 // watch asks for the positions all the time, of whatever replica.
-func (s *shared) watch(ctx context.Context, w *world, r *rand.Rand) {
+func (s *shared) watch(ctx context.Context, w *sharing, r *rand.Rand) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -535,7 +230,7 @@ func (s *shared) watch(ctx context.Context, w *world, r *rand.Rand) {
 }
 
 // watchCommits asks Kafka for what is committed, all the time.
-func (s *shared) watchCommits(ctx context.Context, w *world) {
+func (s *shared) watchCommits(ctx context.Context, w *sharing) {
 	cfg := sarama.NewConfig()
 	cfg.Version = sarama.V2_8_0_0
 	cfg.Net.DialTimeout, cfg.Net.ReadTimeout, cfg.Net.WriteTimeout = time.Second, 2*time.Second, 2*time.Second
@@ -581,7 +276,7 @@ func (s *shared) watchCommits(ctx context.Context, w *world) {
 	}
 }
 
-func (s *shared) drained(ctx context.Context, w *world) bool {
+func (s *shared) drained(ctx context.Context, w *sharing) bool {
 	stats, err := s.stats(ctx, w.replicas[0].server)
 	return err == nil && len(stats.Partitions) > 0 && stats.Lag == 0 && stats.Uncommitted == 0
 }
