@@ -1,5 +1,8 @@
 // @ts-check
-/** <attempt-filter>: which attempts are to be shown: by what became of them, their event, and their time. */
+/**
+ * <attempt-filter>: which attempts are to be shown: by what became of them, their event, and their time. It says "filtering"
+ * when another choice is made, and "filtered" when that is to be looked for.
+ */
 import { make } from "../page/dom.js";
 import { localTime } from "./from-choice.js";
 import { OUTCOMES } from "./webhook-words.js";
@@ -53,6 +56,7 @@ export class AttemptFilter extends HTMLElement {
   /** @param {number} wait */
   #say(wait) {
     clearTimeout(this.#timer);
+    this.dispatchEvent(new CustomEvent("filtering"));
     this.#timer = setTimeout(() => this.dispatchEvent(new CustomEvent("filtered")), wait);
   }
 }

@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * <attempt-list>: the attempts at deliveries, newest first, as somebody wants to see them. What comes meanwhile is put
- * before them, unless somebody reads or chooses: what moves under the pointer cannot be used.
+ * before them, unless somebody reads or chooses: what moves under the pointer cannot be used. It says "given-up" when one
+ * comes that was the last.
  */
 import { make, write } from "../page/dom.js";
 import { Again } from "./again.js";
@@ -55,6 +56,7 @@ export class AttemptList extends HTMLElement {
       ...["Time", "Event", "Type", "State", "Took", "Reason", "Next try"].map((title) => make("th", { role: "columnheader", scope: "col", class: title === "Took" ? "number" : undefined }, title)),
     );
     this.#table = make("div", { class: "table attempts" }, make("table", { role: "table", "aria-label": "Attempts" }, make("thead", { role: "rowgroup" }, head), this.#body));
+    this.#filter.addEventListener("filtering", () => this.#table.setAttribute("aria-busy", "true"));
     this.#filter.addEventListener("filtered", () => void this.#restart());
     this.#all.addEventListener("change", () => {
       for (const row of this.#rows.values()) row.choose(this.#all.checked);
@@ -96,9 +98,9 @@ export class AttemptList extends HTMLElement {
     await this.#load("");
   }
 
+  /** Lists them from the newest on. What is shown stays until that is known. */
   async #restart() {
-    this.#asking?.abort();
-    this.#clear();
+    this.#begun = false;
     await this.#load("");
   }
 
@@ -106,9 +108,7 @@ export class AttemptList extends HTMLElement {
     for (const row of this.#rows.values()) row.remove();
     this.#rows.clear();
     this.#held = [];
-    this.#apart = this.#begun = false;
-    this.#next = "";
-    this.#choices();
+    this.#apart = false;
   }
 
   /** @param {string} page "" for the first */
@@ -120,10 +120,12 @@ export class AttemptList extends HTMLElement {
       const { items, next = "" } = await listAttempts(this.#id, this.#filter.query, asking.signal, page);
       if (asking.signal.aborted) return;
       if (page || !this.#begun) {
+        if (!page) this.#clear();
         this.#next = next;
         this.#append(items, page !== "");
       } else this.#prepend(items);
       this.#begun = true;
+      this.#table.removeAttribute("aria-busy");
       write(this.#note, "");
       this.#update();
     } catch (error) {
@@ -154,6 +156,7 @@ export class AttemptList extends HTMLElement {
     if (!fresh.length) return;
     this.#apart = this.#rows.size > 0 && fresh.length === items.length && items.length >= ATTEMPTS;
     this.#held = fresh;
+    if (fresh.some((a) => a.deadLetter)) this.dispatchEvent(new CustomEvent("given-up"));
     if (Date.now() < this.#expected || !this.#read) this.#showHeld();
   }
 

@@ -91,6 +91,11 @@ export class DeadLetters extends HTMLElement {
     else if (told !== this.#seen.told || (done !== this.#seen.done && Date.now() - this.#looked >= LOOK)) void this.#load(this.#page, false);
   }
 
+  /** There may be another. */
+  look() {
+    if (this.#seen && !this.#asking && !this.#next) void this.#load(this.#page, false);
+  }
+
   /**
    * @param {string} page
    * @param {boolean} wanted somebody asked for it

@@ -19,10 +19,11 @@ export class FormFields {
    * @param {string} [says]
    */
   field(pointer, title, input, says = "") {
-    const hint = says ? [make("span", { class: "quiet" }, says)] : [];
+    const hint = says ? [make("span", { class: "quiet", id: `hint-${++made}` }, says)] : [];
+    if (hint[0]) input.setAttribute("aria-describedby", hint[0].id);
     const problem = this.place(pointer, input);
     input.addEventListener("input", () => clear({ input, problem }));
-    return make("div", { class: "field" }, make("label", { class: "field" }, make("span", {}, title), input, ...hint), problem);
+    return make("div", { class: "field" }, make("label", { class: "field" }, make("span", {}, title), input), ...hint, problem);
   }
 
   /**
@@ -70,7 +71,7 @@ export class FormFields {
       write(problem, problem.hidden ? `${error.message ?? "It is wrong."}` : `${problem.textContent} ${error.message ?? ""}`);
       problem.hidden = false;
       input.setAttribute("aria-invalid", "true");
-      input.setAttribute("aria-describedby", problem.id);
+      describe(input, problem.id, true);
       for (let at = input.closest("details"); at; at = at.parentElement?.closest("details") ?? null) at.open = true;
       found.push(input);
     }
@@ -93,7 +94,20 @@ function clear({ input, problem }) {
   problem.hidden = true;
   write(problem, "");
   input.removeAttribute("aria-invalid");
-  input.removeAttribute("aria-describedby");
+  describe(input, problem.id, false);
+}
+
+/**
+ * Has an element described by another, beside what describes it already, or no longer.
+ * @param {HTMLElement} element
+ * @param {string} id
+ * @param {boolean} on
+ */
+function describe(element, id, on) {
+  const ids = (element.getAttribute("aria-describedby") ?? "").split(" ").filter((i) => i && i !== id);
+  if (on) ids.unshift(id);
+  if (ids.length) element.setAttribute("aria-describedby", ids.join(" "));
+  else element.removeAttribute("aria-describedby");
 }
 
 /**

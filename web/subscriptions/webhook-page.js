@@ -78,6 +78,7 @@ export class WebhookPage extends HTMLElement {
     b.rotate.addEventListener("click", () => askRotate(this.#about, () => void this.#reload()));
     b.remove.addEventListener("click", () => this.#askDelete());
     this.#letters.addEventListener("counted", () => write(this.#figures.dead, this.#letters.total));
+    this.#attempts.addEventListener("given-up", () => this.#letters.look());
     this.#letters.addEventListener("sent", () => this.#sent());
     this.#state.append(make("span", { class: "state" }, make("span", { class: "dot" }), this.#title), this.#says);
     this.#build(about);
@@ -320,4 +321,4 @@ export class WebhookPage extends HTMLElement {
 const button = (title) => make("button", { type: "button", class: "button" }, title);
 
 /** @param {string} text a duration, "1h30m0s" */
-const shortly = (text) => text.replace(/(\D)0s$/, "$1").replace(/(h)0m$/, "$1").replace(/(\d)([hms])/g, "$1 $2").replace("m", "min");
+const shortly = (text) => text.replace(/(\D)0s$/, "$1").replace(/(h)0m$/, "$1").replace(/(\d)([hms])/g, "$1 $2 ").replace("m", "min").trim();

@@ -14,7 +14,7 @@ import { createServer, request } from "node:http";
 /**
  * @typedef {object} Kept
  * @property {Subscription} about
- * @property {{stream: string, partition: number, begin: number, position: number, end: number, uncommitted?: number, acknowledgedAbove?: number, redeliveries?: number}[]} partitions
+ * @property {{stream: string, partition: number, begin?: number, position: number, end: number, uncommitted?: number, acknowledgedAbove?: number, redeliveries?: number}[]} partitions
  * @property {Session[]} sessions
  * @property {boolean} left sessions have left it a moment ago
  * @property {(DeadLetter | null)[]} letters null: one of another subscription, which a page is short of
