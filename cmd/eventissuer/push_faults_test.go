@@ -247,15 +247,15 @@ func (w *pushing) make(h *hook, from string, hesitates bool) {
 func (w *pushing) step(ctx context.Context, n int) {
 	h := w.all[w.rand.IntN(len(w.all))]
 	switch draw := w.rand.IntN(100); {
-	case draw < 55:
+	case draw < 50:
 		w.disturb(ctx, n, w.rand.IntN(disturbances))
-	case draw < 63:
+	case draw < 57:
 		w.pauseOrResume(n, h)
-	case draw < 74:
+	case draw < 67:
 		w.replay(n, h)
-	case draw < 80:
+	case draw < 73:
 		w.makeAgain(n, h)
-	case draw < 88:
+	case draw < 79:
 		h.mu.Lock()
 		if h.slow > 0 {
 			h.slow = 0
