@@ -1,7 +1,6 @@
 package push
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -33,8 +32,8 @@ func (p *Catalogued) Watch(fn func(Change)) (stop func()) {
 	// What was applied before the changes are told is found by the look at all of them.
 	end := p.catalog.Watch(func(c catalog.Change) {
 		switch {
-		case c.Subscription != nil:
-			fn(Change{ID: c.Subscription.ID})
+		case c.Subscription != "":
+			fn(Change{ID: c.Subscription})
 		case c.Stream != nil:
 			for _, id := range p.catalog.SubscriptionsOf(c.Stream.Name) {
 				fn(Change{ID: id})
@@ -62,7 +61,7 @@ func (p *Catalogued) Subscription(id string) *Subscription {
 	}
 	is := &Subscription{ID: id, Version: s.Revision, Ordered: s.Config.Ordering == catalog.OrderingKey}
 	is.Unproven = !s.Proven()
-	switch status := p.catalog.SubscriptionStatus(s); {
+	switch {
 	case s.Disabled != nil:
 		is.Blocked = "disabled: " + s.Disabled.Reason
 	case s.Paused:
@@ -71,7 +70,7 @@ func (p *Catalogued) Subscription(id string) *Subscription {
 		if s.Proof.State != catalog.ProofRefused {
 			is.Pending = &Pending{Sink: s.Sink, Tries: s.Proof.Tries, Next: s.Proof.Next}
 		}
-		is.Blocked = cmp.Or(status.Reason, "the endpoint has not proven yet that it wants the events")
+		is.Blocked = "the endpoint has not proven yet that it wants the events"
 	}
 	var err error
 	if is.Filter, err = s.Filter(); err != nil {

@@ -172,9 +172,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			queue := e.queue
 			e.queue = nil
 			e.queueMu.Unlock()
-			for _, c := range queue {
-				e.apply(c)
-			}
+			e.applyAll(queue)
 		case <-sweep.C:
 			e.sweep()
 		case <-ctx.Done():

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,11 +43,11 @@ type route struct {
 	born   int64
 	life   uuid.UUID
 	epoch  broker.Epoch // of the topic that starts and until are of
-	chunk  uint8
-	replay bool
 
-	index  int32          // in the stream's routes; guarded by the stream's mu
 	filter *filter.Filter // guarded by the stream's mu
+	index  int32          // in the stream's routes; likewise
+	chunk  uint8          // static
+	replay bool           // static
 }
 
 // offsets are offsets by partition, as varints.
@@ -154,14 +155,44 @@ func (s *subscription) stewards() *stream {
 	return nil
 }
 
-// apply takes over a change of the definitions: after it, all lanes are as the catalog says.
-func (e *Engine) apply(c Change) {
+// applyAll takes over changes of the definitions, in order. Subscriptions are looked up beforehand by several at a time: at
+// the start there may be very many.
+func (e *Engine) applyAll(changes []Change) {
+	const together = 1024
+	for len(changes) > 0 {
+		n := min(len(changes), together)
+		found := make([]*Subscription, n)
+		lookUp := func(first, step int) {
+			for i := first; i < n; i += step {
+				if id := changes[i].ID; id != "" {
+					found[i] = e.deps.Definitions.Subscription(id)
+				}
+			}
+		}
+		if workers := runtime.GOMAXPROCS(0); n > 2*workers {
+			var looking sync.WaitGroup
+			for first := range workers {
+				looking.Go(func() { lookUp(first, workers) })
+			}
+			looking.Wait()
+		} else {
+			lookUp(0, 1)
+		}
+		for i, c := range changes[:n] {
+			e.apply(c, found[i])
+		}
+		changes = changes[n:]
+	}
+}
+
+// apply takes over a change of the definitions, and what the subscription is as of then or later: after it, all lanes are as
+// the catalog says.
+func (e *Engine) apply(c Change, is *Subscription) {
 	if c.ID == "" {
 		e.applied.Store(max(e.applied.Load(), c.Applied))
 		e.progress.Broadcast()
 		return
 	}
-	is := e.deps.Definitions.Subscription(c.ID)
 	e.registry.Lock()
 	s := e.subs[c.ID]
 	switch {

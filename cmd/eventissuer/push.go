@@ -176,7 +176,7 @@ func (s *server) prepareOperations(ctx context.Context, said *operations.Publish
 		}
 	}
 	defer s.catalog.Watch(func(c catalog.Change) {
-		if c.Subscription != nil && c.Subscription.Sink != "" {
+		if sink, _ := s.catalog.HasSink(c.Subscription); sink {
 			want()
 		}
 	})()
