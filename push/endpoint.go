@@ -190,6 +190,12 @@ func (p *endpoint) reserve() (f flight, ok bool) {
 		return f, false
 	}
 	if p.pace != nil {
+		rate := p.rate()
+		if rate <= 0 {
+			p.declineAll()
+			return f, false // until it is granted some
+		}
+		p.pace.at(rate)
 		if wait, ok := p.pace.try(1); !ok {
 			p.declineAll()
 			p.engine.alarms.set(&p.alarm, now.Add(wait))
@@ -221,6 +227,7 @@ func (p *endpoint) reserve() (f flight, ok bool) {
 		f.lane.queued = false
 	}
 	p.flying++
+	p.inUse()
 	f.spec, f.by, f.host = p.spec, p.sender, p.host
 	return f, true
 }
@@ -245,6 +252,7 @@ func (p *endpoint) declineAll() {
 func (p *endpoint) settle(f flight) {
 	p.mu.Lock()
 	p.flying--
+	p.inUse()
 	p.mu.Unlock()
 	f.host.leave()
 	p.engine.all.leave()
@@ -306,13 +314,40 @@ func (p *endpoint) seekTrial() bool {
 	return false
 }
 
-// share is this replica's part of the attempts at once, in proportion to the partitions that it owns. mu is held.
+// share is how many attempts this replica may have under way: what was granted to it where replicas share by leases, else
+// in proportion to the partitions that it owns. mu is held.
 func (p *endpoint) share() int {
-	return max(1, int(math.Ceil(float64(p.spec.Concurrency)*p.sub.part())))
+	part, total := p.sub.part(), float64(p.spec.Concurrency)
+	if part == 1 {
+		return p.spec.Concurrency // nobody else sends
+	}
+	if l := p.engine.deps.Leases; l != nil {
+		if granted, ok := l.Share(p.attemptsKey(), float64(p.flying+len(p.ready)+1), total); ok {
+			return int(granted)
+		}
+	}
+	return max(1, int(math.Ceil(total*part)))
 }
 
-// rateShare is this replica's part of a rate.
-func (p *endpoint) rateShare(rate float64) float64 { return rate * max(p.sub.part(), 0.01) }
+func (p *endpoint) attemptsKey() string { return "c:" + p.sub.id }
+
+// inUse tells how many attempts are under way. mu is held.
+func (p *endpoint) inUse() {
+	if l := p.engine.deps.Leases; l != nil && p.sub.part() < 1 {
+		l.InUse(p.attemptsKey(), float64(p.flying))
+	}
+}
+
+// rate is how many requests this replica may make in a second, likewise. mu is held.
+func (p *endpoint) rate() float64 {
+	part := p.sub.part()
+	if l := p.engine.deps.Leases; l != nil && part < 1 {
+		if granted, ok := l.Share("r:"+p.sub.id, p.spec.Rate, p.spec.Rate); ok {
+			return granted
+		}
+	}
+	return p.spec.Rate * max(part, 0.01)
+}
 
 // part is which part of the subscription's partitions this replica owns. It takes no lock.
 func (s *subscription) part() float64 {
@@ -364,8 +399,8 @@ func (p *endpoint) load() (version uuid.UUID, ready bool) {
 		p.host = p.engine.hosts.use(p.hostName)
 		if spec.Rate == 0 {
 			p.pace = nil
-		} else if rate := p.rateShare(spec.Rate); p.pace == nil || p.pace.rate != rate {
-			p.pace = newPace(rate, max(1, rate/10))
+		} else if p.pace == nil {
+			p.pace = newPace(spec.Rate, max(1, spec.Rate/10))
 		}
 	}
 	p.blocked = blocked

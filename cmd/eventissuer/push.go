@@ -21,6 +21,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/jwks"
 	"github.com/eventissuer/eventissuer/internal/keyring"
+	"github.com/eventissuer/eventissuer/internal/leases"
 	"github.com/eventissuer/eventissuer/internal/operations"
 	"github.com/eventissuer/eventissuer/internal/version"
 	"github.com/eventissuer/eventissuer/internal/webhook"
@@ -132,8 +133,14 @@ func (s *server) startPush(context.Context) error {
 		return err
 	}
 	s.life.run("failing endpoints", s.failing.Run)
+	shares, err := leases.New(leases.Config{Prefix: s.ownKeys()}, leases.Deps{
+		Redis: s.redis, Granted: func(key string) { s.push.Granted(key) }, Logger: s.log, Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
 	deps := push.Deps{
-		Log: s.records, Hubs: s.hubs, Definitions: announced{definitions, said, s.log}, Health: health{s.failing}, Sender: s.sender, Letters: pushLetters{letters},
+		Log: s.records, Hubs: s.hubs, Definitions: announced{definitions, said, s.log}, Health: health{s.failing}, Leases: shares, Sender: s.sender, Letters: pushLetters{letters},
 		Callback: s.consentCallback, Record: s.attempts.Record,
 	}
 	if s.keys != nil {
@@ -153,6 +160,7 @@ func (s *server) startPush(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.life.run("endpoints' leases", shares.Run)
 	s.life.run("push", func(ctx context.Context) error {
 		select {
 		case <-s.catalog.Ready():
