@@ -154,10 +154,19 @@ type network struct {
 	under sync.WaitGroup
 
 	mu   sync.Mutex
-	rng  *rand.Rand // guarded by mu
-	odds int        // of 100, that something befalls a pipeline; likewise
-	cut  bool       // nothing goes through any more; likewise
-	held *heldUp    // where the next pipeline is to be held up; likewise
+	rng  *rand.Rand    // guarded by mu
+	odds int           // of 100, that something befalls a pipeline; likewise
+	cut  bool          // nothing goes through any more; likewise
+	held *heldUp       // where the next pipeline is to be held up; likewise
+	last []redis.Cmder // what was sent last; likewise
+}
+
+// again has Redis get once more what was sent last.
+func (n *network) again() {
+	n.mu.Lock()
+	cmds := n.last
+	n.mu.Unlock()
+	n.send(cmds)
 }
 
 // heldUp is a pipeline that is on its way.
@@ -196,7 +205,7 @@ func (n *network) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 		n.mu.Lock()
 		cut, fate, before, after := n.cut, 0, time.Duration(0), time.Duration(0)
 		if !cut && n.odds > 0 && n.rng.IntN(100) < n.odds {
-			fate = 1 + n.rng.IntN(3)
+			fate = 1 + n.rng.IntN(4)
 			before = time.Duration(n.rng.IntN(5000)) * time.Millisecond
 			after = time.Duration(n.rng.IntN(500)) * time.Millisecond
 		}
@@ -204,6 +213,7 @@ func (n *network) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 		if holding {
 			n.held.cmds = cmds
 		}
+		n.last = cmds
 		n.mu.Unlock()
 		if cut {
 			return fail(cmds, errCut)
@@ -223,6 +233,12 @@ func (n *network) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 			return fail(cmds, ctx.Err())
 		case 2: // it is done, and the answer is lost
 			n.send(cmds)
+		case 4: // the client tries it again, and what it tried first comes later still
+			n.under.Go(func() {
+				time.Sleep(after)
+				n.send(cmds)
+			})
+			return next(ctx, cmds)
 		case 3: // it is done when nobody waits for it any more
 			n.under.Go(func() {
 				time.Sleep(before)

@@ -120,6 +120,31 @@ func TestWhoWantsSomethingAfterNothingIsServedAtOnce(t *testing.T) {
 	})
 }
 
+func TestWhoIsGrantedLessSaysAtOnceThatItKnows(t *testing.T) {
+	inBubble(t, map[string]float64{"k": 8}, func(w *world) {
+		w.replica(nil).wants["k"] = 8
+		w.pass(every/2, nil)
+		w.replica(nil).wants["k"] = 8
+		w.pass(every/2+every/5+2*step, nil) // the first renews, and the second, which has nothing, looks again
+		w.wantHeld("k", 4, 4)
+	})
+}
+
+func TestARequestThatIsDoneTwiceGrantsOnce(t *testing.T) {
+	inBubble(t, map[string]float64{"k": 8}, func(w *world) {
+		a, b := w.replica(nil), w.replica(nil)
+		a.wants["k"] = 8
+		w.pass(every/10, nil)
+		b.wants["k"] = 8
+		w.pass(every/10, nil)
+		a.net.again() // when its fair part is half of what it was
+		w.pass(every/2, nil)
+		w.wantHeld("k", 8, 0)
+		w.pass(2*every, nil)
+		w.wantHeld("k", 4, 4)
+	})
+}
+
 func TestWhatIsInUseIsNobodyElses(t *testing.T) {
 	inBubble(t, map[string]float64{"k": 8}, func(w *world) {
 		a := w.replica(nil)

@@ -29,7 +29,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local me, request, want, total, used = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local fields = redis.call('HGETALL', KEYS[1])
-local all, free = {}, total
+local all, free, wanted = {}, total, want
 for i = 1, #fields, 2 do
   local r, w, reserved, granted, expires = string.match(fields[i + 1], '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
   if tonumber(expires) <= now then
@@ -38,46 +38,56 @@ for i = 1, #fields, 2 do
     if tonumber(r) > request then return false end
     if tonumber(r) == request then return granted end
   else
-    free = free - tonumber(reserved)
+    free = free - reserved
     all[#all + 1] = {name = fields[i], want = tonumber(w)}
+    wanted = wanted + w
   end
 end
 if want == 0 and used == 0 then
   redis.call('HDEL', KEYS[1], me)
   return '0'
 end
-all[#all + 1] = {name = me, want = want}
 
-local fair = want
-table.sort(all, function(a, b) return a.want < b.want end)
-local left = total
-for i, h in ipairs(all) do
-  local level = left / (#all - i + 1)
-  if h.want > level then
-    local whole, open, rest = math.floor(level), {}, total
-    for _, o in ipairs(all) do
-      rest = rest - math.min(o.want, whole)
-      if o.want > whole then open[#open + 1] = o end
+local fair, whole = want, nil
+if wanted > total then
+  all[#all + 1] = {name = me, want = want}
+  table.sort(all, function(a, b) return a.want < b.want end)
+  local left = total
+  for i, h in ipairs(all) do
+    local level = left / (#all - i + 1)
+    if h.want > level then
+      whole = math.floor(level)
+      break
     end
-    table.sort(open, function(a, b) return a.name < b.name end)
-    local first = 0
-    if whole == 0 then first = math.floor(now / tonumber(ARGV[7])) % #open end
-    fair = math.min(want, whole)
-    for n = 0, #open - 1 do
-      local o = open[(first + n) % #open + 1]
-      local more = math.max(0, math.min(1, o.want - whole, rest))
-      if o.name == me then fair = whole + more end
-      rest = rest - more
-    end
-    break
+    left = left - h.want
   end
-  left = left - h.want
+end
+if whole then
+  local open, rest = {}, total
+  for _, h in ipairs(all) do
+    rest = rest - math.min(h.want, whole)
+    if h.want > whole then open[#open + 1] = h end
+  end
+  table.sort(open, function(a, b) return a.name < b.name end)
+  local first = 0
+  if whole == 0 then first = math.floor(now / tonumber(ARGV[7])) % #open end
+  fair = math.min(want, whole)
+  for n = 0, #open - 1 do
+    local h = open[(first + n) % #open + 1]
+    local more = math.max(0, math.min(1, h.want - whole, rest))
+    if h.name == me then
+      fair = whole + more
+      break
+    end
+    rest = rest - more
+  end
 end
 
 local grant = math.max(0, math.min(fair, free))
-local text = string.format('%.17g', grant)
-local field = string.format('%.0f %.17g %.17g %s %.0f', request, want, math.max(grant, used), text, now + tonumber(ARGV[6]))
-redis.call('HSET', KEYS[1], me, field)
+local text, reserved = string.format('%.17g', grant), ARGV[5]
+if grant > used then reserved = text end
+local expires = string.format('%.0f', now + tonumber(ARGV[6]))
+redis.call('HSET', KEYS[1], me, table.concat({ARGV[2], ARGV[3], reserved, text, expires}, ' '))
 redis.call('PEXPIRE', KEYS[1], math.ceil(tonumber(ARGV[6]) / 1000) + 1000)
 return text
 `
