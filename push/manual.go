@@ -194,6 +194,18 @@ func (e *Engine) Failing(id string) (reason string, ok bool) {
 	return "", false
 }
 
+// FailingSince tells since when the endpoint of a subscription has only failed, over all replicas.
+func (e *Engine) FailingSince(id string) (since time.Time, ok bool) {
+	e.registry.Lock()
+	s := e.subs[id]
+	e.registry.Unlock()
+	if s == nil || e.deps.Health == nil {
+		return time.Time{}, false
+	}
+	since, _, ok = e.deps.Health.Failing(s.live())
+	return since, ok
+}
+
 // Standing is how far a subscription is in one partition.
 type Standing struct {
 	Stream    string
