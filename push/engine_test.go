@@ -29,7 +29,7 @@ func (w *world) undelivered() (n int) {
 			if l.over {
 				continue
 			}
-			for _, r := range records[l.start[partition]:] {
+			for _, r := range l.due(partition, records) {
 				if l.matches(w, r) && len(l.got[spot{partition, r.Offset}]) == 0 {
 					n++
 				}

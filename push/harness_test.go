@@ -60,7 +60,8 @@ type version struct {
 type life struct {
 	subscription string
 	start        []int64
-	from         int // owners that its partitions had had when it began
+	until        []int64 // of a replay; nil: it has no end
+	from         int     // owners that its partitions had had when it began
 	over         bool
 	got          map[spot][]time.Time // deliveries that were acknowledged
 	tried        map[spot]bool        // first sent
@@ -154,9 +155,47 @@ func (w *world) edit(id string, change func(s *Subscription)) {
 // rewind gives a subscription a new incarnation.
 func (w *world) rewind(id string, start []int64) {
 	w.edit(id, func(s *Subscription) {
-		w.lives[s.Lives[0].Incarnation].over = true
+		for _, l := range s.Lives {
+			w.lives[l.Incarnation].over = true
+		}
 		s.Lives = []Life{w.live(id, start)}
 	})
+}
+
+// replay gives a subscription an incarnation beside its live one, which has an end.
+func (w *world) replay(id string, start, until []int64) {
+	w.edit(id, func(s *Subscription) {
+		l := w.live(id, start)
+		l.Routes[0].Until = make([]int64, len(until))
+		for i := range until {
+			if start[i] < until[i] {
+				l.Routes[0].Until[i] = until[i]
+			}
+		}
+		w.lives[l.Incarnation].until = l.Routes[0].Until
+		if slices.Max(l.Routes[0].Until) > 0 { // else there is nothing to send again
+			s.Lives = append(s.Lives, l)
+		}
+	})
+}
+
+// replays counts those whose end was not noted.
+func (w *world) replays() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.current {
+		n += len(s.Lives) - 1
+	}
+	return n
+}
+
+// due are the records of a life, of a partition's.
+func (l *life) due(partition int32, records []broker.Record) []broker.Record {
+	end := int64(len(records))
+	if l.until != nil {
+		end = l.until[partition]
+	}
+	return records[min(l.start[partition], end):end]
 }
 
 func (w *world) unsubscribe(id string) {
@@ -347,6 +386,12 @@ func (*process) Prove(context.Context, string, Verdict) error { return nil }
 
 // EndReplay implements Definitions.
 func (p *process) EndReplay(_ context.Context, id string, replay uuid.UUID, _ string, partition int32) error {
+	p.w.mu.Lock()
+	gone := p.w.current[id] == nil
+	p.w.mu.Unlock()
+	if gone {
+		return nil
+	}
 	p.w.edit(id, func(s *Subscription) {
 		for i, l := range s.Lives {
 			if l.Incarnation != replay {
@@ -405,8 +450,11 @@ func (s *wire) Do(ctx context.Context, r guard.Request) (*guard.Response, error)
 	}
 	answer := w.sink(s.id).answer
 	status, took := 200, 5*time.Millisecond
-	for n := range places {
-		w.firstSent(lives, places[n], places[:n])
+	for n, at := range places {
+		if lives.until != nil && at.offset >= lives.until[at.partition] {
+			w.t.Errorf("offset %d of partition %d was sent in a replay of %s that ends at %d", at.offset, at.partition, s.id, lives.until[at.partition])
+		}
+		w.firstSent(lives, at, places[:n])
 	}
 	if answer != nil {
 		w.mu.Lock()

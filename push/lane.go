@@ -96,9 +96,9 @@ func (l *lane) ordinary() bool {
 	return len(l.items) == 0 && l.position() == max(l.route.start(l.part), l.part.statedHead(l.route.chunk))
 }
 
-// forgettable reports whether nothing would be lost with the lane.
+// forgettable reports whether nothing would be lost with the lane. A replay's end is still to be noted.
 func (l *lane) forgettable() bool {
-	return l.place == atHead && l.ordinary() && l.flying == 0 && l.done == l.shown
+	return l.place == atHead && l.route.until == nil && l.ordinary() && l.flying == 0 && l.done == l.shown
 }
 
 // unshown is how many deliveries a successor would make again, if the process ended now.
@@ -130,7 +130,7 @@ func (l *lane) admits() bool {
 
 // wants reports whether a lane without a source is to get one.
 func (l *lane) wants() bool {
-	return l.place == held && l.admits() && l.idle <= l.ahead()/2
+	return l.place == held && !l.route.ended(l.part, l.next) && l.admits() && l.idle <= l.ahead()/2
 }
 
 // enter takes an event. The lane admits it.

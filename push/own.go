@@ -301,6 +301,7 @@ func (p *partition) tick(ctx context.Context) error {
 		now := time.Now()
 		late := p.stoodStill(now)
 		p.awake = now
+		p.endReplays()
 		lowest := p.lowest()
 		p.mu.Unlock()
 		if !late && now.Sub(committed) < commitRate {

@@ -105,6 +105,10 @@ func (p *partition) enterAtHead(r *route, e *fanout.Entry, now time.Time) {
 	if l.place != atHead || e.Offset < l.next {
 		return
 	}
+	if r.ended(p, e.Offset) {
+		p.endAtHead(l)
+		return
+	}
 	p.enter(l, e, now)
 }
 

@@ -269,6 +269,24 @@ func (p *partition) finish(l *lane) {
 	e.running.Go(func() { e.endReplay(r, id) })
 }
 
+// endAtHead has a replay's part end that came to the head before its end. mu is held.
+func (p *partition) endAtHead(l *lane) {
+	l.next, l.place = l.route.end(p), held
+	p.chunks[l.route.chunk].dirty = true
+	p.finish(l)
+}
+
+// endReplays ends the parts of replays that the head has come past, though nothing beyond their end matches. mu is held.
+func (p *partition) endReplays() {
+	for c := range p.lanes {
+		for _, l := range p.lanes[c] {
+			if l.place == atHead && l.route.ended(p, l.position()) {
+				p.endAtHead(l)
+			}
+		}
+	}
+}
+
 // endReplay notes the end in the catalog.
 func (e *Engine) endReplay(r *route, partition int32) {
 	for wait := time.Second; e.ctx.Err() == nil; wait = min(2*wait, time.Minute) {

@@ -14,7 +14,7 @@ import (
 
 // The schedules below are those of the protocol's model, on the real code over a log in memory: owners that are killed, or
 // replaced and run on, statements that are not answered and land late, twice or never, compaction of whatever it may take,
-// catalogs that lag, subscriptions made, changed, rewound, deleted and made again, endpoints that refuse, fail and are slow,
+// catalogs that lag, subscriptions made, changed, rewound, replayed, deleted and made again, endpoints that refuse, fail and are slow,
 // and attempts whose answer nobody hears.
 //
 // It checks: nothing is lost; an event is first sent only when all before it with its key are done, over all owners; an
@@ -101,6 +101,13 @@ func runSchedule(t *testing.T, seed uint64) {
 		s.assign(partition, s.live[s.draw(len(s.live))], true)
 	}
 	s.world.await(30 * time.Minute)
+	for deadline := time.Now().Add(30 * time.Minute); s.replays() > 0; time.Sleep(time.Second) {
+		if time.Now().After(deadline) {
+			t.Errorf("%d replays have not ended", s.replays())
+			s.dump()
+			break
+		}
+	}
 	for _, p := range s.live {
 		p.stop()
 	}
@@ -198,8 +205,14 @@ func (s *schedule) step() {
 				}
 			}
 		}
-	case x < 75:
+	case x < 74:
 		s.rewind(sub(), s.starts())
+	case x < 76:
+		ends := make([]int64, s.partitions)
+		for i := range ends {
+			ends[i] = s.end(int32(i))
+		}
+		s.replay(sub(), s.starts(), ends)
 	case x < 80:
 		id := sub()
 		s.edit(id, func(c *Subscription) {
