@@ -43,6 +43,7 @@ export class AttemptList extends HTMLElement {
   #chosen = make("span", { class: "quiet", role: "status" });
   #again = make("button", { type: "button", class: "button", disabled: true }, "Send again");
   #fresh = make("button", { type: "button", class: "button fresh", hidden: true });
+  #choosing = make("div", { class: "tools choosing", hidden: true }, this.#again, this.#chosen, make("span", { class: "spring" }), this.#fresh);
   #told = make("p", { class: "notice told", role: "status", hidden: true });
   #none = make("p", { class: "nothing", hidden: true });
   #table;
@@ -70,7 +71,7 @@ export class AttemptList extends HTMLElement {
 
   connectedCallback() {
     if (!this.childElementCount) {
-      this.append(this.#filter, make("div", { class: "tools choosing" }, this.#again, this.#chosen, make("span", { class: "spring" }), this.#fresh), this.#told, this.#none, this.#table, this.#more, this.#note);
+      this.append(this.#filter, this.#choosing, this.#told, this.#none, this.#table, this.#more, this.#note);
     }
     if (this.#id) this.#looks.start();
   }
@@ -187,7 +188,7 @@ export class AttemptList extends HTMLElement {
 
   #update() {
     const n = this.#rows.size;
-    this.#table.hidden = n === 0;
+    this.#table.hidden = this.#choosing.hidden = n === 0;
     this.#none.hidden = n > 0;
     write(this.#none, this.#filter.narrows ? "None fits." : "None yet. All failures are kept here for some days, and some of the successes.");
     this.#more.hidden = this.#next === "";

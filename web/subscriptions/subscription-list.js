@@ -201,7 +201,7 @@ export class SubscriptionList extends HTMLElement {
     write(row.where, where.filter(Boolean).join(" · "));
     row.where.title = (s.streams ?? []).join(", ");
     if (s.sink) {
-      write(row.sessions, `to ${host(s.sink)}`);
+      write(row.sessions, host(s.sink));
       row.sessions.title = s.sink;
     }
     const stats = this.#stats.get(s.id);
@@ -219,7 +219,7 @@ export class SubscriptionList extends HTMLElement {
     const n = stats.sessions?.length ?? 0;
     if (!s.sink) write(row.sessions, n ? counted(n, "session") : "no sessions");
     write(row.lag, events(stats.lag));
-    write(row.seconds, stats.lag ? `${lasting(stats.lagSeconds ?? 0)} behind` : "");
+    write(row.seconds, stats.lag && stats.lagSeconds !== undefined ? `${lasting(stats.lagSeconds)} behind` : "");
     row.spark.show(history, Date.now());
   }
 

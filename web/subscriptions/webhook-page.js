@@ -109,7 +109,7 @@ export class WebhookPage extends HTMLElement {
     this.#stand(history);
     this.#chart.show(history, Date.now());
     this.#partitions.show(stats.partitions ?? []);
-    this.#letters.show(stats.id, stats.deadLetters ?? 0, (stats.partitions ?? []).reduce((n, p) => n + p.position, 0));
+    this.#letters.show(stats.id, stats.deadLetters ?? 0, (stats.partitions ?? []).reduce((n, p) => n + p.position - (p.undone ?? 0), 0));
     write(f.dead, this.#letters.total);
     if (stats.state !== before || Date.now() - this.#read > ANEW) void this.#reload();
   }

@@ -86,8 +86,7 @@ export const called = ({ id, name }) => name || id;
  */
 export function condition(stats, rates, about = {}) {
   const { lag, undone = 0, state = "active", reason = "" } = stats;
-  // Where it is not told how long the oldest event waits, it is about as long as it takes to go through what is there.
-  const seconds = stats.lagSeconds ?? (rates && lag ? lag / Math.max(rates.done, 1e-9) : 0);
+  const seconds = stats.lagSeconds ?? ageOf(lag, rates);
   const sessions = stats.sessions?.length ?? 0;
   const pushed = about.sink !== undefined;
   if (state === "pending") return { grade: "warn", title: "Not proven", says: reason ? `${upper(reason)}.` : "" };
@@ -100,6 +99,7 @@ export function condition(stats, rates, about = {}) {
   }
   if (pushed && lag > 0 && lag === undone && rates && rates.done < 0.05) return { grade: "warn", title: "Tries again", says: `${events(undone)} ${undone === 1 ? "waits" : "wait"} for the next try.` };
   if (lag === 0) return { grade: "good", title: "Caught up", says: rates && rates.incoming >= 0.05 ? `${rate(rates.incoming)} events a second come and are done.` : "No event waits." };
+  if (!rates && stats.lagSeconds === undefined) return { grade: "good", title: "Delivers", says: "" };
   if (!rates) return seconds < FRESH_SECONDS ? { grade: "good", title: "Keeps up", says: "" } : { grade: "warn", title: "Behind", says: `The oldest event waits for ${lasting(seconds)}.` };
   const { incoming, done, span } = rates;
   const flow = `${rate(incoming)} events a second come, ${rate(done)} are done`;
@@ -111,6 +111,17 @@ export function condition(stats, rates, about = {}) {
   if (done > incoming && left < FORESEEABLE_SECONDS) return { grade: "warn", title: "Catching up", says: `${flow}: caught up in about ${lasting(left < 60 ? Math.ceil(left) : left < 3600 ? Math.ceil(left / 60) * 60 : left)}.` };
   if (incoming - done < Math.max(0.05, done / 20)) return { grade: "warn", title: "Stays behind", says: `${flow}: at this pace it does not catch up.` };
   return { grade: "bad", title: "Falling behind", says: `${flow}.` };
+}
+
+/**
+ * About how many seconds the oldest event waits, where that is not told: as long as it takes to go through what is there.
+ * @param {number} lag
+ * @param {Rates | undefined} rates
+ */
+function ageOf(lag, rates) {
+  if (!rates || lag === 0) return 0;
+  if (rates.done >= 0.01) return lag / rates.done;
+  return lag <= rates.incoming * rates.span + 0.5 ? 0 : rates.span; // all of it may have come just now
 }
 
 /** How bad is bad: what needs to be looked at first has the lowest. */

@@ -175,7 +175,6 @@ test("a webhook is made, proves itself, is sent events, and is helped where that
     assert.equal(endpoint.events[0]?.headers["x-tenant"], "x");
     await publish(101, 102);
     await until("the events are sent", () => given("night-101") === 1 && given("night-102") === 1);
-    await says(page, ".attempts tbody", "night-10[12]");
 
     // One that is refused is tried again, and becomes a dead letter.
     const was = await send(`/v1/subscriptions/${id}`, undefined, "GET");
