@@ -286,7 +286,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 }
 
 // ended takes what became of one event. mu is held.
-func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, counts bool, wait time.Duration, now time.Time) {
+func (p *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, counts bool, wait time.Duration, now time.Time) {
 	switch {
 	case a.Outcome == Delivered:
 		a.Number = i.attempts + 1
@@ -304,7 +304,7 @@ func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, count
 	default:
 		i.attempts++
 		i.why = a.Reason
-		part.park(l, i, spec, a, wait, now)
+		p.park(l, i, spec, a, wait, now)
 	}
 	if i.single {
 		i.whole = nil
@@ -320,7 +320,7 @@ func splits(status int) bool {
 }
 
 // park has an event wait for its next attempt, or ends its schedule. mu is held.
-func (part *partition) park(l *lane, i *item, spec *Endpoint, a *Attempt, wait time.Duration, now time.Time) {
+func (p *partition) park(l *lane, i *item, spec *Endpoint, a *Attempt, wait time.Duration, now time.Time) {
 	a.Number = i.attempts
 	if i.attempts <= len(spec.Schedule) {
 		i.phase, i.due = phaseParked, now.Add(max(jitter(spec.Schedule[i.attempts-1]), wait))
@@ -337,7 +337,7 @@ func (part *partition) park(l *lane, i *item, spec *Endpoint, a *Attempt, wait t
 		return
 	}
 	i.phase, a.DeadLetter = phaseBurying, true
-	part.bury(l, i)
+	p.bury(l, i)
 }
 
 // jitter spreads a step of a schedule, so that what failed together is not tried together again.

@@ -175,7 +175,7 @@ func setDefault[T comparable](field *T, value T) {
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop
+			return nil
 		}
 		return err
 	}

@@ -61,7 +61,6 @@ type life struct {
 	subscription string
 	start        []int64
 	until        []int64 // of a replay; nil: it has no end
-	from         int     // owners that its partitions had had when it began
 	over         bool
 	got          map[spot][]time.Time // deliveries that were acknowledged
 	tried        map[spot]bool        // first sent

@@ -94,8 +94,7 @@ func TestEndpointThatWasDownForDaysGetsEverythingInOrderAtItsRate(t *testing.T) 
 		w := newWorld(t, 1, 1)
 		var down bool
 		type arrival struct {
-			key string
-			at  time.Time
+			at time.Time
 		}
 		var arrived []arrival
 		tries := 0

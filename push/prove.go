@@ -109,6 +109,9 @@ func (e *Engine) Verify(ctx context.Context, id string) (Verdict, error) {
 		return Verdict{}, ErrBusyHost
 	}
 	v := e.prove(ctx, id, spec, by)
+	if !is.Unproven && !v.Proven && !v.Refused {
+		return v, nil // one that has proven it may be down
+	}
 	if is.Pending != nil && is.Pending.Sink == spec.URL {
 		v.Tries = is.Pending.Tries
 	}

@@ -306,24 +306,20 @@ func (x *villain) serve(raw net.Conn, secure *tls.Config) {
 		}
 		c = tls.Server(raw, secure)
 	}
-	in := bufio.NewReader(c)
-	for {
-		r, err := http.ReadRequest(in)
-		if err != nil {
-			return
-		}
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			return
-		}
-		if r.Method == http.MethodPost && x.turned.Load() && secure == nil {
-			x.posts.Add(1)
-			x.play(c, x)
-			return
-		}
-		// It closes, so that what comes once it is turned comes over a new connection.
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nWebHook-Allowed-Origin: *\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+	r, err := http.ReadRequest(bufio.NewReader(c))
+	if err != nil {
 		return
 	}
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
+		return
+	}
+	if r.Method == http.MethodPost && x.turned.Load() && secure == nil {
+		x.posts.Add(1)
+		x.play(c, x)
+		return
+	}
+	// It closes, so that what comes once it is turned comes over a new connection.
+	_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nWebHook-Allowed-Origin: *\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 }
 
 // says writes something and ends the connection.

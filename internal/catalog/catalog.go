@@ -219,12 +219,6 @@ func (c *Catalog) Watch(fn func(Change)) (stop func()) {
 // made anew.
 func (c *Catalog) Applied() int64 { return c.applied.Load() }
 
-func (c *Catalog) watched() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.watchers) > 0
-}
-
 func (c *Catalog) tell(ch Change) {
 	c.mu.Lock()
 	fns := make([]func(Change), 0, len(c.watchers))
