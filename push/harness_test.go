@@ -235,8 +235,8 @@ type process struct {
 	mu   sync.Mutex
 	own  func(context.Context, broker.Claim) // guarded by mu
 	ctx  context.Context                     //nolint:containedctx // of the Join; guarded by mu
-	busy sync.WaitGroup
-	told int // changes of the catalog that it has applied
+	busy *sync.WaitGroup                     // guarded by mu: the partitions that the Join gave
+	told int                                 // changes of the catalog that it has applied
 	fns  map[*func(Change)]struct{}
 }
 
@@ -249,7 +249,8 @@ type puppet struct {
 // Join implements broker.Joiner.
 func (l puppet) Join(ctx context.Context, _ string, _ []string, own func(context.Context, broker.Claim)) error {
 	l.p.mu.Lock()
-	l.p.own, l.p.ctx = own, ctx
+	busy := &sync.WaitGroup{}
+	l.p.own, l.p.ctx, l.p.busy = own, ctx, busy
 	l.p.mu.Unlock()
 	<-ctx.Done()
 	l.p.mu.Lock()
@@ -257,7 +258,7 @@ func (l puppet) Join(ctx context.Context, _ string, _ []string, own func(context
 		l.p.own = nil
 	}
 	l.p.mu.Unlock()
-	l.p.busy.Wait()
+	busy.Wait()
 	return ctx.Err()
 }
 

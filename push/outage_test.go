@@ -173,7 +173,7 @@ func TestEndpointThatWasDownForDaysGetsEverythingInOrderAtItsRate(t *testing.T) 
 }
 
 func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
-	const behind, events = 500, 3000
+	const behind, events = 150, 2000
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, 1)
 		for range events {
