@@ -296,3 +296,12 @@ func (e *RangeError) Gap() Gap {
 	}
 	return Gap{Partition: e.Partition, From: e.Offset, To: e.Bounds.Next, Reason: GapTruncated}
 }
+
+// ParseEpoch reads what Hex has written. ok is false for anything else.
+func ParseEpoch(text string) (e Epoch, ok bool) {
+	b, err := hex.DecodeString(text)
+	if err != nil || len(b) != len(e) {
+		return Epoch{}, false
+	}
+	return Epoch(b), true
+}

@@ -15,6 +15,8 @@ import (
 type Push interface {
 	// Failing says why the endpoint of a subscription does not take its events at the moment; ok is false where it does.
 	Failing(subscription string) (reason string, ok bool)
+	// FailingSince tells since when the endpoint has only failed.
+	FailingSince(subscription string) (since time.Time, ok bool)
 	// Standings tells how far a subscription is in the partitions that this replica delivers.
 	Standings(subscription string) []push.Standing
 	// Verify asks the endpoint for its proof that it wants the events.

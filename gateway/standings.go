@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/catalog"
@@ -12,15 +13,16 @@ import (
 
 // deliveryStats tell how far a subscription with a sink is.
 type deliveryStats struct {
-	ID         string                    `json:"id"`
-	Name       string                    `json:"name,omitempty"`
-	State      catalog.SubscriptionState `json:"state"`
-	Reason     string                    `json:"reason,omitempty"`
-	Lag        int64                     `json:"lag"`
-	Undone     int                       `json:"undone"`
-	InFlight   int                       `json:"inFlight"`
-	Partial    bool                      `json:"partial,omitempty"` // other replicas deliver some of the partitions
-	Partitions []deliveryPartition       `json:"partitions"`
+	ID           string                    `json:"id"`
+	Name         string                    `json:"name,omitempty"`
+	State        catalog.SubscriptionState `json:"state"`
+	Reason       string                    `json:"reason,omitempty"`
+	FailingSince time.Time                 `json:"failingSince,omitzero"` // the endpoint has only failed
+	Lag          int64                     `json:"lag"`
+	Undone       int                       `json:"undone"`
+	InFlight     int                       `json:"inFlight"`
+	Partial      bool                      `json:"partial,omitempty"` // other replicas deliver some of the partitions
+	Partitions   []deliveryPartition       `json:"partitions"`
 }
 
 // deliveryPartition tells how far it is in one partition.
@@ -47,6 +49,9 @@ func (g *Gateway) getDeliveryStats(w http.ResponseWriter, r *http.Request) {
 	}
 	status := g.subscriptionStatus(s)
 	stats := deliveryStats{ID: s.ID, Name: s.Name, State: status.State, Reason: status.Reason, Partitions: []deliveryPartition{}}
+	if since, failing := deliveries.FailingSince(s.ID); failing {
+		stats.FailingSince = since.UTC()
+	}
 	type place struct {
 		stream    string
 		partition int32

@@ -6,6 +6,8 @@
 // Every event carries a mark in its content (run, lane, sequence number, time of sending), and nothing but that mark is
 // believed: a loss is a sequence number that a reader should have got and did not.
 //
+// Where the server sends events itself, to webhooks, the readers are endpoints in a process of their own ([Webhooks]).
+//
 // A lane is a numbered sequence of events that its server must keep in order; by default each lane has its own
 // subject. Times are the wall clock of one machine, so publisher and readers must run on the same one.
 package loadtest

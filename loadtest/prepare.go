@@ -17,6 +17,7 @@ type PrepareConfig struct {
 	Stream     string
 	Partitions int // of a stream that is created; default 1
 	Type       string
+	Dedupe     string // window of a type that is registered, as 0s; default the server's
 	Header     http.Header
 }
 
@@ -28,7 +29,11 @@ func Prepare(ctx context.Context, c PrepareConfig) (read, publish string, err er
 	if err != nil {
 		return "", "", fmt.Errorf("create stream %s: %w", c.Stream, err)
 	}
-	err = create(ctx, base+"event-types", c.Header, map[string]any{"type": c.Type, "stream": c.Stream, "description": "a load test's event"})
+	kind := map[string]any{"type": c.Type, "stream": c.Stream, "description": "a load test's event"}
+	if c.Dedupe != "" {
+		kind["dedupe"] = c.Dedupe
+	}
+	err = create(ctx, base+"event-types", c.Header, kind)
 	if err != nil {
 		return "", "", fmt.Errorf("register event type %s: %w", c.Type, err)
 	}

@@ -2,6 +2,7 @@ package loadtest_test
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -45,5 +46,38 @@ func TestPublisherWithoutMarkIsRefused(t *testing.T) {
 	_, err := loadtest.Publish(t.Context(), loadtest.PublishRunConfig{Publish: loadtest.PublishConfig{URL: "http://127.0.0.1:1/", Body: "hello"}})
 	if err == nil || !strings.Contains(err.Error(), "{mark}") {
 		t.Errorf("%v, want a word about {mark}", err)
+	}
+}
+
+func TestScheduledEventsSayWhenTheyWereDue(t *testing.T) {
+	f := newFeed(t, func(f *feed) {
+		f.refuse = func(int) int {
+			time.Sleep(30 * time.Millisecond) // what holds the publisher up
+			return 0
+		}
+	})
+	c := loadtest.PublishConfig{URL: f.URL + "/pub", Rate: 100, Publishers: 1, Events: 4, Scheduled: true}
+	if _, err := loadtest.Publish(t.Context(), loadtest.PublishRunConfig{Publish: c, Duration: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var sent []time.Duration
+	for _, body := range f.bodies {
+		_, text, _ := strings.Cut(body, "~lt:")
+		text, _, _ = strings.Cut(text, "~") // run:lane:number:nanoseconds
+		n, err := strconv.ParseInt(text[strings.LastIndexByte(text, ':')+1:], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent = append(sent, time.Duration(n))
+	}
+	for i, at := range sent {
+		if due := sent[0] + time.Duration(i)*10*time.Millisecond; at != due {
+			t.Errorf("event %d says that it is %s late", i, at-due)
+		}
+	}
+	if len(sent) != 4 {
+		t.Errorf("%d events", len(sent))
 	}
 }

@@ -35,6 +35,9 @@ type PublishConfig struct {
 	Lanes      int           // numbered sequences; default one for each publisher
 	Timeout    time.Duration // of a request; default 10 s
 	Events     uint64        // stop after so many; 0: no such limit
+	// Scheduled has each event say when it was due instead of when it was sent, where there is a rate: what a publisher that
+	// was held up was late is then counted in.
+	Scheduled bool
 }
 
 func (c *PublishConfig) defaults() error {
@@ -165,7 +168,11 @@ func (p *publishers) publish(ctx context.Context, i int, to sink) {
 		}
 		first := p.take(lane, c.Batch)
 		began := time.Now()
-		body = p.render(body[:0], lane, first, began.UnixNano())
+		sent := began
+		if c.Scheduled {
+			sent = due
+		}
+		body = p.render(body[:0], lane, first, sent.UnixNano())
 		ok, status, err := to.send(ctx, lane, body, c.Batch)
 		p.account(lane, first, ok, status, err, began, began.Sub(due))
 		if err != nil && !wait(ctx, 50*time.Millisecond) { // a refusing server is not hammered

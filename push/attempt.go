@@ -276,6 +276,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 	}
 	part.mu.Unlock()
 
+	p.tell(a)
 	if a.Outcome == Gone {
 		p.end(l, a.Reason)
 	}
@@ -285,9 +286,10 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 }
 
 // ended takes what became of one event. mu is held.
-func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, counts bool, wait time.Duration, now time.Time) {
+func (p *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, counts bool, wait time.Duration, now time.Time) {
 	switch {
 	case a.Outcome == Delivered:
+		a.Number = i.attempts + 1
 		l.done++
 		l.remove(i)
 		return
@@ -295,13 +297,14 @@ func (part *partition) ended(l *lane, i *item, spec *Endpoint, a *Attempt, count
 		i.phase = phaseWaiting
 		l.idle++
 		i.why = a.Reason
+		a.Number = i.attempts + 1
 	case a.Outcome == Refused && i.whole != nil && len(i.whole.items) > 1 && splits(a.Status):
 		i.phase, i.single = phaseWaiting, true
 		l.idle++
 	default:
 		i.attempts++
 		i.why = a.Reason
-		part.park(l, i, spec, a, wait, now)
+		p.park(l, i, spec, a, wait, now)
 	}
 	if i.single {
 		i.whole = nil
@@ -317,7 +320,7 @@ func splits(status int) bool {
 }
 
 // park has an event wait for its next attempt, or ends its schedule. mu is held.
-func (part *partition) park(l *lane, i *item, spec *Endpoint, a *Attempt, wait time.Duration, now time.Time) {
+func (p *partition) park(l *lane, i *item, spec *Endpoint, a *Attempt, wait time.Duration, now time.Time) {
 	a.Number = i.attempts
 	if i.attempts <= len(spec.Schedule) {
 		i.phase, i.due = phaseParked, now.Add(max(jitter(spec.Schedule[i.attempts-1]), wait))
@@ -334,11 +337,27 @@ func (part *partition) park(l *lane, i *item, spec *Endpoint, a *Attempt, wait t
 		return
 	}
 	i.phase, a.DeadLetter = phaseBurying, true
-	part.bury(l, i)
+	p.bury(l, i)
 }
 
 // jitter spreads a step of a schedule, so that what failed together is not tried together again.
 func jitter(d time.Duration) time.Duration { return d + rand.N(d/10+1) }
+
+// tell says whether the endpoint works.
+func (p *endpoint) tell(a *Attempt) {
+	h := p.engine.deps.Health
+	if h == nil {
+		return
+	}
+	live := p.sub.live()
+	switch a.Outcome {
+	case Delivered:
+		h.Succeeded(live)
+	case Failed, Refused:
+		h.Failed(p.sub.id, live, a.Reason)
+	case Gone, Cut, Lost:
+	}
+}
 
 // end ends the subscription of an endpoint that answered that it is gone.
 func (p *endpoint) end(l *lane, reason string) {

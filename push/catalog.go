@@ -1,7 +1,6 @@
 package push
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -14,27 +13,27 @@ import (
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
-// catalogued implements Definitions on a catalog.
-type catalogued struct {
+// Catalogued implements Definitions on a catalog.
+type Catalogued struct {
 	catalog *catalog.Catalog
 	log     *slog.Logger
 }
 
 // FromCatalog gives the definitions of a catalog's subscriptions with a sink.
-func FromCatalog(c *catalog.Catalog, log *slog.Logger) Definitions {
+func FromCatalog(c *catalog.Catalog, log *slog.Logger) *Catalogued {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &catalogued{c, log}
+	return &Catalogued{c, log}
 }
 
 // Watch implements Definitions. What is there already is told once the catalog is loaded.
-func (p *catalogued) Watch(fn func(Change)) (stop func()) {
+func (p *Catalogued) Watch(fn func(Change)) (stop func()) {
 	// What was applied before the changes are told is found by the look at all of them.
 	end := p.catalog.Watch(func(c catalog.Change) {
 		switch {
-		case c.Subscription != nil:
-			fn(Change{ID: c.Subscription.ID})
+		case c.Subscription != "":
+			fn(Change{ID: c.Subscription})
 		case c.Stream != nil:
 			for _, id := range p.catalog.SubscriptionsOf(c.Stream.Name) {
 				fn(Change{ID: id})
@@ -55,14 +54,14 @@ func (p *catalogued) Watch(fn func(Change)) (stop func()) {
 
 // Subscription implements Definitions. One whose filter this version of the program cannot read stands still: nobody
 // here could tell which events are its own.
-func (p *catalogued) Subscription(id string) *Subscription {
+func (p *Catalogued) Subscription(id string) *Subscription {
 	s, ok := p.catalog.Subscription(id)
 	if !ok || s.Sink == "" {
 		return nil
 	}
 	is := &Subscription{ID: id, Version: s.Revision, Ordered: s.Config.Ordering == catalog.OrderingKey}
 	is.Unproven = !s.Proven()
-	switch status := p.catalog.SubscriptionStatus(s); {
+	switch {
 	case s.Disabled != nil:
 		is.Blocked = "disabled: " + s.Disabled.Reason
 	case s.Paused:
@@ -71,7 +70,7 @@ func (p *catalogued) Subscription(id string) *Subscription {
 		if s.Proof.State != catalog.ProofRefused {
 			is.Pending = &Pending{Sink: s.Sink, Tries: s.Proof.Tries, Next: s.Proof.Next}
 		}
-		is.Blocked = cmp.Or(status.Reason, "the endpoint has not proven yet that it wants the events")
+		is.Blocked = "the endpoint has not proven yet that it wants the events"
 	}
 	var err error
 	if is.Filter, err = s.Filter(); err != nil {
@@ -93,7 +92,7 @@ func (p *catalogued) Subscription(id string) *Subscription {
 }
 
 // routes gives the ways through the streams that are there. until is nil where they have no end.
-func (p *catalogued) routes(streams []string, start, until map[string]catalog.Position) (routes []Route) {
+func (p *Catalogued) routes(streams []string, start, until map[string]catalog.Position) (routes []Route) {
 	for _, name := range slices.Sorted(slices.Values(streams)) {
 		stream, ok := p.catalog.Stream(name)
 		at, begins := start[name]
@@ -118,7 +117,7 @@ func (p *catalogued) routes(streams []string, start, until map[string]catalog.Po
 }
 
 // Endpoint implements Definitions.
-func (p *catalogued) Endpoint(id string) (*Endpoint, error) {
+func (p *Catalogued) Endpoint(id string) (*Endpoint, error) {
 	s, ok := p.catalog.Subscription(id)
 	if !ok {
 		return nil, errors.New("the subscription is gone")
@@ -148,7 +147,7 @@ func (p *catalogued) Endpoint(id string) (*Endpoint, error) {
 var server = catalog.Actor{Name: "eventissuer"}
 
 // Disable implements Definitions.
-func (p *catalogued) Disable(ctx context.Context, id string, incarnation uuid.UUID, reason string) error {
+func (p *Catalogued) Disable(ctx context.Context, id string, incarnation uuid.UUID, reason string) error {
 	_, err := p.catalog.As(server).DisableSubscription(ctx, id, incarnation.String(), reason)
 	if errors.Is(err, catalog.ErrNotFound) {
 		return nil
@@ -156,8 +155,27 @@ func (p *catalogued) Disable(ctx context.Context, id string, incarnation uuid.UU
 	return err
 }
 
+// Owner is whose subscription it is; "": there is none.
+func (p *Catalogued) Owner(id string) string {
+	s, _ := p.catalog.Subscription(id)
+	return s.Owner
+}
+
+// Policy tells how long a subscription whose events are sent under an incarnation may fail, and how long its schedule waits
+// at most. ok is false where nothing is sent under it. It does not block.
+func (p *Catalogued) Policy(id string, incarnation uuid.UUID) (owner string, disableAfter, longest time.Duration, ok bool) {
+	s, found := p.catalog.Subscription(id)
+	if !found || s.Incarnation != incarnation.String() || s.Paused || s.Disabled != nil || !s.Proven() {
+		return "", 0, 0, false
+	}
+	for _, step := range s.Config.Retry.Schedule {
+		longest = max(longest, time.Duration(step))
+	}
+	return s.Owner, time.Duration(s.Config.DisableAfter), longest, true
+}
+
 // Prove implements Definitions.
-func (p *catalogued) Prove(ctx context.Context, id string, v Verdict) error {
+func (p *Catalogued) Prove(ctx context.Context, id string, v Verdict) error {
 	proof := catalog.Proof{
 		State: catalog.ProofPending, By: catalog.ProofMethod(v.By), Reason: v.Reason, At: v.At, RatePerMinute: v.RatePerMinute, Tries: v.Tries, Next: v.Next,
 	}
@@ -175,7 +193,7 @@ func (p *catalogued) Prove(ctx context.Context, id string, v Verdict) error {
 }
 
 // EndReplay implements Definitions.
-func (p *catalogued) EndReplay(ctx context.Context, id string, replay uuid.UUID, stream string, partition int32) error {
+func (p *Catalogued) EndReplay(ctx context.Context, id string, replay uuid.UUID, stream string, partition int32) error {
 	_, err := p.catalog.As(server).EndReplay(ctx, id, replay.String(), stream, partition)
 	if errors.Is(err, catalog.ErrNotFound) {
 		return nil

@@ -99,7 +99,8 @@ func (p *partition) acknowledged(n uint8) (old []statementKey) {
 // written under another key, which the late one cannot replace.
 func (p *partition) unacknowledged(n uint8) {
 	c := &p.chunks[n]
-	c.pending, c.dirty = nil, true
+	c.pending = nil
+	p.soil(n)
 	c.old = append(c.old, p.key(n))
 	c.tenure = newTenure()
 	c.fresh = true

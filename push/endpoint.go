@@ -1,7 +1,6 @@
 package push
 
 import (
-	"math"
 	"net/url"
 	"slices"
 	"sync"
@@ -51,7 +50,7 @@ func (e *Engine) pointOf(s *subscription) *endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.point == nil {
-		p := &endpoint{engine: e, sub: s, window: newWindow(), blocked: s.current.Blocked, idleSince: time.Now()}
+		p := &endpoint{engine: e, sub: s, window: newWindow(), blocked: s.blocked, idleSince: time.Now()}
 		p.atHost.wake, p.atAll.wake = p.pump, p.pump
 		p.alarm.ring = func(time.Time) { p.stir() }
 		p.takes.Store(p.blocked == "")
@@ -113,211 +112,10 @@ func (p *endpoint) offer(l *lane) {
 // mu is held.
 func (p *endpoint) await(l *lane) { l.part.roused[p] = struct{}{} }
 
-// pump starts all attempts that may be started.
-func (p *endpoint) pump() {
-	for {
-		f, ok := p.begin()
-		if !ok {
-			return
-		}
-		go p.fly(f)
-	}
-}
-
-// flight is one request under way.
-type flight struct {
-	lane  *lane
-	items []*item
-	spec  *Endpoint
-	by    Sender
-	trial bool
-	host  *turnstile
-}
-
-// begin reserves what an attempt needs, and picks what it sends.
-func (p *endpoint) begin() (flight, bool) {
-	for {
-		f, ok := p.reserve()
-		if !ok {
-			return flight{}, false
-		}
-		part, now := f.lane.part, time.Now()
-		part.mu.Lock()
-		f.items = f.lane.take(now, f.spec.Batch, f.trial)
-		if len(f.items) > 0 {
-			part.flights.Add(1)
-		} else if at := f.lane.dueNext(); at.After(now) && !f.lane.dropped {
-			p.engine.alarms.set(&f.lane.alarm, at)
-		}
-		part.mu.Unlock()
-		if len(f.items) > 0 {
-			if !f.trial {
-				p.mu.Lock()
-				if !f.lane.queued { // it may have more
-					f.lane.queued = true
-					p.ready = append(p.ready, f.lane)
-				}
-				p.mu.Unlock()
-			}
-			return f, true
-		}
-		p.settle(f)
-		if f.trial {
-			p.mu.Lock()
-			p.breaker.trying = false
-			p.mu.Unlock()
-			if !p.seekTrial() {
-				return flight{}, false
-			}
-		}
-	}
-}
-
-// reserve takes a place for one attempt, and the lane whose turn it is.
-func (p *endpoint) reserve() (f flight, ok bool) {
-	version, ready := p.load()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := time.Now()
-	if p.breaker.isOpen {
-		f.trial = true
-		ready = ready && !p.breaker.trying && !now.Before(p.breaker.until) && p.flying == 0
-	}
-	switch {
-	case !ready, p.retired, p.spec == nil, p.version != version, p.blocked != "", p.throttled.After(now),
-		!f.trial && (len(p.ready) == 0 || p.flying >= p.window.limit(p.share())):
-		p.declineAll()
-		return f, false
-	}
-	if p.pace != nil {
-		if wait, ok := p.pace.try(1); !ok {
-			p.declineAll()
-			p.engine.alarms.set(&p.alarm, now.Add(wait))
-			return f, false
-		}
-	}
-	if !p.host.enter(&p.atHost) {
-		p.giveBack()
-		return f, false
-	}
-	if !p.engine.all.enter(&p.atAll) {
-		p.host.leave()
-		p.giveBack()
-		return f, false
-	}
-	if f.trial {
-		f.lane = p.trialLane()
-		if f.lane == nil {
-			p.host.leave()
-			p.engine.all.leave()
-			p.giveBack()
-			return f, false
-		}
-		p.breaker.trying = true
-	} else {
-		f.lane = p.ready[0]
-		p.ready[0] = nil
-		p.ready = p.ready[1:]
-		f.lane.queued = false
-	}
-	p.flying++
-	f.spec, f.by, f.host = p.spec, p.sender, p.host
-	return f, true
-}
-
-// giveBack returns what pace has given for an attempt that is not made.
-func (p *endpoint) giveBack() {
-	if p.pace != nil {
-		p.pace.take(-1)
-	}
-}
-
-// declineAll gives up places that were kept for the endpoint, which has nothing to do with them now. mu is held.
-func (p *endpoint) declineAll() {
-	if p.host == nil {
-		return
-	}
-	p.host.decline(&p.atHost)
-	p.engine.all.decline(&p.atAll)
-}
-
-// settle gives back what a flight has reserved.
-func (p *endpoint) settle(f flight) {
-	p.mu.Lock()
-	p.flying--
-	p.mu.Unlock()
-	f.host.leave()
-	p.engine.all.leave()
-}
-
-// trialLane is a lane to try the endpoint with: one that has something. mu is held.
-func (p *endpoint) trialLane() *lane {
-	for len(p.ready) > 0 {
-		l := p.ready[0]
-		p.ready[0] = nil
-		p.ready = p.ready[1:]
-		l.queued = false
-		if l.index >= 0 {
-			return l
-		}
-	}
-	if len(p.lanes) == 0 {
-		return nil
-	}
-	p.turn++
-	return p.lanes[p.turn%len(p.lanes)]
-}
-
-// seekTrial has some lane look for an event to try the endpoint with, where the one that was asked holds none. It reports
-// whether another holds something.
-func (p *endpoint) seekTrial() bool {
-	p.mu.Lock()
-	lanes := slices.Clone(p.lanes)
-	p.mu.Unlock()
-	for _, l := range lanes {
-		l.part.mu.Lock()
-		has := l.pick(time.Now(), true) >= 0
-		if has {
-			p.mu.Lock()
-			if !l.queued {
-				l.queued = true
-				p.ready = slices.Insert(p.ready, 0, l)
-			}
-			p.mu.Unlock()
-		}
-		l.part.mu.Unlock()
-		if has {
-			return true
-		}
-	}
-	for _, l := range lanes {
-		l.part.mu.Lock()
-		asked := false
-		if !l.dropped && l.place == held && len(l.items) == 0 {
-			l.probe = true
-			l.part.seek(l)
-			asked = l.place == waiting
-		}
-		l.part.mu.Unlock()
-		if asked {
-			break
-		}
-	}
-	return false
-}
-
-// share is this replica's part of the attempts at once, in proportion to the partitions that it owns. mu is held.
-func (p *endpoint) share() int {
-	return max(1, int(math.Ceil(float64(p.spec.Concurrency)*p.sub.part())))
-}
-
-// rateShare is this replica's part of a rate.
-func (p *endpoint) rateShare(rate float64) float64 { return rate * max(p.sub.part(), 0.01) }
-
 // part is which part of the subscription's partitions this replica owns. It takes no lock.
 func (s *subscription) part() float64 {
 	owned, total := 0, 0
-	for _, st := range s.readFrom() {
+	for st := range s.readFrom() {
 		owned += int(st.owned.Load())
 		total += int(st.total.Load())
 	}
@@ -331,9 +129,8 @@ func (s *subscription) part() float64 {
 // counts now, and whether it is open for that one.
 func (p *endpoint) load() (version uuid.UUID, ready bool) {
 	p.sub.mu.Lock()
-	is := p.sub.current
+	version, blocked := p.sub.version, p.sub.blocked
 	p.sub.mu.Unlock()
-	version = is.Version
 	p.mu.Lock()
 	stale := p.spec != nil && !p.spec.Until.IsZero() && !time.Now().Before(p.spec.Until)
 	if p.loading || p.retired || p.version == version && !stale && (p.spec != nil || p.reason != "") {
@@ -365,11 +162,11 @@ func (p *endpoint) load() (version uuid.UUID, ready bool) {
 		p.host = p.engine.hosts.use(p.hostName)
 		if spec.Rate == 0 {
 			p.pace = nil
-		} else if rate := p.rateShare(spec.Rate); p.pace == nil || p.pace.rate != rate {
-			p.pace = newPace(rate, max(1, rate/10))
+		} else if p.pace == nil {
+			p.pace = newPace(spec.Rate, max(1, spec.Rate/10))
 		}
 	}
-	p.blocked = is.Blocked
+	p.blocked = blocked
 	p.look.Store(p.ahead())
 	ready = p.spec != nil
 	p.mu.Unlock()
@@ -458,7 +255,7 @@ func (p *endpoint) turned(lanes []*lane, takes bool) {
 // renew takes over a definition that was changed.
 func (s *subscription) renew() {
 	s.mu.Lock()
-	p, blocked := s.point, s.current.Blocked
+	p, blocked := s.point, s.blocked
 	s.mu.Unlock()
 	if p == nil {
 		return
@@ -519,7 +316,8 @@ func (e *Engine) sweep() {
 			continue
 		}
 		p.mu.Lock()
-		idle := len(p.lanes) == 0 && p.flying == 0 && time.Since(p.idleSince) > endpointIdle
+		// What is known of one that fails is kept: else each event would find out anew.
+		idle := len(p.lanes) == 0 && p.flying == 0 && time.Since(p.idleSince) > endpointIdle && p.breaker.since.IsZero() && !p.throttled.After(time.Now())
 		p.mu.Unlock()
 		if idle {
 			s.point = nil

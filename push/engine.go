@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/eventissuer/eventissuer/broker"
@@ -53,8 +55,46 @@ type Deps struct {
 	Callback func(id, code string) string
 	// Letters take the events whose schedule has ended.
 	Letters Letters
+	// Leases share an endpoint's limits out among replicas; nil: each has its part of them by its partitions.
+	Leases Leases
+	// Health takes which endpoints work and which fail. Nil: nobody asks.
+	Health Health
 	// Record takes what became of attempts. It must not block. Nil: nobody asks.
 	Record func(*Attempt)
+}
+
+// Leases share numbers out among replicas. They must not block.
+type Leases interface {
+	// Share returns how much of total this replica may use of key, and notes how much it could. ok is false where that is
+	// not known.
+	Share(key string, want, total float64) (granted float64, ok bool)
+	// InUse notes how much is in use, also of what is not granted any more.
+	InUse(key string, used float64)
+}
+
+// Granted is to be called when there is more of a key of Leases.
+func (e *Engine) Granted(key string) {
+	_, id, _ := strings.Cut(key, ":")
+	e.registry.Lock()
+	s := e.subs[id]
+	e.registry.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	p := s.point
+	s.mu.Unlock()
+	if p != nil {
+		p.pump()
+	}
+}
+
+// Health is since when endpoints have only failed, over all replicas. Its methods must not block.
+type Health interface {
+	Failed(subscription string, incarnation uuid.UUID, cause string)
+	Succeeded(incarnation uuid.UUID)
+	// Failing tells since when an endpoint has only failed, and why.
+	Failing(incarnation uuid.UUID) (since time.Time, cause string, ok bool)
 }
 
 // Codes make and check codes that nobody else can make.
@@ -135,7 +175,7 @@ func setDefault[T comparable](field *T, value T) {
 func (e *Engine) Run(ctx context.Context) error {
 	if err := e.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // told to stop
+			return nil
 		}
 		return err
 	}
@@ -161,9 +201,7 @@ func (e *Engine) Run(ctx context.Context) error {
 			queue := e.queue
 			e.queue = nil
 			e.queueMu.Unlock()
-			for _, c := range queue {
-				e.apply(c)
-			}
+			e.applyAll(queue)
 		case <-sweep.C:
 			e.sweep()
 		case <-ctx.Done():
@@ -217,14 +255,21 @@ func pause(ctx context.Context, d time.Duration) {
 
 // pace bounds something per second, with a burst. Whoever is over it waits.
 type pace struct {
-	rate, burst float64
-
-	mu   sync.Mutex
-	have float64   // guarded by mu; may be negative, for what was taken ahead
-	last time.Time // guarded by mu
+	mu          sync.Mutex
+	rate, burst float64   // guarded by mu
+	have        float64   // guarded by mu; may be negative, for what was taken ahead
+	last        time.Time // guarded by mu
 }
 
 func newPace(rate, burst float64) *pace { return &pace{rate: rate, burst: burst, have: burst} }
+
+// at sets what there is in a second.
+func (p *pace) at(rate float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refill()
+	p.rate, p.burst = rate, max(1, rate/10)
+}
 
 // take takes n and returns how long to wait for it.
 func (p *pace) take(n float64) time.Duration {

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/fanout"
@@ -233,7 +235,7 @@ type process struct {
 	mu   sync.Mutex
 	own  func(context.Context, broker.Claim) // guarded by mu
 	ctx  context.Context                     //nolint:containedctx // of the Join; guarded by mu
-	busy *sync.WaitGroup                     // likewise
+	busy *sync.WaitGroup                     // guarded by mu: the partitions that the Join gave
 	told int                                 // changes of the catalog that it has applied
 	fns  map[*func(Change)]struct{}
 }
@@ -247,7 +249,7 @@ type puppet struct {
 // Join implements broker.Joiner.
 func (l puppet) Join(ctx context.Context, _ string, _ []string, own func(context.Context, broker.Claim)) error {
 	l.p.mu.Lock()
-	busy := new(sync.WaitGroup)
+	busy := &sync.WaitGroup{}
 	l.p.own, l.p.ctx, l.p.busy = own, ctx, busy
 	l.p.mu.Unlock()
 	<-ctx.Done()
@@ -635,4 +637,15 @@ func (o *ownership) Commit(context.Context, int64, string) error {
 		return broker.ErrNotOwner
 	}
 	return nil
+}
+
+type credential = webhook.Credential
+
+// count reads a counter.
+func count(c prometheus.Counter) float64 {
+	var m dto.Metric
+	if c.Write(&m) != nil {
+		return -1
+	}
+	return m.GetCounter().GetValue()
 }

@@ -82,7 +82,7 @@ func (p *partition) fetch(ctx context.Context, offset int64) (*fanout.Entry, err
 	for ctx.Err() == nil {
 		var status fanout.Status
 		var err error
-		entries, status, err = p.read(ctx, r, entries[:0])
+		entries, status, err = p.read(ctx, r, entries[:0], 1)
 		if len(entries) > 0 {
 			if e := entries[0]; e.Offset == offset && e.Skipped == "" {
 				return e.Clone(), nil

@@ -104,8 +104,18 @@ func (l *lane) forgettable() bool {
 // unshown is how many deliveries a successor would make again, if the process ended now.
 func (l *lane) unshown() int { return l.flying + int(l.done-l.shown) }
 
-// ahead is how many items may wait to be sent: so many that the endpoint never waits, and no more.
-func (l *lane) ahead() int { return l.point.lookahead() }
+// aheadMore is how many events a lane takes beyond what its endpoint needs, where there is memory: reading few at a time
+// costs more than reading many.
+const aheadMore = 64
+
+// ahead is how many items may wait to be sent: so many that the endpoint never waits.
+func (l *lane) ahead() int {
+	n := l.point.lookahead()
+	if !l.part.engine.crowded() {
+		n += aheadMore
+	}
+	return min(n, laneMost)
+}
 
 // admits reports whether the lane takes another event.
 func (l *lane) admits() bool {
@@ -308,10 +318,9 @@ func (l *lane) moved() {
 	if l.dropped {
 		return
 	}
-	c := &l.part.chunks[l.route.chunk]
-	c.dirty = true
+	l.part.soil(l.route.chunk)
 	if 2*int(l.done-l.shown) >= l.part.engine.laneMost {
-		c.urgent = true
+		l.part.chunks[l.route.chunk].urgent = true
 		nudge(l.part.kick)
 	}
 	if l.route.until != nil {

@@ -167,6 +167,17 @@ func (e *Engine) Failing(id string) (reason string, ok bool) {
 	s.mu.Lock()
 	p := s.point
 	s.mu.Unlock()
+	if h := e.deps.Health; h != nil {
+		defer func() {
+			if ok {
+				return
+			}
+			var since time.Time
+			if since, reason, ok = h.Failing(s.live()); ok { // another replica says so
+				reason = "since " + since.UTC().Format(time.RFC3339) + ": " + reason
+			}
+		}()
+	}
 	if p == nil {
 		return "", false
 	}
@@ -181,6 +192,18 @@ func (e *Engine) Failing(id string) (reason string, ok bool) {
 		return "the endpoint asks to be left alone until " + p.throttled.UTC().Format(time.RFC3339), true
 	}
 	return "", false
+}
+
+// FailingSince tells since when the endpoint of a subscription has only failed, over all replicas.
+func (e *Engine) FailingSince(id string) (since time.Time, ok bool) {
+	e.registry.Lock()
+	s := e.subs[id]
+	e.registry.Unlock()
+	if s == nil || e.deps.Health == nil {
+		return time.Time{}, false
+	}
+	since, _, ok = e.deps.Health.Failing(s.live())
+	return since, ok
 }
 
 // Standing is how far a subscription is in one partition.
@@ -201,12 +224,9 @@ func (e *Engine) Standings(id string) (all []Standing) {
 	if s == nil {
 		return nil
 	}
-	for _, st := range s.readFrom() {
-		st.mu.RLock()
-		for _, r := range st.routes {
-			if r.sub != s || r.replay {
-				continue
-			}
+	for _, r := range s.all() {
+		if st := r.stream; !r.replay {
+			st.mu.RLock()
 			for _, p := range st.parts {
 				p.mu.Lock()
 				at := Standing{Stream: st.Name, Partition: p.id, Position: p.head}
@@ -219,8 +239,8 @@ func (e *Engine) Standings(id string) (all []Standing) {
 				}
 				all = append(all, at)
 			}
+			st.mu.RUnlock()
 		}
-		st.mu.RUnlock()
 	}
 	return all
 }

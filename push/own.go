@@ -69,7 +69,7 @@ func (e *Engine) work(ctx context.Context, st *stream, c broker.Claim, cutTo int
 	p := &partition{
 		engine: e, stream: st, id: c.Partition(), claim: c, hub: hub, epoch: hub.Epoch(),
 		log:  e.log.With("stream", st.Name, "partition", c.Partition()),
-		kick: make(chan struct{}, 1), hungry: make(chan struct{}, 1), graves: make(chan struct{}, 1), keyless: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), hungry: make(chan struct{}, 1), graves: make(chan struct{}, 1), keyless: make(chan struct{}, 1),
 		roused: map[*endpoint]struct{}{},
 	}
 	p.scan.index.Panicked = e.panicked
@@ -201,7 +201,7 @@ func (p *partition) follow(ctx context.Context) error {
 	for ctx.Err() == nil {
 		var status fanout.Status
 		var err error
-		entries, status, err = p.read(ctx, r, entries[:0])
+		entries, status, err = p.read(ctx, r, entries[:0], readBytes)
 		gaps := r.Gaps()
 		for _, g := range gaps {
 			switch g.Reason {
@@ -268,11 +268,11 @@ func (p *partition) reader(from int64, notify func()) *fanout.Reader {
 }
 
 // read takes what is next, from memory or from the log.
-func (p *partition) read(ctx context.Context, r *fanout.Reader, into []*fanout.Entry) ([]*fanout.Entry, fanout.Status, error) {
-	entries, status := r.Take(into, readBytes)
+func (p *partition) read(ctx context.Context, r *fanout.Reader, into []*fanout.Entry, most int) ([]*fanout.Entry, fanout.Status, error) {
+	entries, status := r.Take(into, most)
 	var err error
 	if status == fanout.Behind {
-		if entries, status, err = r.Fill(ctx, into, readBytes); status == fanout.Idle {
+		if entries, status, err = r.Fill(ctx, into, most); status == fanout.Idle {
 			status = fanout.More // it met the ring: look there
 		}
 	}

@@ -26,6 +26,7 @@ type partition struct {
 	cancel   context.CancelFunc // ends it
 	flights  sync.WaitGroup     // attempts
 	kick     chan struct{}      // a statement is due at once
+	changed  chan struct{}      // a statement will be due
 	hungry   chan struct{}      // a lane waits for a scan
 	keyless  chan struct{}      // a lane's keys are to be read
 	graves   chan struct{}      // a dead letter is to be written
@@ -119,7 +120,7 @@ func (p *partition) enter(l *lane, e *fanout.Entry, now time.Time) bool {
 		if !l.point.open() {
 			l.point.await(l)
 		}
-		p.chunks[l.route.chunk].dirty = true
+		p.soil(l.route.chunk)
 		return false
 	}
 	l.enter(e, now)
@@ -168,7 +169,7 @@ func (p *partition) gap(g broker.Gap) {
 				continue
 			}
 			p.engine.notice(l, g)
-			p.chunks[c].dirty = true
+			p.soil(uint8(c))
 			if l.place != waiting {
 				l.next = g.To
 				continue
@@ -177,6 +178,14 @@ func (p *partition) gap(g broker.Gap) {
 			l.next = g.To
 			p.seek(l)
 		}
+	}
+}
+
+// soil notes that a chunk is to be written. mu is held.
+func (p *partition) soil(c uint8) {
+	if !p.chunks[c].dirty {
+		p.chunks[c].dirty = true
+		nudge(p.changed)
 	}
 }
 

@@ -109,6 +109,9 @@ func (e *Engine) Verify(ctx context.Context, id string) (Verdict, error) {
 		return Verdict{}, ErrBusyHost
 	}
 	v := e.prove(ctx, id, spec, by)
+	if !is.Unproven && !v.Proven && !v.Refused {
+		return v, nil // one that has proven it may be down
+	}
 	if is.Pending != nil && is.Pending.Sink == spec.URL {
 		v.Tries = is.Pending.Tries
 	}
@@ -283,44 +286,64 @@ func (e *Engine) Consent(ctx context.Context, id, code, rate string) error {
 	return e.deps.Definitions.Prove(ctx, id, Verdict{Sink: spec.URL, At: time.Now(), Proven: true, By: "consent", RatePerMinute: perMinute})
 }
 
-// steward has the proofs asked for that are due, of subscriptions whose first stream's first partition this process owns:
-// so one process asks, and another when that one is gone.
+// provable notes whether a subscription's proof is still to be had.
+func (e *Engine) provable(s *subscription, pending *Pending) {
+	s.mu.Lock()
+	was := s.proving
+	switch {
+	case pending == nil:
+		s.proving = nil
+	case was == nil || was.pending != *pending:
+		s.proving = &proving{pending: *pending, asking: was != nil && was.asking}
+		s.proving.alarm.ring = func(time.Time) { s.ask(e) }
+	}
+	is := s.proving
+	s.mu.Unlock()
+	if was != nil && was != is {
+		e.alarms.clear(&was.alarm)
+	}
+	e.steward(s)
+}
+
+// steward has the proof asked for when it is due, if this process owns the first partition of the subscription's first
+// stream: so one process asks, and another when that one is gone.
 func (e *Engine) steward(s *subscription) {
 	s.mu.Lock()
-	is := s.current
+	is := s.proving
 	s.mu.Unlock()
-	streams := s.readFrom()
-	if is.Pending == nil || len(streams) == 0 || !streams[0].owns(0) {
-		e.alarms.clear(&s.alarm)
-		return
+	if st := s.stewards(); is != nil && st != nil && st.owns(0) {
+		e.alarms.set(&is.alarm, is.pending.Next)
 	}
-	e.alarms.clear(&s.alarm)
-	e.alarms.set(&s.alarm, is.Pending.Next)
 }
 
 // ask asks for a subscription's proof, if it is still to be had.
 func (s *subscription) ask(e *Engine) {
+	st := s.stewards()
 	s.mu.Lock()
-	is := s.current
-	asking := s.asking
-	s.asking = true
+	is := s.proving
+	due := is != nil && !is.asking && st != nil && st.owns(0)
+	if due {
+		is.asking = true
+	}
 	s.mu.Unlock()
-	streams := s.readFrom()
-	if asking || is.Pending == nil || len(streams) == 0 || !streams[0].owns(0) {
-		if !asking {
-			s.mu.Lock()
-			s.asking = false
-			s.mu.Unlock()
-		}
+	if !due {
 		return
 	}
 	e.running.Go(func() {
 		_, err := e.Verify(e.ctx, s.id)
 		s.mu.Lock()
-		s.asking = false
+		is.asking = false
+		now := s.proving
+		if now != nil {
+			now.asking = false
+		}
 		s.mu.Unlock()
-		if err != nil && e.ctx.Err() == nil {
-			e.alarms.set(&s.alarm, time.Now().Add(jitter(proofSchedule[0])))
+		switch {
+		case now == nil || e.ctx.Err() != nil:
+		case err == nil:
+			e.steward(s)
+		default:
+			e.alarms.set(&now.alarm, time.Now().Add(jitter(proofSchedule[0])))
 			if !errors.Is(err, ErrBusyHost) {
 				e.log.Warn("an endpoint cannot be asked for its proof; trying again", "subscription", s.id, "error", err)
 			}

@@ -1,14 +1,17 @@
 package push
 
 import (
+	"encoding/binary"
+	"iter"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
@@ -23,35 +26,62 @@ type stream struct {
 	// It is taken before a partition's.
 	mu     sync.RWMutex
 	index  filter.Index[*route]
-	routes map[uuid.UUID]*route    // by incarnation
+	routes []*route
 	parts  map[int32]*partition    // those that this process owns
 	turns  map[int32]chan struct{} // closed when the owner before has let go
 
 	owned, total atomic.Int32 // partitions, as last seen
 }
 
-// route is the way of one incarnation through one stream.
+// route is the way of one incarnation through one stream. There are as many as there are subscriptions: it is kept small.
 type route struct {
 	// static
 	sub    *subscription
-	life   uuid.UUID
-	chunk  uint8
 	stream *stream
-	epoch  string
-	starts []int64
-	until  []int64 // nil: it has no end; 0: its part there is done
+	starts offsets
+	until  *offsets // nil: it has no end; 0: its part there is done
 	born   int64
-	replay bool
+	life   uuid.UUID
+	epoch  broker.Epoch // of the topic that starts and until are of
 
 	filter *filter.Filter // guarded by the stream's mu
+	index  int32          // in the stream's routes; likewise
+	chunk  uint8          // static
+	replay bool           // static
+}
+
+// offsets are offsets by partition, as varints.
+type offsets string
+
+func pack(all []int64) offsets {
+	b := make([]byte, 0, 4*len(all))
+	for _, n := range all {
+		b = binary.AppendUvarint(b, uint64(max(n, 0)))
+	}
+	return offsets(b)
+}
+
+// at gives a partition's offset, and 0 for one that is not among them.
+func (o offsets) at(partition int32) int64 {
+	for i, shift, n, p := 0, 0, uint64(0), int32(0); i < len(o); i++ {
+		n |= uint64(o[i]&0x7f) << shift
+		if shift += 7; o[i] >= 0x80 {
+			continue
+		}
+		if p == partition {
+			return int64(n)
+		}
+		shift, n, p = 0, 0, p+1
+	}
+	return 0
 }
 
 // start is where the route begins in a partition.
 func (r *route) start(p *partition) int64 {
-	if int(p.id) < len(r.starts) && r.epoch == p.epoch.Hex() {
-		return r.starts[p.id]
+	if r.epoch != p.epoch {
+		return 0
 	}
-	return 0
+	return r.starts.at(p.id)
 }
 
 // end is where the route ends in a partition, exclusive.
@@ -59,45 +89,110 @@ func (r *route) end(p *partition) int64 {
 	switch {
 	case r.until == nil:
 		return math.MaxInt64
-	case r.epoch != p.epoch.Hex() || int(p.id) >= len(r.until):
+	case r.epoch != p.epoch:
 		return 0
 	}
-	return r.until[p.id]
+	return r.until.at(p.id)
 }
 
 // ended reports whether an offset is behind the route's end.
 func (r *route) ended(p *partition, offset int64) bool { return r.until != nil && offset >= r.end(p) }
 
-// subscription is a subscription as the engine remembers it, whether anything is sent to it or not.
+// subscription is a subscription as the engine remembers it, whether anything is sent to it or not. It is kept small.
 type subscription struct {
-	id      string      // static
-	ordered atomic.Bool // events of one key wait for each other
+	id      string                   // static
+	ordered atomic.Bool              // events of one key wait for each other
+	routes  atomic.Pointer[[]*route] // the live one's first; replaced by the goroutine that applies changes
 
 	mu      sync.Mutex
-	current *Subscription // guarded by mu
-	point   *endpoint     // guarded by mu; nil while there is nothing to send
-	asking  bool          // guarded by mu: its endpoint is being asked for its proof
-	alarm   alarm         // when it is to be asked
-	routes  []*route      // owned by the goroutine that applies changes
-	streams atomic.Pointer[[]*stream]
+	point   *endpoint // guarded by mu; nil while there is nothing to send
+	proving *proving  // guarded by mu; nil: there is no proof to be had
+	version uuid.UUID // guarded by mu
+	blocked string    // guarded by mu
 }
 
-// readFrom are the streams that the subscription reads. It takes no lock.
-func (s *subscription) readFrom() []*stream {
-	if all := s.streams.Load(); all != nil {
+// proving is a proof that is still to be had.
+type proving struct {
+	pending Pending // static
+	alarm   alarm   // when the endpoint is to be asked
+	asking  bool    // guarded by the subscription's mu
+}
+
+// all are the subscription's routes. It takes no lock.
+func (s *subscription) all() []*route {
+	if all := s.routes.Load(); all != nil {
 		return *all
 	}
 	return nil
 }
 
-// apply takes over a change of the definitions: after it, all lanes are as the catalog says.
-func (e *Engine) apply(c Change) {
+// live is the incarnation that is no replay; the zero UUID where there is nothing to read. It takes no lock.
+func (s *subscription) live() (life uuid.UUID) {
+	for _, r := range s.all() {
+		if !r.replay {
+			return r.life
+		}
+	}
+	return life
+}
+
+// readFrom are the streams that the subscription reads. It takes no lock.
+func (s *subscription) readFrom() iter.Seq[*stream] {
+	return func(yield func(*stream) bool) {
+		for _, r := range s.all() {
+			if !r.replay && !yield(r.stream) {
+				return
+			}
+		}
+	}
+}
+
+// steward is the stream whose first partition's owner looks after the subscription; nil: there is none.
+func (s *subscription) stewards() *stream {
+	for st := range s.readFrom() {
+		return st
+	}
+	return nil
+}
+
+// applyAll takes over changes of the definitions, in order. Subscriptions are looked up beforehand by several at a time: at
+// the start there may be very many.
+func (e *Engine) applyAll(changes []Change) {
+	const together = 1024
+	for len(changes) > 0 {
+		n := min(len(changes), together)
+		found := make([]*Subscription, n)
+		lookUp := func(first, step int) {
+			for i := first; i < n; i += step {
+				if id := changes[i].ID; id != "" {
+					found[i] = e.deps.Definitions.Subscription(id)
+				}
+			}
+		}
+		if workers := runtime.GOMAXPROCS(0); n > 2*workers {
+			var looking sync.WaitGroup
+			for first := range workers {
+				looking.Go(func() { lookUp(first, workers) })
+			}
+			looking.Wait()
+		} else {
+			lookUp(0, 1)
+		}
+		for i, c := range changes[:n] {
+			e.apply(c, found[i])
+		}
+		changes = changes[n:]
+	}
+}
+
+// apply takes over a change of the definitions, and what the subscription is as of then or later: after it, all lanes are as
+// the catalog says.
+func (e *Engine) apply(c Change, is *Subscription) {
 	if c.ID == "" {
 		e.applied.Store(max(e.applied.Load(), c.Applied))
 		e.progress.Broadcast()
 		return
 	}
-	is := e.deps.Definitions.Subscription(c.ID)
 	e.registry.Lock()
 	s := e.subs[c.ID]
 	switch {
@@ -106,7 +201,6 @@ func (e *Engine) apply(c Change) {
 		return
 	case s == nil:
 		s = &subscription{id: c.ID}
-		s.alarm.ring = func(time.Time) { s.ask(e) }
 		e.subs[c.ID] = s
 	case is == nil:
 		delete(e.subs, c.ID)
@@ -114,18 +208,19 @@ func (e *Engine) apply(c Change) {
 	e.registry.Unlock()
 
 	if is == nil {
-		for _, r := range s.routes {
+		for _, r := range s.all() {
 			e.closeRoute(r)
 		}
-		s.routes = nil
+		s.routes.Store(nil)
 		s.retire()
-		e.alarms.clear(&s.alarm)
+		e.provable(s, nil)
 		return
 	}
 	s.mu.Lock()
-	s.current = is
+	s.version, s.blocked = is.Version, is.Blocked
 	s.mu.Unlock()
 	s.ordered.Store(is.Ordered)
+	all := slices.Clone(s.all())
 	type place struct {
 		life   uuid.UUID
 		stream string
@@ -134,33 +229,25 @@ func (e *Engine) apply(c Change) {
 	for n, life := range is.Lives {
 		for _, w := range life.Routes {
 			wanted[place{life.Incarnation, w.Stream.Name}] = true
-			e.openRoute(s, is, life.Incarnation, w, n > 0)
+			all = e.openRoute(s, all, is, life.Incarnation, w, n > 0)
 		}
 	}
-	kept := s.routes[:0]
-	for _, r := range s.routes {
+	kept := make([]*route, 0, len(wanted))
+	for _, r := range all {
 		if wanted[place{r.life, r.stream.Name}] {
 			kept = append(kept, r)
 		} else {
 			e.closeRoute(r)
 		}
 	}
-	clear(s.routes[len(kept):])
-	s.routes = kept
-	var streams []*stream
-	for _, r := range kept {
-		if !r.replay {
-			streams = append(streams, r.stream)
-		}
-	}
-	s.streams.Store(&streams)
+	s.routes.Store(&kept)
 	s.renew()
-	e.steward(s)
+	e.provable(s, is.Pending)
 }
 
-// openRoute makes a route, or brings it up to date.
-func (e *Engine) openRoute(s *subscription, is *Subscription, life uuid.UUID, w Route, replay bool) {
-	for _, r := range s.routes {
+// openRoute makes a route, or brings it up to date, and returns all of the subscription's.
+func (e *Engine) openRoute(s *subscription, all []*route, is *Subscription, life uuid.UUID, w Route, replay bool) []*route {
+	for _, r := range all {
 		if r.life != life || r.stream.Name != w.Stream.Name {
 			continue
 		}
@@ -173,19 +260,25 @@ func (e *Engine) openRoute(s *subscription, is *Subscription, life uuid.UUID, w 
 				st.index.Add(r.filter, r)
 			}
 			st.mu.Unlock()
-			return
+			return all
 		}
 		e.closeRoute(r) // the stream was taken out of the subscription and added again, or made anew
-		s.routes = slices.DeleteFunc(s.routes, func(x *route) bool { return x == r })
+		all = slices.DeleteFunc(all, func(x *route) bool { return x == r })
 		break
 	}
 	st := e.streamOf(w.Stream)
 	r := &route{
-		sub: s, life: life, chunk: chunkOf(life), stream: st, epoch: w.Epoch, starts: w.Start, until: w.Until, born: w.Born,
+		sub: s, life: life, chunk: chunkOf(life), stream: st, starts: pack(w.Start), born: w.Born,
 		filter: is.Filter, replay: replay,
 	}
+	r.epoch, _ = broker.ParseEpoch(w.Epoch)
+	if w.Until != nil {
+		until := pack(w.Until)
+		r.until = &until
+	}
 	st.mu.Lock()
-	st.routes[life] = r
+	r.index = int32(len(st.routes))
+	st.routes = append(st.routes, r)
 	st.index.Add(r.filter, r)
 	parts := make([]*partition, 0, len(st.parts))
 	for _, p := range st.parts {
@@ -195,19 +288,21 @@ func (e *Engine) openRoute(s *subscription, is *Subscription, life uuid.UUID, w 
 		parts = append(parts, p)
 	}
 	st.mu.Unlock()
-	s.routes = append(s.routes, r)
 	for _, p := range parts {
 		p.rouse()
 	}
+	return append(all, r)
 }
 
 // closeRoute takes a route away, with its lanes.
 func (e *Engine) closeRoute(r *route) {
 	st := r.stream
 	st.mu.Lock()
-	if st.routes[r.life] == r {
-		delete(st.routes, r.life)
-	}
+	last := len(st.routes) - 1
+	st.routes[r.index] = st.routes[last]
+	st.routes[r.index].index = r.index
+	st.routes[last] = nil
+	st.routes = st.routes[:last]
 	st.index.Remove(r.filter, r)
 	for _, p := range st.parts {
 		p.mu.Lock()
@@ -251,7 +346,7 @@ func (p *partition) admit(r *route) {
 			l.unkeyed++
 		}
 	}
-	c.dirty = true
+	p.soil(r.chunk)
 	switch {
 	case r.ended(p, l.next):
 		l.place = held
@@ -286,7 +381,7 @@ func (e *Engine) streamOf(s fanout.Stream) *stream {
 	if st := e.streams[s]; st != nil {
 		return st
 	}
-	st := &stream{Stream: s, routes: map[uuid.UUID]*route{}, parts: map[int32]*partition{}, turns: map[int32]chan struct{}{}}
+	st := &stream{Stream: s, parts: map[int32]*partition{}, turns: map[int32]chan struct{}{}}
 	st.index.Panicked = e.panicked
 	e.streams[s] = st
 	e.join(st)

@@ -8,22 +8,44 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 )
 
-// saveEvery is how often it is looked whether statements are due that are not urgent.
-const saveEvery = 100 * time.Millisecond
+// saveAtLeast is the least time between looks for statements that are due and not urgent.
+const saveAtLeast = 100 * time.Millisecond
 
 // saveAll writes statements until ctx ends.
 func (p *partition) saveAll(ctx context.Context) {
-	ticker := time.NewTicker(saveEvery)
-	defer ticker.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
-		case <-p.kick:
-		case <-ticker.C:
+		case <-p.kick: // something is urgent
+		case <-p.changed:
+			// What changed is written soon, and what changes until then with it.
+			select {
+			case <-p.kick:
+			case <-ctx.Done():
+				return
+			case <-time.After(saveAtLeast):
+			}
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
 		p.save(ctx, false)
+		timer.Reset(p.nextSave())
 	}
+}
+
+// nextSave is how long until a statement is due at the latest.
+func (p *partition) nextSave() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, wait, every := time.Now(), writeHeadEvery, p.engine.stretch()
+	for n := range p.chunks {
+		if c := &p.chunks[n]; c.dirty || c.urgent {
+			wait = min(wait, c.written.Add(every).Sub(now))
+		}
+	}
+	return max(wait, saveAtLeast)
 }
 
 // saveLast writes what is not said yet, if there is time.

@@ -18,6 +18,9 @@ import (
 // sliceReads bounds a scan while others wait elsewhere, in reads.
 const sliceReads = 64
 
+// scanBytes is what a scan reads at first, and more as it goes on: most lanes want few events.
+const scanBytes = 32 << 10
+
 // scan is the reading that lanes behind the head share. All is guarded by the partition's mu.
 type scan struct {
 	at      int64   // all below is entered into the lanes that are with it
@@ -104,14 +107,15 @@ func (p *partition) scanAll(ctx context.Context) error {
 // scanFrom reads from an offset on, until it has come to the head, or no lane goes along any more, or others have waited
 // long enough.
 func (p *partition) scanFrom(ctx context.Context, from int64) error {
-	r := p.reader(from, func() {})
+	wake := make(chan struct{}, 1)
+	r := p.reader(from, func() { nudge(wake) })
 	defer r.Close()
 	p.engine.m.scansBegun.Inc()
 	var entries []*fanout.Entry
 	for reads := 1; ; reads++ {
 		var err error
 		var status fanout.Status
-		entries, status, err = p.read(ctx, r, entries[:0])
+		entries, status, err = p.read(ctx, r, entries[:0], min(scanBytes<<min(reads-1, 8), readBytes))
 		if status == fanout.Ended {
 			return fmt.Errorf("scan stream %s: %w", p.stream.Name, p.hub.Err())
 		}
@@ -142,6 +146,12 @@ func (p *partition) scanFrom(ctx context.Context, from int64) error {
 			return ctx.Err()
 		case !more:
 			return nil
+		case status == fanout.Idle && r.Park(): // the head was told of events that have not come to this replica yet
+			select {
+			case <-wake:
+			case <-ctx.Done():
+			}
+			r.Unpark()
 		}
 		if wait := p.engine.scans.take(float64(size)); wait > 0 {
 			pause(ctx, wait)
@@ -238,7 +248,7 @@ func (p *partition) alight(l *lane, at int64) {
 	p.scan.index.Remove(p.scan.members[l], l)
 	delete(p.scan.members, l)
 	l.place, l.next = held, max(l.next, at)
-	p.chunks[l.route.chunk].dirty = true
+	p.soil(l.route.chunk)
 	if l.route.ended(p, l.next) {
 		l.next = l.route.end(p)
 		p.finish(l)

@@ -36,7 +36,7 @@ func (w *window) answered(took time.Duration, flying, most int, now time.Time) {
 	case float64(flying) >= w.size-1:
 		w.size += 1 / w.size
 	}
-	w.size = min(max(w.size, 1), float64(most))
+	w.size = max(min(w.size, float64(most)), 1)
 }
 
 // failed notes that there was no answer, or one that says that the endpoint is in trouble.
@@ -52,5 +52,5 @@ func (w *window) shrink(by float64, now time.Time, took time.Duration) {
 	w.size = max(1, w.size*by)
 }
 
-// limit is how many attempts may be under way.
-func (w *window) limit(most int) int { return max(1, min(int(w.size), most)) }
+// limit is how many attempts may be under way, where most may be.
+func (w *window) limit(most int) int { return min(max(1, int(w.size)), most) }

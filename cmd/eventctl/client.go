@@ -173,6 +173,7 @@ var remedies = map[string]string{ //nolint:gochecknoglobals // a constant table
 	"invalid-cursor":       "give a cursor exactly as it was printed, or begin with --from oldest, latest or a time; delete the file if it came from --cursor-file",
 	"invalid-filter":       "correct --filter; CloudEvents SQL, for instance: --filter \"subject LIKE '/train/%'\"",
 	"unknown-subscription": "see 'eventctl subscriptions list'",
+	"unproven":             "have the endpoint answer what 'eventctl subscriptions verify' asks it",
 	"precondition-failed":  "somebody changed it meanwhile: look at it again, then decide",
 	"log-unavailable":      "try again; publishing the same events again is safe",
 	"not-ready":            "the server is starting or stopping: try again in a moment",

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -90,14 +91,27 @@ func compact(m map[string]any) map[string]any {
 
 // list prints all pages of a collection, as a table or as JSON lines. A member may be a path, as "created.at".
 func list(ctx context.Context, c *client, o *console, path string, query url.Values, asJSON bool, titles, members []string) error {
+	return listFirst(ctx, c, o, 0, path, query, asJSON, titles, members)
+}
+
+// errEnough ends the way through the pages.
+var errEnough = errors.New("there are enough")
+
+// listFirst is list, up to most items; 0: all.
+func listFirst(ctx context.Context, c *client, o *console, most int, path string, query url.Values, asJSON bool, titles, members []string) error {
 	table := tabwriter.NewWriter(o.out, 0, 4, 2, ' ', 0)
 	if !asJSON {
 		row(table, titles)
 	}
+	n := 0
 	err := c.each(ctx, path, query, func(item json.RawMessage) error {
+		var enough error
+		if n++; n == most {
+			enough = errEnough
+		}
 		if asJSON {
 			_, err := fmt.Fprintf(o.out, "%s\n", item)
-			return err
+			return cmp.Or(err, enough)
 		}
 		var values map[string]any
 		if err := json.Unmarshal(item, &values); err != nil {
@@ -113,9 +127,9 @@ func list(ctx context.Context, c *client, o *console, path string, query url.Val
 			cells[i] = cell(v)
 		}
 		row(table, cells)
-		return nil
+		return enough
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, errEnough) {
 		return err
 	}
 	return table.Flush()

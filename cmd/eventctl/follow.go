@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -25,12 +26,14 @@ type follower struct {
 	client   *client
 	console  *console
 	path     string
+	query    []byte // an events:query body to be posted there; nil: the path says all
 	maxEvent int
 	idle     time.Duration
-	printer  *printer
-	keep     *keeper
+	// event is given each event, with its cursor. It may take its time: meanwhile nothing is read. An error ends it all.
+	event func(ctx context.Context, cursor string, event []byte) error
+	keep  *keeper
 
-	cursor string        // of the last block that was read whole and, if it was an event, printed
+	cursor string        // of the last block that was read whole and, if it was an event, taken
 	left   int           // events until the end; 0: no end
 	retry  time.Duration // what the server asked for last; 0: nothing
 	final  error         // why not to come back
@@ -110,6 +113,9 @@ func (f *follower) connect(ctx context.Context) (blocks int, err error) {
 	c := sse.NewClient(f.client.base+f.path, sse.ClientMaxBufferSize(f.maxEvent))
 	c.Connection = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		body.watch()
+		if f.query != nil {
+			r = posting(r, f.query)
+		}
 		resp, err := http.DefaultTransport.RoundTrip(r)
 		if err == nil && resp.StatusCode == http.StatusOK {
 			body.body, resp.Body = resp.Body, body
@@ -139,7 +145,10 @@ func (f *follower) connect(ctx context.Context) (blocks int, err error) {
 			return
 		}
 		blocks++
-		if printing = f.block(ctx, m); printing != nil || f.done || f.final != nil {
+		body.busy.Store(true)
+		printing = f.block(ctx, m)
+		body.rest()
+		if printing != nil || f.done || f.final != nil {
 			cancel(nil)
 		}
 	})
@@ -195,7 +204,7 @@ func (f *follower) block(ctx context.Context, m *sse.Event) error {
 	case len(m.Event) > 0 && string(m.Event) != "message":
 		f.control(string(m.Event), m.Data)
 	case len(m.Data) > 0:
-		if err := f.printer.event(id, m.Data); err != nil {
+		if err := f.event(ctx, id, m.Data); err != nil {
 			return err
 		}
 		if f.left > 0 {
@@ -262,6 +271,14 @@ type once struct{}
 func (once) NextBackOff() time.Duration { return -1 }
 func (once) Reset()                     {}
 
+// posting makes a POST of the SSE client's request, which knows no other method than GET.
+func posting(r *http.Request, body []byte) *http.Request {
+	r = r.Clone(r.Context())
+	r.Method, r.Body, r.ContentLength = http.MethodPost, io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	r.Header.Set("Content-Type", "application/json")
+	return r
+}
+
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -279,16 +296,29 @@ type guardedBody struct {
 	cutMark string
 
 	timer atomic.Pointer[time.Timer]
-	tail  [2]byte // the last two bytes, without carriage returns
+	busy  atomic.Bool // what was read is being worked on: that nothing more is read is no silence of the server's
+	tail  [2]byte     // the last two bytes, without carriage returns
 	any   bool
-	rest  []byte // the mark, still to be handed out
+	mark  []byte // still to be handed out
 	end   error  // what the body ended with
 }
 
 // watch starts the clock; each byte that comes sets it back.
 func (b *guardedBody) watch() {
 	if b.idle > 0 {
-		b.timer.Store(time.AfterFunc(b.idle, func() { b.cancel(errIdle) }))
+		b.timer.Store(time.AfterFunc(b.idle, func() {
+			if !b.busy.Load() {
+				b.cancel(errIdle)
+			}
+		}))
+	}
+}
+
+// rest says that what was read has been worked on.
+func (b *guardedBody) rest() {
+	b.busy.Store(false)
+	if t := b.timer.Load(); t != nil {
+		t.Reset(b.idle)
 	}
 }
 
@@ -317,15 +347,15 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 			if b.tail[1] != '\n' {
 				mark = "\n" + mark
 			}
-			b.rest = []byte(mark)
+			b.mark = []byte(mark)
 		}
 		if n > 0 {
 			return n, nil
 		}
 	}
-	if len(b.rest) > 0 {
-		n := copy(p, b.rest)
-		b.rest = b.rest[n:]
+	if len(b.mark) > 0 {
+		n := copy(p, b.mark)
+		b.mark = b.mark[n:]
 		return n, nil
 	}
 	return 0, b.end

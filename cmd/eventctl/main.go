@@ -27,8 +27,8 @@ A first event:
 
 Exit codes:
 
-  0    all done. For tail: it was ended with Ctrl-C, or by --count
-  1    it failed: the server cannot be reached, or answered with an error that may pass
+  0    all done. For tail and listen: it was ended with Ctrl-C, or by --count
+  1    it failed: the server cannot be reached, or answered with an error that may pass; or an endpoint did not take its events
   2    wrong usage, or a file that cannot be read or written
   3    some events were not published, or could not be read in the input; each is named on standard error
   4    the server refuses, or asks to stop: a mistake in the request, no such thing, not allowed, another reader has taken over
@@ -53,6 +53,7 @@ type cli struct {
 
 	Publish       publishCommand       `cmd:"" help:"Publish events from files, standard input, or the command line."`
 	Tail          tailCommand          `cmd:"" help:"Follow streams, or take a subscription's events; goes on by itself after any interruption."`
+	Listen        listenCommand        `cmd:"" help:"Forward events to a server under development as signed webhooks."`
 	Replay        replayCommand        `cmd:"" help:"Publish recorded events at the pace of their own times."`
 	Streams       streamsCommand       `cmd:"" help:"List, show, create and delete streams."`
 	Types         typesCommand         `cmd:"" help:"List, show, register and delete event types; move them between environments."`
@@ -155,6 +156,8 @@ func (c *console) report(err error) int {
 		return exitDiffers
 	case errors.Is(err, errUnpublished):
 		return exitUnpublished
+	case errors.Is(err, errUndelivered):
+		return exitFailed
 	}
 	_, _ = fmt.Fprintln(c.err, "eventctl:", err)
 	switch {

@@ -126,7 +126,7 @@ func TestWrongUsageIsToldAndHasItsOwnExitCode(t *testing.T) {
 }
 
 func TestHelpShowsExamplesAndExitCodes(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"tail", "--help"}, {"publish", "--help"}, {"replay", "--help"}, {"subscriptions", "create", "--help"}, {"subscriptions", "tail", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"tail", "--help"}, {"publish", "--help"}, {"replay", "--help"}, {"subscriptions", "create", "--help"}, {"subscriptions", "tail", "--help"}, {"listen", "--help"}} {
 		o := eventctl(t.Context(), "", args...)
 		if o.code != exitDone || !strings.Contains(o.out, "eventctl "+strings.TrimPrefix(args[0], "--help")) {
 			t.Errorf("%v: exit code %d, %q", args, o.code, o.out)

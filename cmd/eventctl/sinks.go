@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"net/http"
-	"time"
 )
 
 type subscriptionsPause struct{ subscriptionName }
@@ -53,10 +52,8 @@ One with the ordering key is taken back as a whole: what is before that time and
 
 // Run is called by kong.
 func (r *subscriptionsReplay) Run(ctx context.Context, c *client, o *console) error {
-	body := map[string]any{"since": r.Since}
-	if ago, err := time.ParseDuration(r.Since); err == nil {
-		body["since"] = time.Now().Add(-ago).UTC().Format(time.RFC3339)
-	} else if r.Since == "oldest" {
+	body := map[string]any{"since": ago(r.Since)}
+	if r.Since == "oldest" {
 		body = map[string]any{"from": r.Since}
 	}
 	return steer(ctx, c, o, r.Subscription, ":replay", body)

@@ -22,6 +22,11 @@ type subscriptionsCommand struct {
 	Resume      subscriptionsResume       `cmd:"" help:"Go on after a pause, or after the subscription was disabled."`
 	Rotate      subscriptionsRotateSecret `cmd:"" name:"rotate-secret" help:"Replace what the messages to a sink are signed with."`
 	Replay      subscriptionsReplay       `cmd:"" help:"Send events of before to a sink again."`
+	Verify      subscriptionsVerify       `cmd:"" help:"Ask the endpoint at a sink now for its proof that it wants the events."`
+	Test        subscriptionsTest         `cmd:"" help:"Send an example event to a sink."`
+	Attempts    subscriptionsAttempts     `cmd:"" help:"List the attempts to deliver events to a sink."`
+	Resend      subscriptionsResend       `cmd:"" help:"Send the events of single attempts again."`
+	Redeliver   subscriptionsRedeliver    `cmd:"" help:"Send dead letters to a sink again."`
 	Tail        subscriptionsTail         `cmd:"" help:"Take a subscription's events, and acknowledge them: the same as 'eventctl tail --subscription'."`
 	Delete      subscriptionsDelete       `cmd:"" help:"Delete a subscription with its position. Its sessions end."`
 	DeadLetters subscriptionsDeadLetters  `cmd:"" name:"dead-letters" help:"List the events that were given up after too many attempts."`
@@ -354,8 +359,8 @@ func (d *subscriptionsDeadLetters) Run(ctx context.Context, c *client, o *consol
 		return err
 	}
 	return list(ctx, c, o, subscriptionPath(s.ID)+"/dead-letters", nil, d.JSON,
-		[]string{"STREAM", "PARTITION", "OFFSET", "ATTEMPTS", "REASON", "AT", "TYPE", "ID"},
-		[]string{"stream", "partition", "offset", "attempts", "reason", "at", "event.type", "event.id"})
+		[]string{"STREAM", "PARTITION", "OFFSET", "ATTEMPTS", "REASON", "AT", "TYPE", "ID", "LETTER", "REDELIVERED"},
+		[]string{"stream", "partition", "offset", "attempts", "reason", "at", "event.type", "event.id", "id", "redelivered"})
 }
 
 type subscriptionsStats struct {

@@ -118,11 +118,12 @@ func (t *tailCommand) Run(ctx context.Context, c *client, o *console) error {
 			cursor = kept
 		}
 	}
+	p := &printer{out: o.out, pretty: t.Pretty, envelope: t.Envelope, color: o.terminals.out}
 	f := &follower{
 		client: c, console: o, path: path, cursor: cursor, maxEvent: t.MaxEvent, idle: t.IdleTimeout,
-		printer: &printer{out: o.out, pretty: t.Pretty, envelope: t.Envelope, color: o.terminals.out},
-		keep:    &keeper{client: c, console: o, file: t.CursorFile, consumer: t.Consumer, streams: t.Streams},
-		left:    t.Count,
+		event: func(_ context.Context, cursor string, event []byte) error { return p.event(cursor, event) },
+		keep:  &keeper{client: c, console: o, file: t.CursorFile, consumer: t.Consumer, streams: t.Streams},
+		left:  t.Count,
 	}
 	return f.run(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"net/url"
 	"os"
@@ -11,11 +12,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/eventissuer/eventissuer/internal/attempts"
+	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/deadletters"
+	"github.com/eventissuer/eventissuer/internal/failing"
 	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/jwks"
 	"github.com/eventissuer/eventissuer/internal/keyring"
+	"github.com/eventissuer/eventissuer/internal/leases"
+	"github.com/eventissuer/eventissuer/internal/operations"
 	"github.com/eventissuer/eventissuer/internal/version"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 	"github.com/eventissuer/eventissuer/push"
@@ -114,8 +121,26 @@ func (s *server) startPush(context.Context) error {
 		return err
 	}
 	s.life.run("attempts", s.attempts.Run)
+	definitions := push.FromCatalog(s.catalog, s.log)
+	said, err := operations.New(operations.Config{}, operations.Deps{Log: s.records, Catalog: s.catalog})
+	if err != nil {
+		return err
+	}
+	s.failing, err = failing.New(failing.Config{Prefix: s.ownKeys()}, failing.Deps{
+		Redis: s.redis, Definitions: failingPolicies{definitions}, Publisher: said, Logger: s.log, Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.life.run("failing endpoints", s.failing.Run)
+	shares, err := leases.New(leases.Config{Prefix: s.ownKeys()}, leases.Deps{
+		Redis: s.redis, Granted: func(key string) { s.push.Granted(key) }, Logger: s.log, Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
 	deps := push.Deps{
-		Log: s.records, Hubs: s.hubs, Definitions: push.FromCatalog(s.catalog, s.log), Sender: s.sender, Letters: pushLetters{letters},
+		Log: s.records, Hubs: s.hubs, Definitions: announced{definitions, said, s.log}, Health: health{s.failing}, Leases: shares, Sender: s.sender, Letters: pushLetters{letters},
 		Callback: s.consentCallback, Record: s.attempts.Record,
 	}
 	if s.keys != nil {
@@ -135,6 +160,7 @@ func (s *server) startPush(context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.life.run("endpoints' leases", shares.Run)
 	s.life.run("push", func(ctx context.Context) error {
 		select {
 		case <-s.catalog.Ready():
@@ -143,6 +169,65 @@ func (s *server) startPush(context.Context) error {
 		}
 		return s.push.Run(ctx)
 	})
+	s.life.run("operational events", func(ctx context.Context) error { return s.prepareOperations(ctx, said) })
+	return nil
+}
+
+// prepareOperations makes the stream of the server's own events once there is a webhook that they may be about, so that it
+// can be subscribed to before the first of them.
+func (s *server) prepareOperations(ctx context.Context, said *operations.Publisher) error {
+	wanted := make(chan struct{}, 1)
+	want := func() {
+		select {
+		case wanted <- struct{}{}:
+		default:
+		}
+	}
+	defer s.catalog.Watch(func(c catalog.Change) {
+		if sink, _ := s.catalog.HasSink(c.Subscription); sink {
+			want()
+		}
+	})()
+	for _, id := range s.catalog.SubscriptionIDs() {
+		if sink, _ := s.catalog.HasSink(id); sink {
+			want()
+			break
+		}
+	}
+	for {
+		select {
+		case <-wanted:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		err := said.Prepare(ctx)
+		if err == nil {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		s.log.Warn("the stream of operational events is not there yet", "error", err)
+	}
+}
+
+// announced tells by an operational event that a subscription was disabled since its endpoint is gone.
+type announced struct {
+	*push.Catalogued
+	said *operations.Publisher
+	log  *slog.Logger
+}
+
+// Disable implements push.Definitions.
+func (a announced) Disable(ctx context.Context, id string, incarnation uuid.UUID, reason string) error {
+	if err := a.Catalogued.Disable(ctx, id, incarnation, reason); err != nil {
+		return err
+	}
+	err := a.said.Publish(ctx, operations.Event{
+		ID: incarnation.String() + "-gone", Type: operations.SubscriptionDisabled, Subject: id,
+		Data: operations.Disabled{Subscription: id, Owner: a.Owner(id), Cause: reason},
+	})
+	if err != nil { // the subscription says so itself
+		a.log.Warn("an operational event could not be published", "subscription", id, "error", err)
+	}
 	return nil
 }
 
@@ -158,6 +243,24 @@ func (s *server) consentCallback(id, code string) string {
 		return ""
 	}
 	return u.JoinPath("v1", "subscriptions", id+":consent").String() + "?code=" + url.QueryEscape(code)
+}
+
+// failingPolicies implement failing.Definitions.
+type failingPolicies struct{ *push.Catalogued }
+
+// Policy implements failing.Definitions.
+func (p failingPolicies) Policy(id string, incarnation uuid.UUID) (policy failing.Policy, ok bool) {
+	policy.Owner, policy.DisableAfter, policy.LongestWait, ok = p.Catalogued.Policy(id, incarnation)
+	return policy, ok
+}
+
+// health implements push.Health.
+type health struct{ *failing.Watch }
+
+// Failing implements push.Health.
+func (h health) Failing(incarnation uuid.UUID) (since time.Time, cause string, ok bool) {
+	period, ok := h.Watch.Failing(incarnation)
+	return period.Since, period.Cause, ok
 }
 
 // pushLetters writes the dead letters of pushed subscriptions.

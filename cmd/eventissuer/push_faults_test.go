@@ -125,13 +125,17 @@ func (w *pushing) observe() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	last := map[string]catalog.Subscription{} // one that is deleted is as it was
 	w.catalog.Watch(func(c catalog.Change) {
-		if c.Subscription == nil {
+		if c.Subscription == "" {
 			return
 		}
+		if s, ok := w.catalog.Subscription(c.Subscription); ok {
+			last[c.Subscription] = s
+		}
 		for _, h := range w.all {
-			if h.name == c.Subscription.Name {
-				if err := h.learn(*c.Subscription, c.Deleted); err != nil {
+			if h.name == last[c.Subscription].Name {
+				if err := h.learn(last[c.Subscription], c.Deleted); err != nil {
 					t.Errorf("the catalog's %s: %v", h.name, err)
 				}
 			}

@@ -27,6 +27,7 @@ import (
 	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/dedupe"
 	"github.com/eventissuer/eventissuer/internal/demo"
+	"github.com/eventissuer/eventissuer/internal/failing"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/group"
 	"github.com/eventissuer/eventissuer/internal/guard"
@@ -70,6 +71,7 @@ type server struct {
 	guard     *guard.Guard
 	letters   *deadletters.Box
 	attempts  *attempts.Log
+	failing   *failing.Watch
 	push      *push.Engine
 	demo      *http.Client // how the demo reaches the server
 

@@ -41,6 +41,7 @@ Examples:
   loadtest publish --stream loadtest --rate 0 --concurrency 8 --batch 100
   loadtest storm --stream loadtest -n 10000 --rounds 3
   loadtest groups --stream loadtest -n 10 --pid 4711
+  loadtest webhook -n 100 --hang 20 --rate 50 --pid 4711
   loadtest rebalance --stream loadtest --server http://127.0.0.1:8080 --server http://127.0.0.1:8081 --spread 10,10
 
 Ctrl-C ends a run and prints the report so far. Exit codes: 0 the run went to its end and content was right (nothing lost or disordered); 1 it could not run; 2 wrong usage; 3 something was lost, disordered or unexpected, or published without success; 130 interrupted.`
@@ -54,6 +55,9 @@ type cli struct {
 	Groups    groupsCommand    `cmd:"" help:"Sessions of a new subscription that take and acknowledge everything that a stream holds."`
 	Rebalance rebalanceCommand `cmd:"" help:"Sessions of a subscription, of which one leaves and comes back: how long the others are given nothing."`
 	Consume   consumeCommand   `cmd:"" help:"A plain Kafka consumer group that reads everything that a topic holds, to compare with."`
+
+	Webhook         webhookCommand         `cmd:"" help:"Subscriptions whose events are sent to endpoints of loadtest's own, and a publisher."`
+	WebhookReceiver webhookReceiverCommand `cmd:"" hidden:"" help:"The endpoints of webhook, which starts it."`
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 }

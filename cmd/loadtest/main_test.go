@@ -95,6 +95,10 @@ func TestWrongUsageIsTold(t *testing.T) {
 		"sse --url http://x -n 0":       2,
 		"storm --url http://x -n -1":    2,
 		"publish":                       2,
+		"webhook -n 0":                  2,
+		"webhook --backlog":             2,
+		"webhook --lanes 2":             2,
+		"webhook --server ftp://x":      1,
 		"sse --url ftp://x --rate 0":    1,
 		"sse --url http://x -H nocolon": 2,
 	} {

@@ -3,8 +3,9 @@
 //
 // What it guarantees:
 //
-//   - Record never blocks, neither on the log nor on Redis, and holds no memory of who calls it. What waits to be written
-//     is bounded, in bytes and in number; what does not fit is dropped and counted.
+//   - Record never blocks, neither on the log nor on Redis. What waits to be written is bounded, in bytes and in number; what
+//     does not fit is dropped and counted. So is what a subscription has too much of in a second: no noisy one pushes the
+//     attempts of the others out of the topic.
 //   - An attempt that a page shows is on the log, acknowledged by all in-sync replicas. Only what the log has acknowledged
 //     is referred to in Redis, so that an append that is made again shows no attempt twice.
 //   - Pages are in the order of the attempts' times, newest first, on every replica alike. A page that begins below another

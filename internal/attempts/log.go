@@ -111,8 +111,8 @@ func New(cfg Config, deps Deps) (*Log, error) {
 	return l, nil
 }
 
-// Record takes an attempt in. It does not block. The attempt's slices must not be changed before it returns, and nothing
-// of it is held afterwards.
+// Record takes an attempt in. It does not block. The attempt must not be changed before it returns; of what it points to
+// nothing but the subscription's id is held afterwards.
 func (l *Log) Record(a *Attempt) {
 	now := time.Now()
 	s := &l.shards[maphash.String(l.seed, a.Subscription)%shardCount]

@@ -189,7 +189,7 @@ func TestAReadersPagesAreWholeWhileReplicasWrite(t *testing.T) {
 		for i := range 3 {
 			r := w.replica()
 			writing.Go(func() {
-				for n := 0; n < 400 && ctx.Err() == nil; n++ {
+				for n := 0; n < 200 && ctx.Err() == nil; n++ {
 					a := failed("sub", 1000+n)
 					a.EventID = fmt.Sprint("of ", i, " ", n)
 					r.Record(a)
@@ -200,7 +200,7 @@ func TestAReadersPagesAreWholeWhileReplicasWrite(t *testing.T) {
 				r.settle()
 			})
 		}
-		for range 5 {
+		for range 3 {
 			got := first.all(Query{Limit: 30})
 			if !slices.IsSortedFunc(got, func(a, b Attempt) int { return b.At.Compare(a.At) }) {
 				t.Error("pages are not in the order of time")
@@ -218,8 +218,8 @@ func TestAReadersPagesAreWholeWhileReplicasWrite(t *testing.T) {
 		}
 		writing.Wait()
 		cancel()
-		if got := first.all(Query{Limit: 200}); len(got) != 1300 {
-			t.Errorf("%d of 1300 attempts in the end", len(got))
+		if got := first.all(Query{Limit: 200}); len(got) != 700 {
+			t.Errorf("%d of 700 attempts in the end", len(got))
 		}
 	})
 }
@@ -244,7 +244,7 @@ func TestAnAppendInDoubtIsShownOnce(t *testing.T) {
 	}
 }
 
-// unheard makes writes to Redis, and loses some of the answers.
+// unheard gives Redis references, and loses some of the answers.
 type unheard struct {
 	mu   sync.Mutex
 	lose int // so many times
@@ -257,7 +257,7 @@ func (u *unheard) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 		err := next(ctx, cmds)
 		u.mu.Lock()
 		defer u.mu.Unlock()
-		if u.lose > 0 {
+		if u.lose > 0 && cmds[0].Name() == "lpush" {
 			u.lose--
 			return errors.Join(err, errors.New("the answer is lost"))
 		}

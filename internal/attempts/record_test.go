@@ -3,6 +3,7 @@ package attempts
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -153,6 +154,62 @@ func TestRecordHoldsNothingOfItsCaller(t *testing.T) {
 	if got := r.all(Query{}); len(got) != 1 || got[0].Offsets[0] != 1 || string(got[0].Answer) != "out of order" || got[0].EventID != "event 1" {
 		t.Errorf("got %+v", got)
 	}
+}
+
+func TestWhatManyRecordAtOnceIsAllAccountedFor(t *testing.T) {
+	onEach(t, func(w *world) {
+		t := w.t
+		w.cfg.PerSecond, w.cfg.QueueBytes = 50, 256<<10
+		r := w.replica()
+		since := time.Now()
+		const callers, each = 8, 500
+		var recording sync.WaitGroup
+		for i := range callers {
+			recording.Go(func() {
+				for n := range each {
+					a := failed(fmt.Sprint("sub ", n%20), i*each+n)
+					if n%2 == 0 {
+						a.Outcome, a.Status, a.Number = Delivered, 200, 2
+					}
+					r.Record(a)
+				}
+			})
+		}
+		recording.Wait()
+		r.settle()
+		kept, overflow, rate := testutil.ToFloat64(r.m.kept), testutil.ToFloat64(r.m.overflow), testutil.ToFloat64(r.m.rate)
+		if kept+overflow+rate != callers*each || rate == 0 {
+			t.Errorf("%v are kept, %v and %v dropped, of %d", kept, overflow, rate, callers*each)
+		}
+		var shown int
+		var delivered, failing int64
+		for n := range 20 {
+			id := fmt.Sprint("sub ", n)
+			for q := (Query{Limit: MaxPage}); ; {
+				items, next, err := r.Page(t.Context(), id, q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if shown += len(items); next == "" {
+					break
+				}
+				q.Before = next
+			}
+			points, err := r.Series(t.Context(), id, since, time.Minute)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range points {
+				delivered, failing = delivered+p.Delivered, failing+p.Failed
+			}
+		}
+		if float64(shown) != kept {
+			t.Errorf("%d are shown of %v that are kept", shown, kept)
+		}
+		if delivered != callers*each/2 || failing != callers*each/2 {
+			t.Errorf("%d and %d are counted, of %d each", delivered, failing, callers*each/2)
+		}
+	})
 }
 
 func BenchmarkRecord(b *testing.B) {

@@ -88,9 +88,10 @@ func (l *Log) note(ctx context.Context) {
 			l.noteRest(context.WithoutCancel(ctx))
 			return
 		}
-		err := l.refer(ctx)
+		whole := context.WithoutCancel(ctx) // what is under way is not cut off, only to be written again
+		err := l.refer(whole)
 		if err == nil && counts {
-			err = l.flush(ctx, time.Now())
+			err = l.flush(whole, time.Now())
 		}
 		switch {
 		case err == nil && failing:

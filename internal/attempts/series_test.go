@@ -1,11 +1,14 @@
 package attempts
 
 import (
+	"context"
 	"math"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 )
 
 func TestSeriesJoinsTheCountsOfAllReplicasOnce(t *testing.T) {
@@ -59,6 +62,45 @@ func TestSeriesJoinsTheCountsOfAllReplicasOnce(t *testing.T) {
 			t.Errorf("of the future: %+v, %v", future, err)
 		}
 	})
+}
+
+// meanwhile has something happen while Redis is written to.
+type meanwhile struct{ do func() }
+
+func (*meanwhile) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*meanwhile) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (m *meanwhile) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		m.do()
+		return next(ctx, cmds)
+	}
+}
+
+func TestWhatIsCountedWhileCountsAreWrittenIsWrittenNext(t *testing.T) {
+	w := inMemory(t)
+	hook := &meanwhile{do: func() {}}
+	r := w.replica(hook)
+	r.stop()
+	since := time.Now()
+	count := func() {
+		s := &r.shards[0]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		r.count(s, failed("sub", 1), since)
+	}
+	count()
+	hook.do = sync.OnceFunc(count)
+	if err := r.flush(t.Context(), since); err != nil {
+		t.Fatal(err)
+	}
+	hook.do = func() {}
+	if err := r.flush(t.Context(), since); err != nil {
+		t.Fatal(err)
+	}
+	points, err := r.Series(t.Context(), "sub", since, time.Minute)
+	if err != nil || points[0].Failed != 2 {
+		t.Errorf("got %+v, %v; want 2", points, err)
+	}
 }
 
 func TestMinutesThatAreOverAreForgottenWhenTheyAreWritten(t *testing.T) {

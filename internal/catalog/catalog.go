@@ -188,12 +188,12 @@ func (c *Catalog) eventTypes(stream string) []EventType {
 	return all
 }
 
-// Change is one change of what can be looked up: of the one that is not nil. Where all are nil it says how far the
+// Change is one change of what can be looked up: of the one that is not nil, or named. Where none is it says how far the
 // changes before it reach.
 type Change struct {
 	Stream       *Stream // as it is, or was before it was deleted
 	EventType    *EventType
-	Subscription *Subscription
+	Subscription string // its id; there may be many, so it is for who wants to know more to look it up
 	Deleted      bool
 	// Applied is the offset in the table's log below which everything has been told. It comes also where nothing that
 	// can be looked up changed, so that whoever waits for an offset comes to it.
@@ -218,12 +218,6 @@ func (c *Catalog) Watch(fn func(Change)) (stop func()) {
 // to the watchers. What is looked up after the call has at least that. It goes back only where the table's topic was
 // made anew.
 func (c *Catalog) Applied() int64 { return c.applied.Load() }
-
-func (c *Catalog) watched() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.watchers) > 0
-}
 
 func (c *Catalog) tell(ch Change) {
 	c.mu.Lock()

@@ -22,7 +22,7 @@ const (
 // ErrExists, and those of the table.
 func (e Editor) CreateEventType(ctx context.Context, t EventType, text []byte) (EventType, error) {
 	c := e.c
-	if err := c.complete(&t); err != nil {
+	if err := e.complete(&t); err != nil {
 		return EventType{}, err
 	}
 	cur := c.types.get(t.Type)
@@ -91,7 +91,7 @@ func (e Editor) firstBody(ctx context.Context, grave *object[typeBody], t EventT
 // *IncompatibleError, ErrNotFound, ErrPreconditionFailed, and those of the table.
 func (e Editor) UpdateEventType(ctx context.Context, t EventType, text []byte, ifMatch string) (EventType, error) {
 	c := e.c
-	if err := c.complete(&t); err != nil {
+	if err := e.complete(&t); err != nil {
 		return EventType{}, err
 	}
 	changed, added := false, false
@@ -188,9 +188,13 @@ func (c *Catalog) bury(ctx context.Context, o *object[typeBody], by Stamp) error
 }
 
 // complete fills in what was left out, and checks.
-func (c *Catalog) complete(t *EventType) error {
+func (e Editor) complete(t *EventType) error {
+	c := e.c
 	t.fill(c.cfg.Owner)
 	v := &InvalidError{}
+	if !e.own && IsReservedType(t.Type) {
+		v.add("/type", "a type of your own: %s is this server's, whose readers know its control messages by it; got %q", reservedTypes+"*", t.Type)
+	}
 	t.check(v)
 	if err := v.orNil(); err != nil {
 		return err

@@ -69,9 +69,6 @@ func (t *EventType) check(v *InvalidError) {
 	case len(t.Type) > maxType || !isName(base, "._-:~+") || isPattern(t.Type) && t.Type != base+".*":
 		v.add("/type", "1 to %d letters, digits and any of . _ - : ~ +, beginning with a letter or digit; or a pattern, \"*\" or such a name followed by \".*\"; got %q", maxType, t.Type)
 	}
-	if IsReservedType(t.Type) {
-		v.add("/type", "a type of your own: %s is this server's, whose readers know its control messages by it; got %q", reservedTypes+"*", t.Type)
-	}
 	if t.Stream == "" {
 		v.add("/stream", "the name of the stream that such events go to")
 	}

@@ -11,8 +11,9 @@ import (
 
 // Editor changes the catalog in somebody's name.
 type Editor struct {
-	c  *Catalog
-	by Actor
+	c   *Catalog
+	by  Actor
+	own bool // it is the server itself, whose types others may not register
 }
 
 // Actor is who asks for a change.
@@ -24,7 +25,10 @@ type Actor struct {
 }
 
 // As returns an editor for changes that by asks for.
-func (c *Catalog) As(by Actor) Editor { return Editor{c, by} }
+func (c *Catalog) As(by Actor) Editor { return Editor{c: c, by: by} }
+
+// AsServer returns an editor for changes that the server makes of itself. It alone registers the server's own types.
+func (c *Catalog) AsServer() Editor { return Editor{c: c, by: Actor{Name: "eventissuer"}, own: true} }
 
 // Stamp says who made a version of a definition, and when.
 type Stamp struct {

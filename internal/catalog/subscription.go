@@ -200,17 +200,9 @@ func (c *Catalog) SubscriptionsOf(stream string) (ids []string) {
 }
 
 func (c *Catalog) subscriptionChanged(was, is *object[subscriptionRecord]) {
-	if !c.watched() {
-		return // while they are loaded that spares reading each
+	if o := cmp.Or(is, was); o != nil {
+		c.tell(Change{Subscription: o.key, Deleted: is == nil})
 	}
-	s, has := subscribed(is)
-	if !has {
-		var had bool
-		if s, had = subscribed(was); !had {
-			return
-		}
-	}
-	c.tell(Change{Subscription: &s, Deleted: !has})
 }
 
 // defaultConfig is what a subscription has that says nothing, with a sink or without one. It is part of how subscriptions

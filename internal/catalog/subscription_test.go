@@ -618,8 +618,9 @@ func TestChangesOfSubscriptionsAreToldAndAudited(t *testing.T) {
 		withStreams(t, c, "a")
 		var told, audited []string
 		stop := c.Watch(func(ch Change) {
-			if ch.Subscription != nil {
-				told = append(told, fmt.Sprint(ch.Subscription.Config.MaxSessions, " ", ch.Deleted))
+			if ch.Subscription != "" {
+				s, _ := c.Subscription(ch.Subscription)
+				told = append(told, fmt.Sprint(s.Config.MaxSessions, " ", ch.Deleted))
 			}
 		})
 		defer stop()
@@ -631,7 +632,7 @@ func TestChangesOfSubscriptionsAreToldAndAudited(t *testing.T) {
 		if err := c.DeleteSubscription(ctx, made.ID, ""); err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff([]string{"100 false", "2 false", "2 false", "2 true"}, told); diff != "" {
+		if diff := cmp.Diff([]string{"100 false", "2 false", "2 false", "0 true"}, told); diff != "" {
 			t.Errorf("told (-want +got)\n%s", diff)
 		}
 		of := " subscription " + made.ID

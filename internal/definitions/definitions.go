@@ -69,13 +69,11 @@ func (d *Definitions) Sync(ctx context.Context, id string) error {
 func (d *Definitions) Watch(changed func(id string)) (stop func()) {
 	return d.catalog.Watch(func(c catalog.Change) {
 		switch {
-		case c.Subscription != nil:
-			changed(c.Subscription.ID)
+		case c.Subscription != "":
+			changed(c.Subscription)
 		case c.Stream != nil:
-			for _, s := range d.catalog.Subscriptions() {
-				if slices.Contains(s.Streams, c.Stream.Name) {
-					changed(s.ID)
-				}
+			for _, id := range d.catalog.SubscriptionsOf(c.Stream.Name) {
+				changed(id)
 			}
 		}
 	})

@@ -3,7 +3,6 @@ package filter
 import (
 	"slices"
 	"strings"
-	"unique"
 
 	"github.com/eventissuer/eventissuer/internal/event"
 )
@@ -96,6 +95,8 @@ func candidatesOf(n node) []anchors {
 		return n.candidates()
 	case sql:
 		return n.candidates
+	case *both:
+		return append(candidatesOf(n.first), candidatesOf(n.second)...)
 	case all:
 		var out []anchors
 		for _, part := range n {
@@ -177,27 +178,3 @@ func candidate(set anchors) []anchors {
 	}
 	return []anchors{set}
 }
-
-// shared is an exact that many filters have in common, held once for all of them.
-type shared struct{ unique.Handle[exact] }
-
-// share makes one of the equalities that many filters have in common.
-func share(n node) node {
-	switch n := n.(type) {
-	case exact:
-		if n.name == "type" || n.name == "source" {
-			return shared{unique.Make(n)}
-		}
-	case all:
-		for i, part := range n {
-			n[i] = share(part)
-		}
-	}
-	return n
-}
-
-func (n shared) match(e *event.Event) bool { return n.Value().match(e) }
-
-func (n shared) appendKey(dst []byte) []byte { return n.Value().appendKey(dst) }
-
-func (shared) cost() int { return 0 }

@@ -65,7 +65,7 @@ func Compile(q Query) (*Filter, error) {
 	if len(parts) == 0 {
 		return nil, nil
 	}
-	return &Filter{share(allOf(parts))}, nil
+	return &Filter{compact(allOf(parts))}, nil
 }
 
 // Match tells whether e passes. It does not block.

@@ -68,10 +68,11 @@ export class Unanswered extends Error {
  * Asks, and throws Unanswered where the answer is no success.
  * @param {string} path
  * @param {RequestInit} [init]
+ * @param {number} [patience] how long the answer may take: milliseconds
  * @returns {Promise<Response>}
  */
-export async function ask(path, init = {}) {
-  const limit = AbortSignal.timeout(PATIENCE);
+export async function ask(path, init = {}, patience = PATIENCE) {
+  const limit = AbortSignal.timeout(patience);
   const signal = init.signal ? AbortSignal.any([init.signal, limit]) : limit;
   let answer;
   try {

@@ -13,6 +13,35 @@ import { ask } from "../catalog/api.js";
  * @property {number} [maxUncommitted]
  * @property {number} [maxSessions]
  * @property {number} [maxAttempts]
+ * @property {number} [concurrency]
+ * @property {number} [ratePerSecond]
+ * @property {string} [timeout]
+ * @property {{schedule?: string[]}} [retry]
+ * @property {"deadLetter" | "block"} [onExhausted]
+ * @property {{max?: number, maxWait?: string, maxBytes?: number}} [batch]
+ * @property {string} [disableAfter]
+ *
+ * @typedef {object} ProtocolSettings
+ * @property {"structured" | "binary"} [mode]
+ * @property {Record<string, string>} [headers] their values are not shown
+ * @property {{header: string, hash: string, encoding: string, prefix?: string}} [legacySignature]
+ *
+ * @typedef {object} Credential
+ * @property {string} credentialtype
+ * @property {string} [identifier]
+ * @property {string} [header]
+ * @property {string} [tokenUrl]
+ * @property {string} [clientId]
+ * @property {string} [audience]
+ * @property {string[]} [scopes]
+ * @property {string} [certificate]
+ * @property {string} [secret] it is never shown
+ *
+ * @typedef {object} Proof that an endpoint wants the events
+ * @property {"pending" | "proven" | "refused"} state
+ * @property {"consent" | "challenge" | "response"} [by]
+ * @property {string} [at] when it was asked last
+ * @property {string} [next] when it is asked again
  *
  * @typedef {object} Subscription
  * @property {string} id
@@ -22,8 +51,13 @@ import { ask } from "../catalog/api.js";
  * @property {string[]} [streams]
  * @property {string[]} [types]
  * @property {any[]} [filters]
+ * @property {string} [sink] without it, sessions read it
+ * @property {ProtocolSettings} [protocolsettings]
+ * @property {Credential} [sinkcredential]
+ * @property {string} [publicKey]
+ * @property {string} [secret] in the answer to its creation alone
  * @property {Config} [config]
- * @property {{state: string, reason?: string}} [status]
+ * @property {{state: string, reason?: string, proof?: Proof, replays?: {replay: string, since?: string, records: number}[]}} [status]
  * @property {Stamp} [created]
  * @property {Stamp} [changed]
  *
@@ -40,7 +74,7 @@ import { ask } from "../catalog/api.js";
  * @typedef {object} Partition
  * @property {string} stream
  * @property {number} partition
- * @property {number} begin the oldest offset that the stream keeps
+ * @property {number} [begin] the oldest offset that the stream keeps
  * @property {number} position
  * @property {number} end
  * @property {number} lag
@@ -48,6 +82,8 @@ import { ask } from "../catalog/api.js";
  * @property {number} [uncommitted]
  * @property {number} [acknowledgedAbove]
  * @property {number} [redeliveries]
+ * @property {number} [undone] that are being sent to the sink, or wait for their next try
+ * @property {boolean} [elsewhere] another replica delivers it, and is at least as far
  * @property {string} [session]
  * @property {string} [replica]
  *
@@ -62,16 +98,21 @@ import { ask } from "../catalog/api.js";
  * @property {number} [uncommitted]
  * @property {number} [redeliveries]
  * @property {number} [deadLetters] those since the partitions have been where they are
+ * @property {number} [undone] that are being sent to the sink, or wait for their next try
+ * @property {number} [inFlight] those of them that are being sent
+ * @property {boolean} [partial] other replicas deliver some of the partitions
  * @property {Partition[]} [partitions]
  * @property {{at: string, lag: number}[]} [history] every 10 s, while sessions read
  *
  * @typedef {object} DeadLetter
+ * @property {string} [id]
  * @property {string} stream
  * @property {number} partition
  * @property {number} offset
  * @property {number} [attempts]
  * @property {string} [reason]
  * @property {string} [at]
+ * @property {boolean} [redelivered] it was delivered since
  * @property {CloudEvent | null} event null where it is too large to be kept once more
  */
 
@@ -85,7 +126,7 @@ const LETTERS = 50;
 export const address = (id) => `/v1/subscriptions/${encodeURIComponent(id)}`;
 
 /** @param {unknown} body */
-const json = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
+export const json = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
 
 /**
  * @param {AbortSignal} signal
@@ -149,7 +190,7 @@ export async function resetSubscription(id, from, force) {
 
 /**
  * Whether it gives only some of the events of its streams.
- * @param {Subscription} subscription
+ * @param {Pick<Subscription, "types" | "filters">} subscription
  */
 export const narrowed = ({ types = [], filters = [] }) => types.length + filters.length > 0;
 

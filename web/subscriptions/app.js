@@ -5,15 +5,23 @@ import { find, make, write } from "../page/dom.js";
 import { HashPage } from "../page/hash-page.js";
 import { ThemeSwitch } from "../page/theme-switch.js";
 import { getStats, getSubscription, listSubscriptions } from "./api.js";
+import { AttemptFilter } from "./attempt-filter.js";
+import { AttemptList } from "./attempt-list.js";
 import { DeadLetters } from "./dead-letters.js";
+import { DeliveryChart } from "./delivery-chart.js";
+import { DeliveryHistory } from "./delivery-history.js";
+import { EventPicker } from "./event-picker.js";
 import { LagChart } from "./lag-chart.js";
 import { LagHistory } from "./lag-history.js";
 import { LagSpark } from "./lag-spark.js";
 import { NewSubscription } from "./new-subscription.js";
+import { NewWebhook } from "./new-webhook.js";
+import { PartitionTable } from "./partition-table.js";
 import { parse } from "./route.js";
 import { StatsWatch } from "./stats-watch.js";
 import { SubscriptionList } from "./subscription-list.js";
 import { SubscriptionPage } from "./subscription-page.js";
+import { WebhookPage } from "./webhook-page.js";
 import { called, clock } from "./words.js";
 
 /** @typedef {import("./api.js").Subscription} Subscription */
@@ -21,6 +29,8 @@ import { called, clock } from "./words.js";
 
 for (const [name, element] of /** @type {[string, CustomElementConstructor][]} */ ([
   ["theme-switch", ThemeSwitch], ["lag-spark", LagSpark], ["lag-chart", LagChart], ["dead-letters", DeadLetters],
+  ["event-picker", EventPicker], ["partition-table", PartitionTable], ["attempt-filter", AttemptFilter], ["attempt-list", AttemptList],
+  ["delivery-chart", DeliveryChart], ["delivery-history", DeliveryHistory], ["webhook-page", WebhookPage], ["new-webhook", NewWebhook],
   ["subscription-list", SubscriptionList], ["subscription-page", SubscriptionPage], ["new-subscription", NewSubscription],
 ])) {
   customElements.define(name, element);
@@ -42,7 +52,7 @@ const stats = new Map();
 let showing = new AbortController();
 /** @type {SubscriptionList | undefined} */
 let list;
-/** @type {SubscriptionPage | undefined} */
+/** @type {SubscriptionPage | WebhookPage | undefined} */
 let page;
 let first = true;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
@@ -111,9 +121,9 @@ async function show() {
       if (known) showList(route);
       await relist();
       if (signal.aborted) return;
-    } else if (route.page === "new") {
-      document.title = "New subscription · Event Issuer";
-      const form = new NewSubscription(signal);
+    } else if (route.page !== "subscription") {
+      document.title = `${route.page === "new" ? "New subscription" : "New webhook"} · Event Issuer`;
+      const form = route.page === "new" ? new NewSubscription(signal) : new NewWebhook(signal);
       await form.load(route);
       if (signal.aborted) return;
       watch.follow([]);
@@ -166,18 +176,24 @@ async function showOne(id, signal) {
   const [about, now] = await Promise.all([getSubscription(id, signal), getStats(id, signal)]);
   if (signal.aborted) return;
   document.title = `${called(about)} · Subscriptions`;
-  page = new SubscriptionPage(about, {
-    reset: (after) => {
-      took(id, after, 0, true);
-      watch.now(id);
-    },
+  const acted = {
     refresh: () => watch.now(id),
     deleted: () => {
       forget(id);
       known = undefined;
       location.hash = "#/";
     },
-  });
+  };
+  if (about.sink) page = new WebhookPage(about, acted);
+  else {
+    page = new SubscriptionPage(about, {
+      ...acted,
+      reset: (after) => {
+        took(id, after, 0, true);
+        watch.now(id);
+      },
+    });
+  }
   frame.put(page);
   scrollTo({ top: 0 });
   took(id, now.stats, now.skew);

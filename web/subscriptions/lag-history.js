@@ -7,7 +7,7 @@
  * @typedef {object} Sample
  * @property {number} at milliseconds of the epoch
  * @property {number} lag
- * @property {number} [seconds] unset where the server remembered the lag alone, as are the two below
+ * @property {number} [seconds] unset where the server does not tell it, or remembered the lag alone, as are the two below
  * @property {number} [position] the sum of all partitions'
  * @property {number} [end] the sum of all partitions'
  * @property {boolean} [anew] it was reset just before
@@ -51,7 +51,7 @@ export class LagHistory {
     this.#samples.push({
       at: now,
       lag: stats.lag,
-      seconds: stats.lagSeconds ?? 0,
+      ...(stats.lagSeconds === undefined ? {} : { seconds: stats.lagSeconds }),
       position: parts.reduce((n, p) => n + p.position, 0),
       end: parts.reduce((n, p) => n + p.end, 0),
       ...(anew ? { anew } : {}),

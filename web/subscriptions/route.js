@@ -5,13 +5,14 @@
  *     #/?q=billing&sort=name   the list, searched and sorted
  *     #/<id>                   a subscription
  *     #/new?type=no.x.v1       making one, of a type or of a stream
+ *     #/new-webhook?stream=x   the same for one with a sink
  */
 
 /** @typedef {"lag" | "name"} Sort */
 /**
  * @typedef {{page: "list", q: string, sort: Sort}} ListRoute
  * @typedef {{page: "subscription", id: string}} SubscriptionRoute
- * @typedef {{page: "new", stream: string, type: string}} NewRoute
+ * @typedef {{page: "new", stream: string, type: string} | {page: "new-webhook", stream: string, type: string}} NewRoute
  */
 /** @typedef {ListRoute | SubscriptionRoute | NewRoute} Route */
 
@@ -22,7 +23,7 @@
 export function parse(hash) {
   const [, path = "", query = ""] = /^#?\/?([^?]*)\??(.*)$/.exec(hash) ?? [];
   const parameters = new URLSearchParams(query);
-  if (path === "new") return { page: "new", stream: parameters.get("stream") ?? "", type: parameters.get("type") ?? "" };
+  if (path === "new" || path === "new-webhook") return { page: path, stream: parameters.get("stream") ?? "", type: parameters.get("type") ?? "" };
   if (path) return { page: "subscription", id: decode(path) };
   return { page: "list", q: parameters.get("q") ?? "", sort: parameters.get("sort") === "name" ? "name" : "lag" };
 }
@@ -37,8 +38,8 @@ export function format(route) {
   if (route.page === "list") {
     if (route.q) query.set("q", route.q);
     if (route.sort === "name") query.set("sort", route.sort);
-  } else if (route.page === "new") {
-    path = "new";
+  } else if (route.page === "new" || route.page === "new-webhook") {
+    path = route.page;
     if (route.stream) query.set("stream", route.stream);
     if (route.type) query.set("type", route.type);
   } else {

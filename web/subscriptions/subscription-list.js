@@ -1,7 +1,6 @@
 // @ts-check
 /** <subscription-list>: every subscription, what is behind first, with its lag as it has been. */
 import { make, write } from "../page/dom.js";
-import { narrowed } from "./api.js";
 import { LagSpark } from "./lag-spark.js";
 import { format } from "./route.js";
 import { GRADES, called, condition, counted, events, fits, lasting } from "./words.js";
@@ -58,7 +57,10 @@ export class SubscriptionList extends HTMLElement {
     this.append(
       make("div", { class: "top" },
         make("div", {}, make("h1", { tabindex: -1 }, "Subscriptions"), this.#intro),
-        make("a", { class: "button", href: format({ page: "new", stream: "", type: "" }) }, "New subscription"),
+        make("div", { class: "acts" },
+          make("a", { class: "button", href: format({ page: "new", stream: "", type: "" }) }, "New subscription"),
+          make("a", { class: "button", href: format({ page: "new-webhook", stream: "", type: "" }) }, "New webhook"),
+        ),
       ),
       make("div", { class: "tools" }, make("label", { class: "find" }, this.#input, make("kbd", { "aria-hidden": "true" }, "/")), this.#sorts),
       this.#count,
@@ -110,16 +112,16 @@ export class SubscriptionList extends HTMLElement {
   #tell() {
     const total = this.#all.length;
     if (total === 0) {
-      write(this.#intro, "Work that is dealt out: whoever joins a subscription gets a share of its events, and each is given until somebody acknowledges it.");
+      write(this.#intro, "Work that is dealt out: whoever joins a subscription gets a share of its events, and each is given until somebody acknowledges it. Those of a webhook are sent to its endpoint.");
       return;
     }
     let heed = 0;
     let waiting = 0;
-    for (const { id } of this.#all) {
-      const stats = this.#stats.get(id);
+    for (const s of this.#all) {
+      const stats = this.#stats.get(s.id);
       if (!stats) continue;
       waiting += stats.lag;
-      if (GRADES.indexOf(condition(stats, this.#histories.get(id)?.rates()).grade) < 2) heed++;
+      if (GRADES.indexOf(condition(stats, this.#histories.get(s.id)?.rates(), s).grade) < 2) heed++;
     }
     const known = this.#all.every(({ id }) => this.#stats.has(id));
     write(this.#intro, `${this.#whole ? "" : "The first "}${counted(total, "subscription")}. ${known ? `${heed === 0 ? "All is well" : counted(heed, "needs a look", "need a look")}; ${counted(waiting, "event waits", "events wait")}.` : "Asking how they stand."}`);
@@ -195,8 +197,13 @@ export class SubscriptionList extends HTMLElement {
    * @param {Subscription} s
    */
   #fill(row, s) {
-    write(row.where, [(s.streams ?? []).join(", "), s.config?.ordering === "none" ? "no order" : "ordered by key"].filter(Boolean).join(" · "));
+    const where = [(s.streams ?? []).join(", "), s.config?.ordering === "none" ? "no order" : "ordered by key"];
+    write(row.where, where.filter(Boolean).join(" · "));
     row.where.title = (s.streams ?? []).join(", ");
+    if (s.sink) {
+      write(row.sessions, host(s.sink));
+      row.sessions.title = s.sink;
+    }
     const stats = this.#stats.get(s.id);
     const history = this.#histories.get(s.id);
     if (!stats || !history) {
@@ -205,14 +212,14 @@ export class SubscriptionList extends HTMLElement {
       write(row.lag, "–");
       return;
     }
-    const { grade, title, says } = condition(stats, history.rates(), narrowed(s));
+    const { grade, title, says } = condition(stats, history.rates(), s);
     row.link.dataset["grade"] = grade;
     write(/** @type {Element} */ (row.state.lastElementChild), title);
     write(row.says, says);
     const n = stats.sessions?.length ?? 0;
-    write(row.sessions, n ? counted(n, "session") : "no sessions");
+    if (!s.sink) write(row.sessions, n ? counted(n, "session") : "no sessions");
     write(row.lag, events(stats.lag));
-    write(row.seconds, stats.lag ? `${lasting(stats.lagSeconds ?? 0)} behind` : "");
+    write(row.seconds, stats.lag && stats.lagSeconds !== undefined ? `${lasting(stats.lagSeconds)} behind` : "");
     row.spark.show(history, Date.now());
   }
 
@@ -253,5 +260,17 @@ export class SubscriptionList extends HTMLElement {
     else if (e.key === "Enter" && typing && links[0]) links[0].click();
     else return;
     e.preventDefault();
+  }
+}
+
+/**
+ * Where a sink is, as short as it can be told.
+ * @param {string} sink
+ */
+function host(sink) {
+  try {
+    return new URL(sink).host;
+  } catch {
+    return sink;
   }
 }

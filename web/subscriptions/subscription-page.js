@@ -1,23 +1,21 @@
 // @ts-check
 /** <subscription-page>: everything of one subscription: how far behind, who reads it, where, and what to do about it. */
-import { durationWords, momentWords } from "../catalog/catalog-words.js";
-import { codeBlock, copyButton } from "../catalog/code-block.js";
-import { pretty } from "../catalog/json-text.js";
+import { durationWords } from "../catalog/catalog-words.js";
 import { codeTabs } from "../page/code-tabs.js";
 import { make, write } from "../page/dom.js";
-import { deleteSubscription, narrowed } from "./api.js";
-import { ConfirmDialog } from "./confirm-dialog.js";
+import { narrowed } from "./api.js";
 import { DeadLetters } from "./dead-letters.js";
 import { joinCode } from "./join-code.js";
 import { LagChart } from "./lag-chart.js";
 import { LiveTable } from "./live-table.js";
+import { askDelete, figure, pageHead, rulesCard, section } from "./page-parts.js";
+import { PartitionTable } from "./partition-table.js";
 import { ResetDialog } from "./reset-dialog.js";
-import { called, condition, count, counted, events, groupsWords, lasting, moment, rate, waitingWords } from "./words.js";
+import { condition, count, counted, events, groupsWords, lasting, moment, rate, waitingWords } from "./words.js";
 
 /** @typedef {import("./api.js").Subscription} Subscription */
 /** @typedef {import("./api.js").Stats} Stats */
 /** @typedef {import("./api.js").Session} Session */
-/** @typedef {import("./api.js").Partition} Partition */
 /** @typedef {import("./lag-history.js").LagHistory} LagHistory */
 
 /** Where the code was looked at last: it stays from one to the next. */
@@ -32,8 +30,6 @@ export class SubscriptionPage extends HTMLElement {
   /** @type {LagHistory | undefined} */ #history;
   #acted;
   /** @type {ResetDialog | undefined} */ #reset;
-  #greatest = 1;
-  #byLag = false;
   #state = make("p", { class: "condition" });
   #title = make("span");
   #says = make("span", { class: "says" });
@@ -45,7 +41,6 @@ export class SubscriptionPage extends HTMLElement {
   #resetButton = make("button", { type: "button", class: "button" }, "Reset…");
   #deleteButton = make("button", { type: "button", class: "button bad" }, "Delete…");
   #noSessions = make("p", { class: "nothing" }, "Nobody reads it. Join with the code on this page; events wait until then.");
-  #sortPartitions = make("button", { type: "button", class: "plainly", "aria-pressed": "false" }, "Most behind first");
   /** @type {LiveTable<Session>} */ #sessions = new LiveTable("Sessions", [
     { title: "Session", kind: "code", says: (s) => short(s.id), whole: (s) => s.id },
     { title: "Reads by", says: (s) => [transport(s.transport), s.address].filter(Boolean).join(", ") },
@@ -54,16 +49,12 @@ export class SubscriptionPage extends HTMLElement {
     { title: "Holds", kind: "number", says: (s) => count(s.uncommitted ?? 0), whole: () => "events that it was given and has not acknowledged" },
     { title: "Is fed from", kind: "name", says: (s) => (s.waiting ? waitingWords(s.waiting) : this.#loose ? "every partition" : groupsWords(s.groups ?? [])), whole: (s) => (s.groups ?? []).join(", ") },
   ], (s) => s.id);
-  /** @type {LiveTable<Partition>} */ #partitions = new LiveTable("Partitions", [
-    { title: "Partition", kind: "name", says: (p) => `${p.stream}/${p.partition}` },
-    { title: "Position", kind: "number", says: (p) => count(p.position), whole: (p) => (p.acknowledgedAbove ? `${counted(p.acknowledgedAbove, "event")} above it ${p.acknowledgedAbove === 1 ? "is" : "are"} acknowledged already` : "") },
-    { title: "End", kind: "number", says: (p) => count(p.end) },
-    { title: "Behind", kind: "number", says: (p) => count(p.lag), share: (p) => p.lag / this.#greatest },
+  #partitions = new PartitionTable([
     { title: "In time", kind: "number", says: (p) => (p.lag ? lasting(p.lagSeconds ?? 0) : "–") },
     { title: "Held", kind: "number", says: (p) => count(p.uncommitted ?? 0) },
     { title: "Again", kind: "number", says: (p) => count(p.redeliveries ?? 0), whole: () => "deliveries that were not the first" },
     { title: "Session", kind: "code", says: (p) => (p.session ? short(p.session) : this.#loose && this.#stats?.sessions?.length ? "any" : "none"), whole: (p) => [p.session, p.replica && `on ${p.replica}`].filter(Boolean).join(" ") },
-  ], (p) => `${p.stream}/${p.partition}`);
+  ]);
 
   /**
    * @param {Subscription} about
@@ -76,12 +67,6 @@ export class SubscriptionPage extends HTMLElement {
     this.#resetButton.disabled = true;
     this.#resetButton.addEventListener("click", () => this.#askReset());
     this.#deleteButton.addEventListener("click", () => this.#askDelete());
-    this.#sortPartitions.addEventListener("click", () => {
-      this.#byLag = !this.#byLag;
-      this.#sortPartitions.setAttribute("aria-pressed", String(this.#byLag));
-      write(this.#sortPartitions, this.#byLag ? "By number" : "Most behind first");
-      this.#showPartitions();
-    });
     this.#letters.addEventListener("counted", () => write(this.#figures.dead, this.#letters.total));
     this.#state.append(make("span", { class: "state" }, make("span", { class: "dot" }), this.#title), this.#says);
     this.#build(about);
@@ -105,7 +90,7 @@ export class SubscriptionPage extends HTMLElement {
     this.#history = history;
     this.#resetButton.disabled = false;
     const rates = history.rates();
-    const { grade, title, says } = condition(stats, rates, narrowed(this.#about));
+    const { grade, title, says } = condition(stats, rates, this.#about);
     this.#state.dataset["grade"] = grade;
     write(this.#title, title);
     write(this.#says, says);
@@ -121,25 +106,17 @@ export class SubscriptionPage extends HTMLElement {
     this.#noSessions.hidden = sessions.length > 0;
     this.#sessions.element.hidden = sessions.length === 0;
     this.#sessions.show(sessions);
-    this.#showPartitions();
+    this.#partitions.show(stats.partitions ?? []);
     this.#letters.show(stats.id, stats.deadLetters ?? 0, (stats.partitions ?? []).reduce((n, p) => n + p.position + (p.acknowledgedAbove ?? 0), 0));
     write(f.dead, this.#letters.total);
     if (this.#reset?.open) this.#reset.show(stats);
   }
 
-  #showPartitions() {
-    const all = [...(this.#stats?.partitions ?? [])];
-    this.#greatest = Math.max(1, ...all.map((p) => p.lag));
-    const named = (/** @type {Partition} */ a, /** @type {Partition} */ b) => (a.stream === b.stream ? a.partition - b.partition : a.stream < b.stream ? -1 : 1);
-    this.#partitions.show(all.sort((a, b) => (this.#byLag ? b.lag - a.lag : 0) || named(a, b)));
-  }
-
   /** @param {Subscription} about */
   #build(about) {
-    const figure = (/** @type {string} */ name, /** @type {HTMLElement} */ value, /** @type {string} */ says) => make("div", { title: says }, make("dt", {}, name), value);
     const f = this.#figures;
     this.replaceChildren(
-      this.#head(about),
+      pageHead(about, [this.#resetButton, this.#deleteButton], [make("span", { class: "badge" }, this.#loose ? "in no order" : "in order by key")]),
       make("section", { class: "card now", "aria-labelledby": "now-title" },
         make("h2", { id: "now-title", class: "unseen" }, "How it stands"),
         this.#state,
@@ -155,60 +132,24 @@ export class SubscriptionPage extends HTMLElement {
         this.#chart,
       ),
       make("div", { class: "doc" },
-        this.#section("sessions", "Sessions", "Who reads it now.", this.#noSessions, this.#sessions.element),
-        this.#section("partitions", "Partitions", "Up to where it has been read. All before a position is acknowledged.", make("p", { class: "openers" }, this.#sortPartitions), this.#partitions.element),
-        this.#section("dead-letters", "Dead letters", "Events that were given up, oldest first.", this.#letters),
+        section("sessions", "Sessions", "Who reads it now.", this.#noSessions, this.#sessions.element),
+        section("partitions", "Partitions", "Up to where it has been read. All before a position is acknowledged.", this.#partitions),
+        section("dead-letters", "Dead letters", "Events that were given up, oldest first.", this.#letters),
       ),
       make("aside", { "aria-label": "Code and settings" }, this.#code(about), this.#rules(about)),
     );
   }
 
   /** @param {Subscription} about */
-  #head(about) {
-    const made = about.created;
-    return make("div", { class: "head-of" },
-      make("a", { class: "back", href: "#/" }, "← All subscriptions"),
-      make("div", { class: "title-line" },
-        make("h1", { tabindex: -1 }, called(about)),
-        make("div", { class: "acts" }, this.#resetButton, this.#deleteButton),
-      ),
-      ...(about.description ? [make("p", { class: "lead" }, about.description)] : []),
-      make("p", { class: "badges" },
-        ...(about.streams ?? []).map((s) => make("a", { class: "badge plain", href: `/catalog/#/?stream=${encodeURIComponent(s)}` }, make("span", { class: "unseen" }, "stream "), s)),
-        make("span", { class: "badge" }, this.#loose ? "in no order" : "in order by key"),
-        ...(made ? [make("span", { class: "quiet" }, "made ", make("time", { datetime: made.at }, momentWords(made.at)), made.by ? ` by ${made.by}` : "")] : []),
-        copyButton(() => about.id, "Copy the subscription’s id", "Copy id"),
-      ),
-    );
-  }
-
-  /**
-   * @param {string} id
-   * @param {string} title
-   * @param {string} says
-   * @param {Node[]} content
-   */
-  #section(id, title, says, ...content) {
-    return make("section", { class: "card", id, "aria-labelledby": `${id}-title` }, make("h2", { id: `${id}-title` }, title), make("p", { class: "quiet" }, says), ...content);
-  }
-
-  /** @param {Subscription} about */
   #rules(about) {
-    const list = make("dl", { class: "rules" });
-    const rule = (/** @type {string} */ name, /** @type {(Node | string)[]} */ ...value) => list.append(make("dt", {}, name), make("dd", {}, ...value));
-    const { types = [], filters = [], config = {} } = about;
-    rule("Events", types.length ? "" : filters.length ? "Those that pass the filters below." : "All of its streams.", ...types.map((t) => make("div", {}, t.endsWith("*") ? make("code", {}, t) : make("a", { href: `/catalog/#/${encodeURIComponent(t)}` }, make("code", {}, t)))));
-    rule("Order", config.ordering === "none" ? "None is kept: every session gets events of every partition, and others go on past one that takes long." : "Events with the same key come in order, one at a time: the next when the one before is acknowledged. A partition is one session’s.");
-    if (config.from) rule("Began at", { latest: "the end of its streams at that time", oldest: "the oldest event" }[config.from] ?? momentWords(config.from));
-    if (config.ackTimeout) rule("Time to acknowledge", `${durationWords(config.ackTimeout)}; after that an event comes again.`);
-    if (config.maxUncommitted) rule("A session holds", `at most ${events(config.maxUncommitted)} that it has not acknowledged.`);
-    if (config.maxAttempts) rule("Attempts", `${count(config.maxAttempts)}; then an event becomes a dead letter.`);
-    if (config.maxSessions) rule("Sessions", `${count(config.maxSessions)} at most.`);
-    const changed = about.changed;
-    if (changed && changed.at !== about.created?.at) rule("Changed", momentWords(changed.at), changed.by ? ` by ${changed.by}` : "");
-    const card = make("section", { class: "card", id: "rules", "aria-labelledby": "rules-title" }, make("h2", { id: "rules-title" }, "What it gives"), list);
-    if (filters.length) card.append(make("h3", {}, "Filters"), make("p", { class: "note" }, filters.length === 1 ? "An event has to pass it." : "An event has to pass them all."), codeBlock(pretty(JSON.stringify(filters), 44), "json", "filters"));
-    return card;
+    const { config = {} } = about;
+    return rulesCard(about, "What it gives", (rule) => {
+      rule("Order", this.#loose ? "None is kept: every session gets events of every partition, and others go on past one that takes long." : "Events with the same key come in order, one at a time: the next when the one before is acknowledged. A partition is one session’s.");
+      if (config.ackTimeout) rule("Time to acknowledge", `${durationWords(config.ackTimeout)}; after that an event comes again.`);
+      if (config.maxUncommitted) rule("A session holds", `at most ${events(config.maxUncommitted)} that it has not acknowledged.`);
+      if (config.maxAttempts) rule("Attempts", `${count(config.maxAttempts)}; then an event becomes a dead letter.`);
+      if (config.maxSessions) rule("Sessions", `${count(config.maxSessions)} at most.`);
+    });
   }
 
   /** @param {Subscription} about */
@@ -233,12 +174,7 @@ export class SubscriptionPage extends HTMLElement {
     const same = this.#about.name ? "under this name" : "of the same content";
     const says = [`Its position is forgotten${lag ? `, and with it that ${events(lag)} ${lag === 1 ? "waits" : "wait"}` : ""}. The events themselves stay in their streams. One that is made again ${same} begins anew${this.#letters.some ? ", and finds these dead letters" : ""}.`];
     if (sessions.length) says.push(`${counted(sessions.length, "session reads", "sessions read")} it now, and ${sessions.length === 1 ? "is" : "are"} ended and told why.`);
-    const dialog = new ConfirmDialog(`Delete ${called(this.#about)}`, says.map((s) => make("p", {}, s)), "Delete", async () => {
-      await deleteSubscription(this.#about.id);
-      this.#acted.deleted();
-    });
-    dialog.demand({ can: true, type: called(this.#about) });
-    dialog.show();
+    askDelete(this.#about, says, this.#acted.deleted);
   }
 }
 

@@ -1,6 +1,7 @@
 // @ts-check
 /** What a subscription's figures mean, in words. */
 import { count } from "../page/words.js";
+import { narrowed } from "./api.js";
 
 /** @typedef {import("./api.js").Stats} Stats */
 /** @typedef {import("./api.js").Subscription} Subscription */
@@ -80,24 +81,30 @@ export const called = ({ id, name }) => name || id;
  * How it stands with a subscription, and what to make of that.
  * @param {Stats} stats
  * @param {Rates | undefined} rates
- * @param {boolean} [some] it gives only some of the events of its streams
+ * @param {Pick<Subscription, "sink" | "types" | "filters">} [about]
  * @returns {Condition}
  */
-export function condition(stats, rates, some = false) {
-  const { lag, lagSeconds: seconds = 0, state = "active", reason = "" } = stats;
+export function condition(stats, rates, about = {}) {
+  const { lag, undone = 0, state = "active", reason = "" } = stats;
+  const seconds = stats.lagSeconds ?? ageOf(lag, rates);
   const sessions = stats.sessions?.length ?? 0;
-  if (state === "failing") return { grade: "bad", title: "Failing", says: reason ? `${upper(reason)}.` : "It cannot be read at present." };
+  const pushed = about.sink !== undefined;
+  if (state === "pending") return { grade: "warn", title: "Not proven", says: reason ? `${upper(reason)}.` : "" };
+  if (state === "disabled") return { grade: "bad", title: "Disabled", says: reason ? `${upper(reason)}.` : "" };
+  if (state === "failing") return { grade: "bad", title: "Failing", says: reason ? `${upper(reason)}.` : `It cannot be ${pushed ? "delivered" : "read"} at present.` };
   if (state !== "active") return { grade: "idle", title: upper(state), says: reason ? `${upper(reason)}.` : "" };
-  if (sessions === 0) {
+  if (sessions === 0 && !pushed) {
     if (lag === 0) return { grade: "idle", title: "Nobody reads it", says: "No event waits." };
-    return { grade: "warn", title: "Nobody reads it", says: `${some ? "Up to " : ""}${events(lag)} ${lag === 1 ? "waits" : "wait"}, the oldest for ${lasting(seconds)}.` };
+    return { grade: "warn", title: "Nobody reads it", says: `${narrowed(about) ? "Up to " : ""}${events(lag)} ${lag === 1 ? "waits" : "wait"}, the oldest for ${lasting(seconds)}.` };
   }
+  if (pushed && lag > 0 && lag === undone && rates && rates.done < 0.05) return { grade: "warn", title: "Tries again", says: `${events(undone)} ${undone === 1 ? "waits" : "wait"} for the next try.` };
   if (lag === 0) return { grade: "good", title: "Caught up", says: rates && rates.incoming >= 0.05 ? `${rate(rates.incoming)} events a second come and are done.` : "No event waits." };
+  if (!rates && stats.lagSeconds === undefined) return { grade: "good", title: "Delivers", says: "" };
   if (!rates) return seconds < FRESH_SECONDS ? { grade: "good", title: "Keeps up", says: "" } : { grade: "warn", title: "Behind", says: `The oldest event waits for ${lasting(seconds)}.` };
   const { incoming, done, span } = rates;
   const flow = `${rate(incoming)} events a second come, ${rate(done)} are done`;
   if (done < 0.01 && seconds >= Math.max(FRESH_SECONDS, span)) {
-    return { grade: seconds >= STUCK_SECONDS ? "bad" : "warn", title: "Stands still", says: `Nothing has been acknowledged for ${lasting(span)}; the oldest event waits for ${lasting(seconds)}.` };
+    return { grade: seconds >= STUCK_SECONDS ? "bad" : "warn", title: "Stands still", says: `Nothing has been ${pushed ? "delivered" : "acknowledged"} for ${lasting(span)}${stats.lagSeconds === undefined ? "" : `; the oldest event waits for ${lasting(seconds)}`}.` };
   }
   if (seconds < FRESH_SECONDS) return { grade: "good", title: "Keeps up", says: `${flow}.` };
   const left = lag / (done - incoming);
@@ -106,11 +113,22 @@ export function condition(stats, rates, some = false) {
   return { grade: "bad", title: "Falling behind", says: `${flow}.` };
 }
 
+/**
+ * About how many seconds the oldest event waits, where that is not told: as long as it takes to go through what is there.
+ * @param {number} lag
+ * @param {Rates | undefined} rates
+ */
+function ageOf(lag, rates) {
+  if (!rates || lag === 0) return 0;
+  if (rates.done >= 0.01) return lag / rates.done;
+  return lag <= rates.incoming * rates.span + 0.5 ? 0 : rates.span; // all of it may have come just now
+}
+
 /** How bad is bad: what needs to be looked at first has the lowest. */
 export const GRADES = /** @type {Grade[]} */ (["bad", "warn", "good", "idle"]);
 
 /** @param {string} text */
-const upper = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
+export const upper = (text) => text.slice(0, 1).toUpperCase() + text.slice(1);
 
 /**
  * What a session is fed from, those of a stream together: orders/0–3, 7.
@@ -170,8 +188,8 @@ export function deadWords({ attempts, reason = "" }) {
  * @param {string[]} words in lower case
  */
 export function fits(subscription, words) {
-  const { id, name = "", description = "", streams = [], types = [], owner = "" } = subscription;
-  const text = [name, description, owner, id, ...streams, ...types].join("\n").toLowerCase();
+  const { id, name = "", description = "", streams = [], types = [], owner = "", sink = "" } = subscription;
+  const text = [name, description, owner, id, sink, ...streams, ...types].join("\n").toLowerCase();
   return words.every((w) => text.includes(w));
 }
 
@@ -183,7 +201,7 @@ export function fits(subscription, words) {
 export function resetWords({ choice, at, stats, history, now, some = false }) {
   const parts = stats.partitions ?? [];
   const above = parts.reduce((n, p) => n + (p.acknowledgedAbove ?? 0), 0);
-  const kept = parts.reduce((n, p) => n + Math.max(0, p.end - p.begin), 0);
+  const kept = parts.reduce((n, p) => n + Math.max(0, p.end - (p.begin ?? 0)), 0);
   const open = Math.max(0, stats.lag - above);
   const done = Math.max(0, kept - open);
   const held = stats.uncommitted ?? 0;

@@ -214,3 +214,38 @@ export function poorlyReadable() {
   }
   return [...out];
 }
+
+/**
+ * What the browser itself notes of an answer that is no success.
+ * @param {string[]} faults
+ * @param {string} what
+ */
+export const forgive = (faults, what) => faults.splice(0, faults.length, ...faults.filter((f) => !f.includes(what)));
+
+/**
+ * Waits until something says what it should.
+ * @param {Page} page
+ * @param {string} selector
+ * @param {string} text a regular expression
+ */
+export const says = (page, selector, text) => page.waitForFunction(([s, t]) => new RegExp(t ?? "").test(document.querySelector(s ?? "")?.textContent ?? ""), [selector, text]);
+
+/**
+ * The element that has the focus, as told by a selector that it fits.
+ * @param {Page} page
+ * @param {string} selector
+ */
+export const focused = (page, selector) => page.waitForFunction((s) => document.activeElement?.matches(s), selector);
+
+/**
+ * Waits until something holds.
+ * @param {string} what
+ * @param {() => boolean | Promise<boolean>} holds
+ */
+export async function until(what, holds) {
+  const deadline = Date.now() + PATIENCE;
+  while (!(await holds())) {
+    if (Date.now() > deadline) throw new Error(`it does not come to pass that ${what}`);
+    await pause(50);
+  }
+}

@@ -76,8 +76,9 @@ test("the rates are of the last half minute, and begin anew after a reset", () =
   assert.deepEqual(history.rates(), { incoming: 5, done: 20, span: 6 });
 });
 
+const rates = (/** @type {number} */ incoming, /** @type {number} */ done, span = 30) => ({ incoming, done, span });
+
 test("how it stands with a subscription", () => {
-  const rates = (/** @type {number} */ incoming, /** @type {number} */ done, span = 30) => ({ incoming, done, span });
   for (const { of, at, some = false, grade, title, says } of [
     { of: stats(0, 0, { state: "failing", reason: "the stream o is gone" }), at: undefined, grade: "bad", title: "Failing", says: "The stream o is gone." },
     { of: stats(9, 9), at: undefined, grade: "good", title: "Caught up", says: "No event waits." },
@@ -92,7 +93,28 @@ test("how it stands with a subscription", () => {
     { of: stats(0, 6000, { lagSeconds: 90 }), at: rates(100, 0), grade: "bad", title: "Stands still", says: "Nothing has been acknowledged for 30 s; the oldest event waits for 1 min 30 s." },
     { of: stats(0, 6000), at: undefined, grade: "warn", title: "Behind", says: "The oldest event waits for 30 s." },
   ]) {
-    assert.deepEqual(condition(of, at, some), { grade, title, says });
+    assert.deepEqual(condition(of, at, some ? { types: ["no.acme.*"] } : {}), { grade, title, says });
+  }
+});
+
+test("how it stands with a webhook is told without how long its oldest event waits", () => {
+  const of = (/** @type {number} */ lag, /** @type {Partial<import("../subscriptions/api.js").Stats>} */ more = {}) => ({ id: "x", lag, ...more });
+  const about = { sink: "https://example.com/" };
+  for (const { stats, at, grade, title, says } of [
+    { stats: of(0), at: undefined, grade: "good", title: "Caught up", says: "No event waits." },
+    { stats: of(900), at: undefined, grade: "good", title: "Delivers", says: "" },
+    { stats: of(90), at: rates(90, 70), grade: "good", title: "Keeps up", says: "90 events a second come, 70 are done." },
+    { stats: of(9000), at: rates(90, 70), grade: "bad", title: "Falling behind", says: "90 events a second come, 70 are done." },
+    { stats: of(9000), at: rates(10, 100), grade: "warn", title: "Catching up", says: "10 events a second come, 100 are done: caught up in about 2 min." },
+    { stats: of(30), at: rates(1, 0), grade: "good", title: "Keeps up", says: "1 events a second come, 0 are done." },
+    { stats: of(300), at: rates(1, 0), grade: "warn", title: "Stands still", says: "Nothing has been delivered for 30 s." },
+    { stats: of(3, { undone: 3 }), at: rates(0, 0), grade: "warn", title: "Tries again", says: "3 events wait for the next try." },
+    { stats: of(3, { state: "pending", reason: "it said nothing" }), at: undefined, grade: "warn", title: "Not proven", says: "It said nothing." },
+    { stats: of(3, { state: "failing", reason: "it answered 503" }), at: undefined, grade: "bad", title: "Failing", says: "It answered 503." },
+    { stats: of(3, { state: "disabled", reason: "it answered 410" }), at: undefined, grade: "bad", title: "Disabled", says: "It answered 410." },
+    { stats: of(3, { state: "paused" }), at: undefined, grade: "idle", title: "Paused", says: "" },
+  ]) {
+    assert.deepEqual(condition(stats, at, about), { grade, title, says });
   }
 });
 

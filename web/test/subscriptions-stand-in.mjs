@@ -1,7 +1,7 @@
 // @ts-check
 /**
  * A server in front of a real one that tells of subscriptions what is hard to bring a real one to: large lags, many
- * sessions, refusals, silence. They are only looked at here; all else is passed on to the real one.
+ * sessions, refusals, silence, a day of deliveries. They are only looked at here; all else is passed on to the real one.
  */
 import { createHash } from "node:crypto";
 import { createServer, request } from "node:http";
@@ -14,13 +14,16 @@ import { createServer, request } from "node:http";
 /**
  * @typedef {object} Kept
  * @property {Subscription} about
- * @property {{stream: string, partition: number, begin: number, position: number, end: number, uncommitted?: number, acknowledgedAbove?: number, redeliveries?: number}[]} partitions
+ * @property {{stream: string, partition: number, begin?: number, position: number, end: number, uncommitted?: number, acknowledgedAbove?: number, redeliveries?: number}[]} partitions
  * @property {Session[]} sessions
  * @property {boolean} left sessions have left it a moment ago
  * @property {(DeadLetter | null)[]} letters null: one of another subscription, which a page is short of
  * @property {number} told of how many dead letters the stats tell: those before the last start they do not
  * @property {number} waiting seconds that the oldest event waits
  * @property {number[]} [history] the lag of every ten seconds until now
+ * @property {import("../subscriptions/webhook-api.js").Attempt[]} attempts newest first
+ * @property {(minutes: number, since: number) => import("../subscriptions/webhook-api.js").Deliveries[]} deliveries
+ * @property {object} push what the stats of one with a sink have besides
  */
 
 const CONFIG = { from: "latest", ordering: "key", ackTimeout: "1m0s", maxUncommitted: 1000, maxSessions: 100, maxAttempts: 10 };
@@ -68,7 +71,7 @@ export class StandIn {
     const id = createHash("sha256").update(wanted.name ?? JSON.stringify(wanted)).digest("hex").slice(0, 16);
     const stamp = { at: new Date().toISOString(), by: "local" };
     const about = { streams: [], owner: "local", status: { state: "active" }, created: stamp, changed: stamp, ...wanted, id, config: { ...CONFIG, ...wanted.config } };
-    const kept = { about, partitions: [], sessions: [], left: false, letters: [], told: 0, waiting: 0, ...state };
+    const kept = { about, partitions: [], sessions: [], left: false, letters: [], told: 0, waiting: 0, attempts: [], deliveries: () => [], push: {}, ...state };
     this.kept.set(id, /** @type {Kept} */ (kept));
     return /** @type {Kept} */ (kept);
   }
@@ -86,7 +89,7 @@ export class StandIn {
     const lag = sum("lag");
     return {
       id, name: about.name, state: about.status?.state, reason: about.status?.reason, sessions, lag, lagSeconds: lag ? kept.waiting : 0,
-      uncommitted: sum("uncommitted"), redeliveries: sum("redeliveries"), deadLetters: told, partitions: lags, ...(history ? { history: remembered(history) } : {}),
+      uncommitted: sum("uncommitted"), redeliveries: sum("redeliveries"), deadLetters: told, partitions: lags, ...(history ? { history: remembered(history) } : {}), ...kept.push,
     };
   }
 
@@ -100,7 +103,7 @@ export class StandIn {
       return;
     }
     const url = new URL(req.url ?? "/", this.url);
-    const own = /^\/v1\/subscriptions(?:\/([^/:]+))?(?:[/:](stats|dead-letters|reset))?$/.exec(url.pathname);
+    const own = /^\/v1\/subscriptions(?:\/([^/:]+))?(?:[/:](stats|dead-letters|reset|attempts|deliveries))?$/.exec(url.pathname);
     if (!own) {
       this.#pass(req, res);
       return;
@@ -123,6 +126,14 @@ export class StandIn {
       const from = Number(url.searchParams.get("next") ?? 0);
       const next = from + Number(url.searchParams.get("limit"));
       say(200, { items: kept.letters.slice(from, next).filter((l) => l !== null), ...(next < kept.letters.length ? { next: String(next) } : {}) });
+    } else if (part === "attempts") {
+      const query = url.searchParams;
+      const [states, from] = [query.getAll("state"), Number(query.get("next") ?? 0)];
+      const fitting = kept.attempts.filter((a) => (!states.length || states.includes(a.state)) && (!query.get("event") || a.event === query.get("event")));
+      const next = from + Number(query.get("limit"));
+      say(200, { items: fitting.slice(from, next), ...(next < fitting.length ? { next: String(next) } : {}) });
+    } else if (part === "deliveries") {
+      say(200, { items: kept.deliveries(parseInt(url.searchParams.get("step") ?? "1"), Date.parse(url.searchParams.get("since") ?? "")) });
     } else if (part === "reset") {
       if ((kept.left || kept.sessions.length) && url.searchParams.get("force") !== "true") {
         say(409, { type: "/problems/conflict", title: "It conflicts with what is there", status: 409, detail: "the subscription has sessions, on 1 replicas: end them, or add force=true" });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
-import { PATIENCE, Server, launch, pause, poorlyReadable, watch } from "./harness.mjs";
+import { PATIENCE, Server, focused, forgive, launch, poorlyReadable, says, until, watch } from "./harness.mjs";
 import { seedCatalog } from "./seed-catalog.mjs";
 import { StandIn } from "./subscriptions-stand-in.mjs";
 
@@ -78,29 +78,8 @@ async function withPage(hash, use, { at = standIn.url, ...options } = {}) {
   }
 }
 
-/**
- * What the browser itself notes of an answer that is no success.
- * @param {string[]} faults
- * @param {string} what
- */
-const forgive = (faults, what) => faults.splice(0, faults.length, ...faults.filter((f) => !f.includes(what)));
-
 /** @param {Page} page */
 const names = (page) => page.locator(".rows .name").allTextContents();
-
-/**
- * @param {Page} page
- * @param {string} selector
- * @param {string} text a regular expression
- */
-const says = (page, selector, text) => page.waitForFunction(([s, t]) => new RegExp(t ?? "").test(document.querySelector(s ?? "")?.textContent ?? ""), [selector, text]);
-
-/**
- * The element that has the focus, as told by a selector that it fits.
- * @param {Page} page
- * @param {string} selector
- */
-const focused = (page, selector) => page.waitForFunction((s) => document.activeElement?.matches(s), selector);
 
 /**
  * @param {string} path
@@ -135,18 +114,6 @@ async function publish(...numbers) {
   for (const n of numbers) {
     const answer = await fetch(`${server.url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/cloudevents+json" }, body: JSON.stringify({ specversion: "1.0", id: `night-${n}`, source: "/railnet/trains", type: "no.railnet.app.night", subject: `/night/${n}`, data: n }) });
     assert.equal(answer.status, 200, await answer.text());
-  }
-}
-
-/**
- * @param {string} what
- * @param {() => boolean | Promise<boolean>} holds
- */
-async function until(what, holds) {
-  const deadline = Date.now() + PATIENCE;
-  while (!(await holds())) {
-    if (Date.now() > deadline) throw new Error(`it does not come to pass that ${what}`);
-    await pause(50);
   }
 }
 
@@ -227,7 +194,7 @@ test("a subscription is made, falls behind, is read, reset and deleted", async (
       }
       await page.waitForSelector("dialog", { state: "detached" });
     };
-    const kept = ((await statsOf(id)).partitions ?? []).reduce((n, p) => n + p.end - p.begin, 0);
+    const kept = ((await statsOf(id)).partitions ?? []).reduce((n, p) => n + p.end - (p.begin ?? 0), 0);
     await reset(/The end/, "^6 events that are not acknowledged are skipped, for good");
     await says(page, ".figures dd", "^0$");
     await reset(/The beginning/, `^${kept} events that are acknowledged already come again`);
@@ -542,7 +509,8 @@ test("one is made by a form, of types that are in the catalogue, and what is wro
     await page.locator(".choose input").check();
     await page.getByLabel("Name", { exact: false }).first().fill("no spaces");
     await make.click();
-    await says(page, "form [role=alert]", "^/name 1 to 200 letters, digits");
+    await says(page, "form .wrong:not([hidden])", "^1 to 200 letters, digits");
+    await focused(page, "input[aria-invalid=true]");
     await page.getByLabel("Name", { exact: false }).first().fill("taken");
     await make.click();
     await says(page, "form [role=alert]", "choose another name");

@@ -1,0 +1,316 @@
+package loadtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// webhookRun is one run.
+type webhookRun struct {
+	config     *WebhookConfig
+	api        *GroupConfig
+	receiver   *receiverProcess
+	publishers *publishers
+	window     gauges
+	watch      *watch
+	self       usage
+	report     WebhookReport
+
+	stream string // to be deleted; "": none
+	mu     sync.Mutex
+	paths  []string // of the subscriptions; guarded by mu
+}
+
+// prepare makes the stream and its type.
+func (w *webhookRun) prepare(ctx context.Context) error {
+	c := w.config
+	if c.Stream == "" {
+		c.Stream = "loadtest-" + c.Run
+		c.Publish.Type = "loadtest." + c.Run
+		w.stream = "/v1/streams/" + c.Stream + "?force=true" // with its type and events
+	}
+	set(&c.Publish.Type, "loadtest.tick")
+	_, to, err := Prepare(ctx, PrepareConfig{
+		Server: c.Server, Stream: c.Stream, Partitions: c.Partitions, Type: c.Publish.Type, Dedupe: "0s", Header: c.Header,
+	})
+	c.Publish.URL, c.Publish.Scheduled = to, true
+	return err
+}
+
+// subscribe makes the subscriptions, and waits until each may be sent events.
+func (w *webhookRun) subscribe(ctx context.Context, secrets []string) error {
+	c, began := w.config, time.Now()
+	from := "latest"
+	if c.Backlog {
+		from = "oldest"
+	}
+	config := map[string]any{"from": from, "ordering": c.Ordering}
+	if c.Concurrency > 0 {
+		config["concurrency"] = c.Concurrency
+	}
+	if c.Timeout > 0 {
+		config["timeout"] = c.Timeout.String()
+	}
+	if c.Batch > 1 {
+		config["batch"] = map[string]any{"max": c.Batch}
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, proofTime, fmt.Errorf("not all subscriptions were active within %s", proofTime))
+	defer cancel()
+	err := each(c.Subscriptions, func(i int) error {
+		var one struct{ ID string }
+		_, err := w.api.call(ctx, http.DefaultClient, http.MethodPost, c.Server+"/v1/subscriptions", map[string]any{
+			"name": fmt.Sprintf("loadtest-%s-%d", c.Run, i), "description": "of a load test", "streams": []string{c.Stream}, "secret": secrets[i],
+			"sink":     fmt.Sprintf("http://127.0.0.1:%d/%d", w.receiver.ports[i%c.Endpoints], i),
+			"protocol": "HTTP", "protocolsettings": map[string]any{"mode": c.Mode}, "config": config,
+		}, &one)
+		if err != nil {
+			return err
+		}
+		w.mu.Lock()
+		w.paths = append(w.paths, "/v1/subscriptions/"+url.PathEscape(one.ID))
+		w.mu.Unlock()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = each(c.Subscriptions, func(i int) error { return w.active(ctx, w.paths[i]) })
+	w.report.Proven = time.Since(began).Seconds()
+	return err
+}
+
+// active waits until a subscription may be sent events.
+func (w *webhookRun) active(ctx context.Context, path string) error {
+	for {
+		var s struct {
+			Status struct{ State, Reason string }
+		}
+		if _, err := w.api.call(ctx, http.DefaultClient, http.MethodGet, w.config.Server+path, nil, &s); err != nil {
+			return err
+		}
+		switch s.Status.State {
+		case "pending":
+		case "active", "failing": // those that hang fail as soon as there are events
+			return nil
+		default:
+			return fmt.Errorf("%s is %s: %s", path, s.Status.State, s.Status.Reason)
+		}
+		if !wait(ctx, 20*time.Millisecond) {
+			return fmt.Errorf("%s is pending (%s): %w", path, s.Status.Reason, context.Cause(ctx))
+		}
+	}
+}
+
+// each calls fn for the numbers below n, eight at a time, and returns the first error by number.
+func each(n int, fn func(i int) error) error {
+	var (
+		running sync.WaitGroup
+		errs    = make([]error, n)
+		slots   = make(chan struct{}, 8)
+	)
+	for i := range n {
+		slots <- struct{}{}
+		running.Go(func() {
+			errs[i] = fn(i)
+			<-slots
+		})
+	}
+	running.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove deletes what was made, once.
+func (w *webhookRun) remove(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	gone := func(path string) error {
+		status, err := w.api.call(ctx, http.DefaultClient, http.MethodDelete, w.config.Server+path, nil, nil)
+		if status == http.StatusNotFound {
+			return nil
+		}
+		return err
+	}
+	paths, stream := w.paths, w.stream
+	w.paths, w.stream = nil, ""
+	err := each(len(paths), func(i int) error { return gone(paths[i]) })
+	if stream != "" {
+		err = errors.Join(err, gone(stream))
+	}
+	return err
+}
+
+// run publishes and waits for what is published.
+func (w *webhookRun) run(ctx context.Context, secrets []string) (*WebhookReport, error) {
+	c, r := w.config, &w.report
+	r.Run, r.Started, r.Backlog, r.Scenario = c.Run, time.Now(), c.Backlog, c.describe()
+	r.Subscriptions, r.Endpoints, r.Hanging = c.Subscriptions, c.Endpoints, c.Hang
+	if !c.Backlog {
+		if err := w.subscribe(ctx, secrets); err != nil {
+			return nil, err
+		}
+	}
+	// The receiver is a process like those that are measured, so that all of them are charged the same window.
+	w.watch = newWatch(append(slices.Clone(c.PIDs), w.receiver.command.Process.Pid), c.PIDTree)
+	if err := w.watch.take("before"); err != nil {
+		return nil, err
+	}
+	var measured, published float64
+	var err error
+	switch {
+	case c.Backlog:
+		published, err = w.publish(ctx)
+		if err == nil {
+			w.begin()
+			if err = w.subscribe(ctx, secrets); err == nil {
+				err = w.settle(ctx)
+			}
+			measured, err = w.end(err)
+		}
+	case c.Publish.Events > 0:
+		w.begin()
+		if published, err = w.publish(ctx); err == nil {
+			err = w.settle(ctx)
+		}
+		measured, err = w.end(err)
+	default:
+		measured, err = w.timed(ctx)
+		published = measured
+	}
+	if err != nil && ctx.Err() == nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		r.Interrupted = context.Cause(ctx).Error()
+	}
+	r.Seconds = measured
+	r.Published = w.publishers.report(published)
+	return r, w.finish()
+}
+
+// publish publishes all events, and returns how long that took.
+func (w *webhookRun) publish(ctx context.Context) (float64, error) {
+	began := time.Now()
+	w.window.from.CompareAndSwap(0, began.UnixNano())
+	err := w.publishers.run(ctx)
+	return time.Since(began).Seconds(), err
+}
+
+// timed publishes for as long as the window, and a little before it, and waits for what is under way.
+func (w *webhookRun) timed(ctx context.Context) (float64, error) {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- w.publishers.run(running) }()
+	var err error
+	over := pauseOr(ctx, ended, w.config.Warmup, &err)
+	w.begin()
+	if !over {
+		over = pauseOr(ctx, ended, w.config.Duration, &err)
+	}
+	measured, endErr := w.end(nil)
+	stop()
+	if !over {
+		err = <-ended
+	}
+	if err = errors.Join(err, endErr); err != nil {
+		return measured, err
+	}
+	return measured, w.settle(ctx)
+}
+
+// begin begins the window.
+func (w *webhookRun) begin() {
+	_ = w.watch.take("begin")
+	w.self, _ = sample(os.Getpid(), false)
+	now := time.Now().UnixNano()
+	w.window.from.Store(now)
+	_, _ = w.receiver.ask(receiverOrder{From: now}) // one that is gone is found at the end
+}
+
+// end ends the window where it has not ended, and returns how many seconds it had. Where everything was waited for it ended
+// with the last arrival.
+func (w *webhookRun) end(err error) (float64, error) {
+	now := time.Now()
+	w.window.to.Store(now.UnixNano())
+	_ = w.watch.take("after")
+	got, askErr := w.receiver.ask(receiverOrder{To: now.UnixNano()})
+	window := now.Sub(time.Unix(0, w.window.from.Load()))
+	if used, sampleErr := sample(os.Getpid(), false); sampleErr == nil {
+		spent := (used.cpu - w.self.cpu).Seconds()
+		w.report.Self = &SelfReport{Cores: spent / window.Seconds(), RSS: used.rss}
+		if got.Window > 0 {
+			w.report.Self.CPUPerDelivery = spent * 1e6 / float64(got.Window)
+		}
+	}
+	w.report.Processes = w.watch.report(0, got.Window, 0, window)
+	if w.config.Publish.Events > 0 && got.Last > w.window.from.Load() {
+		window = time.Unix(0, got.Last).Sub(time.Unix(0, w.window.from.Load()))
+	}
+	return window.Seconds(), errors.Join(err, askErr)
+}
+
+// settle waits until everything has arrived, or nothing has for a while.
+func (w *webhookRun) settle(ctx context.Context) error {
+	expected := w.expected()
+	var before receiverReport
+	moved, told := time.Now(), time.Now()
+	for {
+		got, err := w.receiver.ask(receiverOrder{})
+		if err != nil {
+			return err
+		}
+		if got.Events != before.Events || got.Refused != before.Refused {
+			moved = time.Now()
+		}
+		if got.Events >= expected || time.Since(moved) > w.config.Linger {
+			return nil
+		}
+		if w.config.Progress != nil && time.Since(told) > time.Second {
+			_, _ = fmt.Fprintf(w.config.Progress, "delivered %d of %d\n", got.Events, expected)
+			told = time.Now()
+		}
+		before = got
+		if !wait(ctx, 20*time.Millisecond) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// expected is how many events are surely to arrive. Nothing is published any more.
+func (w *webhookRun) expected() uint64 {
+	var n uint64
+	for _, s := range w.publishers.sequences() {
+		n += s.end - uint64(len(s.doubts))
+	}
+	return n * uint64(w.config.answering())
+}
+
+// finish enters what arrived in the report.
+func (w *webhookRun) finish() error {
+	var all []wireSequence
+	for _, s := range w.publishers.sequences() {
+		one := wireSequence{End: s.end}
+		for n := range s.doubts {
+			one.Doubts = append(one.Doubts, n)
+		}
+		all = append(all, one)
+	}
+	got, err := w.receiver.ask(receiverOrder{Sequences: all})
+	if err != nil {
+		return err
+	}
+	w.report.take(w.config, got, w.expected())
+	return nil
+}
