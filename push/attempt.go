@@ -255,6 +255,8 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 			p.throttled = now.Add(wait)
 		}
 		p.look.Store(p.ahead())
+	} else if f.trial {
+		p.breaker.trying = false
 	}
 	p.mu.Unlock()
 
