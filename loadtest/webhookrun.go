@@ -68,7 +68,7 @@ func (w *webhookRun) subscribe(ctx context.Context, secrets []string) error {
 		_, err := w.api.call(ctx, http.DefaultClient, http.MethodPost, c.Server+"/v1/subscriptions", map[string]any{
 			"name": fmt.Sprintf("loadtest-%s-%d", c.Run, i), "description": "of a load test", "streams": []string{c.Stream}, "secret": secrets[i],
 			"sink":     fmt.Sprintf("http://127.0.0.1:%d/%d", w.receiver.ports[i%c.Endpoints], i),
-			"protocol": "HTTP", "protocolsettings": map[string]any{"mode": c.Mode}, "config": config,
+			"protocol": "HTTP", "protocolsettings": map[string]any{"mode": c.Mode, "signatures": c.Signatures}, "config": config,
 		}, &one)
 		if err != nil {
 			return err

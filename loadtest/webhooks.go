@@ -26,6 +26,7 @@ type WebhookConfig struct {
 	Subscriptions int           // default 1; each gets every event
 	Endpoints     int           // ports of the receiver; subscription i is sent to number i modulo this; default one each, at most 100
 	Mode          string        // default structured
+	Signatures    []string      // v1 and v1a; default v1
 	Ordering      string        // none or key; default key
 	Batch         int           // events in a message, at most; default 1
 	Concurrency   int           // messages of a subscription at a time; default the server's
@@ -59,6 +60,9 @@ func (c *WebhookConfig) defaults() error {
 	set(&c.Subscriptions, 1)
 	set(&c.Endpoints, min(c.Subscriptions, maxEndpoints))
 	set(&c.Mode, string(webhook.Structured))
+	if len(c.Signatures) == 0 {
+		c.Signatures = []string{"v1"}
+	}
 	set(&c.Ordering, "key")
 	set(&c.Batch, 1)
 	set(&c.Partitions, 4)
@@ -100,7 +104,7 @@ func (c *WebhookConfig) describe() string {
 	if c.Publish.Rate > 0 {
 		rate = fmt.Sprintf("%g/s", c.Publish.Rate)
 	}
-	text := fmt.Sprintf("%d subscriptions (%s, ordering %s, batches of %d) at %d endpoints, %d hang; %s", c.Subscriptions, c.Mode, c.Ordering, c.Batch, c.Endpoints, c.Hang, rate)
+	text := fmt.Sprintf("%d subscriptions (%s, signed with %s, ordering %s, batches of %d) at %d endpoints, %d hang; %s", c.Subscriptions, c.Mode, strings.Join(c.Signatures, " and "), c.Ordering, c.Batch, c.Endpoints, c.Hang, rate)
 	if c.Fail > 0 {
 		text += fmt.Sprintf(", %g%% are refused", math.Round(c.Fail*1e4)/100)
 	}

@@ -203,7 +203,7 @@ func (s *pullServer) stats(w http.ResponseWriter, _ *http.Request, object map[st
 }
 
 func (s *pullServer) deadLetters(w http.ResponseWriter, _ *http.Request, _ map[string]any) {
-	writeAs(w, "application/json", 200, json.RawMessage(`{"items":[{"stream":"orders","partition":2,"offset":7000001,"attempts":10,"reason":"nack",
+	writeAs(w, "application/json", 200, json.RawMessage(`{"items":[{"id":"17","stream":"orders","partition":2,"offset":7000001,"attempts":10,"reason":"nack",
 		"at":"2026-01-02T03:04:05Z","event":{"specversion":"1.0","id":"e1","source":"/s","type":"acme.order.paid"}}]}`))
 }
 

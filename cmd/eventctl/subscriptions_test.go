@@ -192,8 +192,8 @@ func TestStatsAreWatchedUntilInterrupted(t *testing.T) {
 func TestDeadLettersAreListed(t *testing.T) {
 	s := newPullServer(t, 0)
 	o := eventctl(t.Context(), "", "--server", s.URL, "subscriptions", "dead-letters", "billing")
-	want := "STREAM  PARTITION  OFFSET   ATTEMPTS  REASON  AT                    TYPE             ID\n" +
-		"orders  2          7000001  10        nack    2026-01-02T03:04:05Z  acme.order.paid  e1\n"
+	want := "STREAM  PARTITION  OFFSET   ATTEMPTS  REASON  AT                    TYPE             ID  LETTER  REDELIVERED\n" +
+		"orders  2          7000001  10        nack    2026-01-02T03:04:05Z  acme.order.paid  e1  17      -\n"
 	if o.code != exitDone || o.out != want {
 		t.Errorf("exit code %d, printed\n%s, want\n%s%s", o.code, o.out, want, o.err)
 	}

@@ -18,6 +18,7 @@ type webhookCommand struct {
 	Subscriptions int      `short:"n" default:"1" help:"Subscriptions, each of which gets every event (${default})."`
 	Endpoints     int      `help:"Endpoints, a port each; subscriptions are dealt out among them. Default one for each subscription, at most 100."`
 	Mode          string   `default:"structured" enum:"structured,binary" help:"structured or binary (${default})."`
+	Signatures    []string `default:"v1" enum:"v1,v1a" help:"What messages are signed with: v1, v1a (${default})."`
 	Ordering      string   `default:"key" enum:"key,none" help:"key or none (${default})."`
 	Batch         int      `default:"1" help:"Events in a message, at most (${default})."`
 	Concurrency   int      `help:"Messages of a subscription at a time. Default the server's."`
@@ -70,7 +71,7 @@ func (w *webhookCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	c := loadtest.WebhookConfig{
 		Server: w.Server, Header: h, Run: w.RunName, Stream: w.Stream, Partitions: w.Partitions,
-		Subscriptions: w.Subscriptions, Endpoints: w.Endpoints, Mode: w.Mode, Ordering: w.Ordering, Batch: w.Batch,
+		Subscriptions: w.Subscriptions, Endpoints: w.Endpoints, Mode: w.Mode, Signatures: w.Signatures, Ordering: w.Ordering, Batch: w.Batch,
 		Concurrency: w.Concurrency, Timeout: w.Timeout.Duration,
 		Hang: w.Hang, Fail: w.Fail, Delay: w.Delay.Duration, Verify: w.Verify, Backlog: w.Backlog,
 		Publish: loadtest.PublishConfig{
