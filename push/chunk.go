@@ -71,6 +71,10 @@ func (p *partition) state(n uint8) *statement {
 			for i, item := range l.items {
 				of.undone[i] = undone{item.offset, item.attempts}
 			}
+			// What lies above next is not said to be done in any case; a statement with it could not be read.
+			for n := len(of.undone); n > 0 && of.undone[n-1].offset >= of.next; n-- {
+				of.undone = of.undone[:n-1]
+			}
 		}
 		s.lanes = append(s.lanes, of)
 	}

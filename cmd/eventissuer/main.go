@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	standard "log" //nolint:depguard // only to silence it
 	"log/slog"
 	"os"
 	"os/signal"
@@ -102,6 +103,8 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		limitMemory()
 		collectLess()
 		log := newLogger(c.Serve.Config, stderr)
+		// net/http writes there what endpoints send unasked, which may be anything.
+		standard.SetOutput(io.Discard)
 		ctx, stop := untilTold(context.Background())
 		defer stop()
 		if err := serve(ctx, c.Serve.Config, log, stderr, nil); err != nil {
