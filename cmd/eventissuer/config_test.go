@@ -42,7 +42,7 @@ func TestDefaultsAreThoseOfTheDocumentation(t *testing.T) {
 	want := Config{
 		Listen: "127.0.0.1:8080", DataDir: "./data", TopicPrefix: "eventissuer.", ReplicationFactor: -1,
 		MaxSessions: 50000, MaxSessionsPerAddress: 20000, MaxSubscriptionGroups: 1000, RingBytes: 32 << 20, MemoryBytes: 512 << 20,
-		CatchUpReads: 128, DedupeBytes: 128 << 20, DedupeLease: time.Minute, GroupSessionTimeout: 10 * time.Second, MaxEventBytes: 1 << 20, MaxBatchBytes: 8 << 20, MaxBatchEvents: 1000,
+		Role: "all", CatchUpReads: 128, DedupeBytes: 128 << 20, DedupeLease: time.Minute, GroupSessionTimeout: 10 * time.Second, MaxEventBytes: 1 << 20, MaxBatchBytes: 8 << 20, MaxBatchEvents: 1000,
 		DrainTimeout: 30 * time.Second, LameDuck: 3 * time.Second, LogFormat: "text", LogLevel: "info",
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {

@@ -40,7 +40,7 @@ import (
 //
 // EVENTISSUER_TEST_STEPS is the number of steps, EVENTISSUER_TEST_SEED repeats a run's draws.
 func TestWebhooksKeepTheirPromisesThroughRandomFaults(t *testing.T) {
-	seed, steps := seedOf(t), stepsOf(t, 40)
+	seed, steps := seedOf(t), stepsOf(t, 25)
 	w := &pushing{world: newWorld(t, seed, "--allow-loopback-sinks", "--secret-keys", secretKeys(t)), book: newLogbook(false)}
 	w.witnesses = []witness{w.book}
 	const partitions = 4

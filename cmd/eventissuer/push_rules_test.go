@@ -50,7 +50,7 @@ const (
 
 const (
 	silenceGrace = 5 * time.Second
-	causeGrace   = 15 * time.Second
+	causeGrace   = time.Minute
 	laneRepeats  = 256
 )
 
