@@ -315,7 +315,7 @@ func schedule(t *testing.T, seed uint64) {
 
 // finish drives the client to the end of the log.
 func (c *client) finish(ctx context.Context, bounds []broker.Bounds) {
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		for !c.step(ctx) {
 			select {
