@@ -200,7 +200,7 @@ func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
 			t.Errorf("%d bytes of events are held for endpoints that are down", held)
 		}
 		read := count(p.engine.m.rescanned)
-		if most := float64(behind * events / 10); read > most {
+		if most := float64(behind * events / 4); read > most {
 			t.Errorf("%v records were read again for %d endpoints that are down, of a log of %d: scans are to be shared", read, behind, events)
 		}
 		p.stop()
