@@ -59,7 +59,7 @@ type Config struct {
 	MaxBatchBytes         ByteSize      `group:"limits" default:"8MiB" placeholder:"SIZE" help:"The largest batch that may be published. Default: ${default}."`
 	MaxBatchEvents        int           `group:"limits" default:"1000" placeholder:"N" help:"Events in one batch at most. Default: ${default}."`
 
-	Role                     string   `group:"push" enum:"all,sessions,push" default:"all" placeholder:"all|sessions|push" help:"What this replica does: serve sessions, deliver to webhooks, or both. Every replica answers the API. Default: ${default}."`
+	Role                     string   `group:"push" enum:"all,sessions,push" default:"all" placeholder:"all|sessions|push" help:"What this replica is for: one for sessions delivers to no webhooks; one for push does, and is meant to get no readers from the load balancer. Every replica answers the API. Default: ${default}."`
 	SecretKeys               string   `group:"push" placeholder:"FILE" help:"Keys under which the secrets of subscriptions are kept encrypted: a line '<id> <base64 of 32 bytes>' each, the first of which encrypts. The same on all replicas; needed for webhooks, but with the embedded broker, which makes its own."`
 	TokenKeys                string   `group:"push" placeholder:"FILE" help:"Private keys (PEM, Ed25519 or P-256) that sign the tokens by which the server says to endpoints who it is; the first signs, all are told at /.well-known/jwks.json. The same on all replicas."`
 	WebhookOrigin            string   `group:"push" placeholder:"NAME" help:"Who the server says it is, to endpoints that are asked for their consent (WebHook-Request-Origin). Default: the host of --public-url, or 'eventissuer'."`
