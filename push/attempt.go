@@ -364,14 +364,7 @@ func (p *endpoint) tell(a *Attempt) {
 // end ends the subscription of an endpoint that answered that it is gone.
 func (p *endpoint) end(l *lane, reason string) {
 	e, life := p.engine, l.route.life
-	e.running.Go(func() {
-		for wait := time.Second; e.ctx.Err() == nil; wait = min(2*wait, time.Minute) {
-			err := e.deps.Definitions.Disable(e.ctx, p.sub.id, life, reason)
-			if err == nil {
-				return
-			}
-			e.log.Warn("a subscription whose endpoint is gone is not disabled yet; trying again", "subscription", p.sub.id, "error", err)
-			pause(e.ctx, wait)
-		}
+	e.insist("a subscription whose endpoint is gone is not disabled yet; trying again", p.sub.id, func() error {
+		return e.deps.Definitions.Disable(e.ctx, p.sub.id, life, reason)
 	})
 }

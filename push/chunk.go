@@ -27,7 +27,6 @@ type chunk struct {
 	written time.Time // when the last one was sent off
 	stated  int64     // its head
 	pending *statement
-	fresh   bool // no statement of this tenure was acknowledged yet
 }
 
 func newTenure() (t tenure) {
@@ -60,7 +59,7 @@ func (p *partition) statedHead(c uint8) int64 { return max(p.head, p.chunks[c].f
 func (p *partition) state(n uint8) *statement {
 	c := &p.chunks[n]
 	s := &statement{cat: p.engine.applied.Load(), cut: p.cut, head: p.statedHead(n)}
-	for _, l := range p.lanesOf(n) {
+	for _, l := range p.lanes[n] {
 		l.building = l.done
 		if l.ordinary() {
 			continue
@@ -86,8 +85,8 @@ func (p *partition) state(n uint8) *statement {
 // acknowledged notes that the log has the chunk's statement, and returns the keys that are to be taken away now.
 func (p *partition) acknowledged(n uint8) (old []statementKey) {
 	c := &p.chunks[n]
-	c.stated, c.pending, c.fresh = c.pending.head, nil, false
-	for _, l := range p.lanesOf(n) {
+	c.stated, c.pending = c.pending.head, nil
+	for _, l := range p.lanes[n] {
 		full := l.unshown() >= p.engine.laneMost
 		l.shown = max(l.shown, l.building)
 		if full && l.unshown() < p.engine.laneMost {
@@ -107,7 +106,6 @@ func (p *partition) unacknowledged(n uint8) {
 	p.soil(n)
 	c.old = append(c.old, p.key(n))
 	c.tenure = newTenure()
-	c.fresh = true
 }
 
 func (p *partition) key(n uint8) statementKey {

@@ -99,13 +99,18 @@ func (p *endpoint) abandon(l *lane) {
 
 // offer puts a lane among those that have something to send. Its partition's mu is held, and rouse is called later.
 func (p *endpoint) offer(l *lane) {
+	p.line(l)
+	l.part.roused[p] = struct{}{}
+}
+
+// line puts a lane in the line of those that have something to send.
+func (p *endpoint) line(l *lane) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !l.queued {
 		l.queued = true
 		p.ready = append(p.ready, l)
 	}
-	p.mu.Unlock()
-	l.part.roused[p] = struct{}{}
 }
 
 // await has the endpoint think of a lane that holds nothing, when it tries whether it is taken again. The lane's partition's

@@ -236,6 +236,20 @@ func (e *Engine) panicked(value any, stack []byte) {
 	e.log.Error("panic in a filter: its subscriptions get the event", "panic", value, "stack", string(stack))
 }
 
+// insist has the catalog changed beside what else goes on, again and again until it is.
+func (e *Engine) insist(otherwise, subscription string, change func() error) {
+	e.running.Go(func() {
+		for wait := time.Second; e.ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+			err := change()
+			if err == nil {
+				return
+			}
+			e.log.Warn(otherwise, "subscription", subscription, "error", err)
+			pause(e.ctx, wait)
+		}
+	})
+}
+
 // hold counts an event that waits to be sent.
 func (e *Engine) hold(entry *fanout.Entry) { e.memory.Add(entry.Bytes()) }
 

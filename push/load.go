@@ -156,7 +156,7 @@ func (p *partition) settle(said *[chunks]testimony) (cut []broker.Gap) {
 	p.head = -1
 	for c := range said {
 		ch := &p.chunks[c]
-		ch.tenure, ch.fresh, ch.old = newTenure(), true, said[c].keys
+		ch.tenure, ch.old = newTenure(), said[c].keys
 		head := said[c].head()
 		if p.recut {
 			head = min(head, p.end)

@@ -203,13 +203,8 @@ func (p *partition) follow(ctx context.Context) error {
 		var err error
 		entries, status, err = p.read(ctx, r, entries[:0], readBytes)
 		gaps := r.Gaps()
-		for _, g := range gaps {
-			switch g.Reason {
-			case broker.GapTruncated:
-				return &cutError{g.To}
-			case broker.GapRecreated:
-				return errAnew
-			}
+		if err := overturned(gaps); err != nil {
+			return err
 		}
 		vec, _ := r.Position()
 		at := vec[p.id]
@@ -258,6 +253,20 @@ func (p *partition) follow(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// overturned tells that some gap makes all that is known of the partition void.
+func overturned(gaps []broker.Gap) error {
+	for _, g := range gaps {
+		switch g.Reason {
+		case broker.GapTruncated:
+			return &cutError{g.To}
+		case broker.GapRecreated:
+			return errAnew
+		case broker.GapRetention:
+		}
+	}
+	return nil
+}
+
 // reader reads the partition from an offset on.
 func (p *partition) reader(from int64, notify func()) *fanout.Reader {
 	next := make([]int64, p.id+1)
@@ -302,9 +311,13 @@ func (p *partition) tick(ctx context.Context) error {
 		late := p.stoodStill(now)
 		p.awake = now
 		p.endReplays()
-		lowest := p.lowest()
+		due := late || now.Sub(committed) >= commitRate
+		var lowest int64
+		if due {
+			lowest = p.lowest()
+		}
 		p.mu.Unlock()
-		if !late && now.Sub(committed) < commitRate {
+		if !due {
 			continue
 		}
 		committed = now

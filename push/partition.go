@@ -48,8 +48,6 @@ type partition struct {
 	roused map[*endpoint]struct{}   // guarded by mu: were offered something under it
 }
 
-func (p *partition) lanesOf(c uint8) map[*route]*lane { return p.lanes[c] }
-
 // laneFor returns the route's lane, and makes it where there is none. mu is held.
 func (p *partition) laneFor(r *route) *lane {
 	if l := p.lanes[r.chunk][r]; l != nil {
@@ -70,7 +68,7 @@ func (p *partition) laneFor(r *route) *lane {
 
 // forget drops a lane of which nothing has to be remembered. mu is held.
 func (p *partition) forget(l *lane) {
-	if !l.dropped && l.forgettable() {
+	if l.forgettable() {
 		p.drop(l)
 	}
 }
@@ -113,19 +111,18 @@ func (p *partition) enterAtHead(r *route, e *fanout.Entry, now time.Time) {
 }
 
 // enter enters an event into a lane whose source has come to it, or takes the lane from its source where it does not admit
-// it. It reports which. mu is held.
-func (p *partition) enter(l *lane, e *fanout.Entry, now time.Time) bool {
+// it. mu is held.
+func (p *partition) enter(l *lane, e *fanout.Entry, now time.Time) {
 	if !l.admits() {
 		l.next, l.place, l.probe = e.Offset, held, false
 		if !l.point.open() {
 			l.point.await(l)
 		}
 		p.soil(l.route.chunk)
-		return false
+		return
 	}
 	l.enter(e, now)
 	l.point.offer(l)
-	return true
 }
 
 // ring is called when an item of the lane may be due.

@@ -120,13 +120,8 @@ func (p *partition) scanFrom(ctx context.Context, from int64) error {
 			return fmt.Errorf("scan stream %s: %w", p.stream.Name, p.hub.Err())
 		}
 		gaps := r.Gaps()
-		for _, g := range gaps {
-			switch g.Reason {
-			case broker.GapTruncated:
-				return &cutError{g.To}
-			case broker.GapRecreated:
-				return errAnew
-			}
+		if err := overturned(gaps); err != nil {
+			return err
 		}
 		vec, _ := r.Position()
 		at := vec[p.id]
@@ -180,9 +175,7 @@ func (p *partition) scanned(entries []*fanout.Entry, gaps []broker.Gap, at int64
 		for _, l := range found {
 			switch {
 			case e.Offset < l.next || l.place != scanning:
-			case l.route.ended(p, e.Offset):
-				p.alight(l, e.Offset)
-			case !l.admits():
+			case l.route.ended(p, e.Offset), !l.admits():
 				p.alight(l, e.Offset)
 			default:
 				l.enter(e.Clone(), now) // those of a block hold their neighbours
@@ -201,10 +194,8 @@ func (p *partition) scanned(entries []*fanout.Entry, gaps []broker.Gap, at int64
 	if s.at >= p.head { // a lane that is with the head skips what lies below its own next
 		for l := range s.members {
 			p.alight(l, s.at)
-			if l.place == held && l.probe {
-				l.probe = false
-			}
-			if l.place == held && !l.route.ended(p, l.next) {
+			l.probe = false
+			if !l.route.ended(p, l.next) {
 				l.place = atHead
 			}
 			p.forget(l)
@@ -265,14 +256,13 @@ func (p *partition) finish(l *lane) {
 		return
 	}
 	l.finishing = true
-	e, r, id := p.engine, l.route, p.id
-	e.running.Go(func() { e.endReplay(r, id) })
+	p.engine.endReplay(l.route, p.id)
 }
 
 // endAtHead has a replay's part end that came to the head before its end. mu is held.
 func (p *partition) endAtHead(l *lane) {
 	l.next, l.place = l.route.end(p), held
-	p.chunks[l.route.chunk].dirty = true
+	p.soil(l.route.chunk)
 	p.finish(l)
 }
 
@@ -289,12 +279,7 @@ func (p *partition) endReplays() {
 
 // endReplay notes the end in the catalog.
 func (e *Engine) endReplay(r *route, partition int32) {
-	for wait := time.Second; e.ctx.Err() == nil; wait = min(2*wait, time.Minute) {
-		err := e.deps.Definitions.EndReplay(e.ctx, r.sub.id, r.life, r.stream.Name, partition)
-		if err == nil {
-			return
-		}
-		e.log.Warn("the end of a replay is not noted yet; trying again", "subscription", r.sub.id, "error", err)
-		pause(e.ctx, wait)
-	}
+	e.insist("the end of a replay is not noted yet; trying again", r.sub.id, func() error {
+		return e.deps.Definitions.EndReplay(e.ctx, r.sub.id, r.life, r.stream.Name, partition)
+	})
 }

@@ -45,12 +45,7 @@ func (p *endpoint) begin() (flight, bool) {
 		part.mu.Unlock()
 		if len(f.items) > 0 {
 			if !f.trial {
-				p.mu.Lock()
-				if !f.lane.queued { // it may have more
-					f.lane.queued = true
-					p.ready = append(p.ready, f.lane)
-				}
-				p.mu.Unlock()
+				p.line(f.lane) // it may have more
 			}
 			return f, true
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/varint"
 )
 
 // chunks divide the lanes of a partition. The number is part of the format.
@@ -126,61 +127,25 @@ func decodeStatement(b []byte) (*statement, error) {
 	if len(b) == 0 || b[0] != statementFormat {
 		return nil, errStatement
 	}
-	r := varints{b: b[1:]}
-	s := &statement{cat: r.uint(), cut: r.uint(), head: r.uint()}
-	for n := r.uint(); n > 0 && !r.bad; n-- {
+	r := varint.Reader{Rest: b[1:]}
+	s := &statement{cat: r.Uint(), cut: r.Uint(), head: r.Uint()}
+	for n := r.Uint(); n > 0 && !r.Bad; n-- {
 		var l listed
-		copy(l.incarnation[:], r.take(len(l.incarnation)))
-		l.next = s.head + r.int()
+		copy(l.incarnation[:], r.Take(int64(len(l.incarnation))))
+		l.next = s.head + r.Int()
 		above := l.next
-		for u := r.uint(); u > 0 && !r.bad; u-- {
-			above -= r.uint()
-			l.undone = append(l.undone, undone{above, int(r.uint())})
+		for u := r.Uint(); u > 0 && !r.Bad; u-- {
+			above -= r.Uint()
+			l.undone = append(l.undone, undone{above, int(r.Uint())})
 		}
 		slices.Reverse(l.undone)
 		if len(s.lanes) > 0 && compareUUID(s.lanes[len(s.lanes)-1].incarnation, l.incarnation) >= 0 {
-			r.bad = true
+			r.Bad = true
 		}
 		s.lanes = append(s.lanes, l)
 	}
-	if r.bad || len(r.b) > 0 {
-		return nil, fmt.Errorf("%w: %d bytes are left", errStatement, len(r.b))
+	if r.Bad || len(r.Rest) > 0 {
+		return nil, fmt.Errorf("%w: %d bytes are left", errStatement, len(r.Rest))
 	}
 	return s, nil
-}
-
-// varints reads a binary form that may be anything.
-type varints struct {
-	b   []byte
-	bad bool
-}
-
-func (r *varints) uint() int64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > 1<<62 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return int64(v)
-}
-
-func (r *varints) int() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 || v > 1<<62 || v < -1<<62 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *varints) take(n int) []byte {
-	if n > len(r.b) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	taken := r.b[:n]
-	r.b = r.b[n:]
-	return taken
 }

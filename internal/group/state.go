@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 	"sort"
+
+	"github.com/eventissuer/eventissuer/internal/varint"
 )
 
 // span is a stretch of offsets, from its first to before its end.
@@ -65,47 +67,34 @@ func parseState(b []byte) (state, error) {
 	if len(b) < 5 || b[0] != stateFormat || crc32.Checksum(b[:len(b)-4], castagnoli) != binary.BigEndian.Uint32(b[len(b)-4:]) {
 		return state{}, errState
 	}
-	r := numbers{b: b[1 : len(b)-4]}
-	s := state{cut: uint64(r.next()), pos: r.next()}
+	r := numbers{varint.Reader{Rest: b[1 : len(b)-4]}}
+	s := state{cut: uint64(r.Uint()), pos: r.Uint()}
 	at := s.pos
 	for n := r.count(); n > 0; n-- {
-		from := at + r.next()
-		at = from + r.next()
+		from := at + r.Uint()
+		at = from + r.Uint()
 		s.done = append(s.done, span{from, at})
 	}
 	at = s.pos
 	for n := r.count(); n > 0; n-- {
-		from := at + r.next()
-		at = from + r.next()
-		s.attempts = append(s.attempts, attempt{span{from, at}, int(r.next())})
+		from := at + r.Uint()
+		at = from + r.Uint()
+		s.attempts = append(s.attempts, attempt{span{from, at}, int(r.Uint())})
 	}
-	if r.bad || len(r.b) > 0 {
+	if r.Bad || len(r.Rest) > 0 {
 		return state{}, errState
 	}
 	return s, nil
 }
 
 // numbers reads uvarints; what is not there reads as 0 and is noted.
-type numbers struct {
-	b   []byte
-	bad bool
-}
-
-func (r *numbers) next() int64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > 1<<62 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return int64(v)
-}
+type numbers struct{ varint.Reader }
 
 // count reads a number of things that take at least two bytes each.
 func (r *numbers) count() int64 {
-	n := r.next()
-	if n > int64(len(r.b)/2) {
-		r.bad = true
+	n := r.Uint()
+	if n > int64(len(r.Rest)/2) {
+		r.Bad = true
 		return 0
 	}
 	return n

@@ -6,31 +6,19 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
+
+	"github.com/eventissuer/eventissuer/internal/keyfile"
 )
 
-const (
-	maxFile = 64 << 10
-	pemType = "PRIVATE KEY" // PKCS #8
-)
+const pemType = "PRIVATE KEY" // PKCS #8
 
 // Load reads the keys of a file: one or more in PEM, as PKCS #8, such as openssl genpkey -algorithm ed25519 makes. The
 // first signs.
 func Load(path string) (*Keys, error) {
-	f, err := os.Open(path)
+	text, err := keyfile.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("signing keys: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("signing keys: %w", err)
-	}
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("signing keys %s: the file has more than %d bytes: is it another?", path, maxFile)
 	}
 	k, err := parse(text)
 	if err != nil {
@@ -71,8 +59,8 @@ func LoadOrCreate(path string) (*Keys, error) {
 	return Load(path)
 }
 
-// create makes the file whole or not at all; fs.ErrExist where there is one by now.
-func create(path string) (err error) {
+// create makes the file; fs.ErrExist where there is one by now.
+func create(path string) error {
 	key, err := NewKey()
 	if err != nil {
 		return err
@@ -81,14 +69,5 @@ func create(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	err = pem.Encode(f, &pem.Block{Type: pemType, Bytes: der})
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Link(f.Name(), path)
+	return keyfile.Create(path, pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}))
 }

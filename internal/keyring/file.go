@@ -5,29 +5,17 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
-)
 
-// maxFile bounds the file of a ring.
-const maxFile = 64 << 10
+	"github.com/eventissuer/eventissuer/internal/keyfile"
+)
 
 // Load reads the key ring of a file, in the form that [Parse] reads. Errors name the file and the line.
 func Load(path string) (*Ring, error) {
-	f, err := os.Open(path)
+	text, err := keyfile.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("key ring: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("key ring: %w", err)
-	}
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("key ring %s: the file has more than %d bytes: is it another?", path, maxFile)
 	}
 	r, err := Parse(text)
 	if err != nil {
@@ -43,39 +31,10 @@ func LoadOrCreate(path string) (*Ring, error) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
-	if err := create(path); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := keyfile.Create(path, []byte(newFile())); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, fmt.Errorf("make a key ring: %w", err)
 	}
 	return Load(path)
-}
-
-// create makes the file whole or not at all; fs.ErrExist where there is one by now.
-func create(path string) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.WriteString(newFile())
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	// Other than a rename, a link does not replace what another process has made in the meantime.
-	if err := os.Link(f.Name(), path); err != nil {
-		return err
-	}
-	return syncFolder(dir)
-}
-
-// syncFolder sees to it that a new name outlives a crash: what is sealed with the key does.
-func syncFolder(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 func newFile() string {

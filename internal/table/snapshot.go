@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/varint"
 )
 
 // snapshot is (X, w): the fold of all offsets below x, written in the attempt w (rule 3).
@@ -54,10 +55,10 @@ func decodePart(b []byte) (p part, ok bool) {
 	}
 	b = b[partHeader:]
 	p.epoch, p.w = broker.Epoch(b[:16]), uuid.UUID(b[16:32])
-	r := reader{b: b[32:]}
-	p.x, p.k, p.n = r.int(), r.int(), r.int()
-	p.entries = r.b
-	return p, !r.bad && p.k < p.n
+	r := varint.Reader{Rest: b[32:]}
+	p.x, p.k, p.n = r.Uint(), r.Uint(), r.Uint()
+	p.entries = r.Rest
+	return p, !r.Bad && p.k < p.n
 }
 
 func appendEntry(b []byte, e entry) []byte {
@@ -80,47 +81,21 @@ func entrySize(e entry) int {
 
 // readEntries calls fn for each entry and reports whether all were whole. The bodies alias b.
 func readEntries(b []byte, fn func(id string, v Version)) bool {
-	r := reader{b: b}
-	for len(r.b) > 0 {
-		id := string(r.take(r.int()))
+	r := varint.Reader{Rest: b}
+	for len(r.Rest) > 0 {
+		id := string(r.Take(r.Uint()))
 		var v Version
-		copy(v.U[:], r.take(16))
-		v.Offset = r.int()
-		if n := r.int(); n > 0 {
-			v.Body = r.take(n - 1)
+		copy(v.U[:], r.Take(16))
+		v.Offset = r.Uint()
+		if n := r.Uint(); n > 0 {
+			v.Body = r.Take(n - 1)
 		}
-		if r.bad {
+		if r.Bad {
 			return false
 		}
 		fn(id, v)
 	}
 	return true
-}
-
-// reader reads a binary form that may be anything.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) int() int64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > 1<<62 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return int64(v)
-}
-
-func (r *reader) take(n int64) []byte {
-	if n < 0 || n > int64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	taken := r.b[:n]
-	r.b = r.b[n:]
-	return taken
 }
 
 // split deals entries out to the parts of a snapshot, each closed when it passes limit. There is always one part.
