@@ -294,7 +294,7 @@ func (x *villain) serve(raw net.Conn, secure *tls.Config) {
 		_ = raw.Close()
 	})
 	c := raw
-	if x.deaf && x.turned.Load() {
+	if x.turned.Load() && x.deaf { // in this order: what a villain is like is settled when it is turned
 		x.play(c, x)
 		return
 	}

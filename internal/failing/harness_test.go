@@ -150,6 +150,7 @@ func (w *world) replicas(n int) (all []*Watch) {
 // pass has time pass, and waits until all is done that is due.
 func (w *world) pass(d time.Duration) {
 	time.Sleep(d)
+	synctest.Wait() // or a claim would lapse under who is telling something at this moment
 	w.mini.FastForward(d)
 	synctest.Wait()
 }
