@@ -180,7 +180,7 @@ func (r *receiver) answer(ctx context.Context, q *request) string {
 	default:
 		return answerUnknown
 	}
-	if r.setup.Fail > 0 && rand.Float64() < r.setup.Fail {
+	if r.down.Load() || r.setup.Fail > 0 && rand.Float64() < r.setup.Fail {
 		r.refused.Add(1)
 		return answerRefused
 	}

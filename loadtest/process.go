@@ -2,11 +2,13 @@ package loadtest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,6 +36,7 @@ type ProcessReport struct {
 	RSSBefore    int64 `json:"rssBefore"`
 	RSSConnected int64 `json:"rssConnected,omitempty"`
 	RSSAfter     int64 `json:"rssAfter"`
+	RSSMost      int64 `json:"rssMost,omitempty"` // at any second of the run
 	PSSBefore    int64 `json:"pssBefore,omitempty"`
 	PSSConnected int64 `json:"pssConnected,omitempty"`
 	PSSAfter     int64 `json:"pssAfter,omitempty"`
@@ -150,10 +153,37 @@ type watch struct {
 	pids    []int
 	tree    bool
 	samples map[string][]usage // by point, as pids
+
+	mu   sync.Mutex
+	peak []int64 // the most RSS seen, as pids; guarded by mu
 }
 
 func newWatch(pids []int, tree bool) *watch {
 	return &watch{pids: pids, tree: tree, samples: map[string][]usage{}}
+}
+
+// most has the processes sampled every second for the most memory that they hold, until the returned function is called.
+func (w *watch) most() (stop func()) {
+	w.mu.Lock()
+	w.peak = make([]int64, len(w.pids))
+	w.mu.Unlock()
+	look := func() {
+		for i, pid := range w.pids {
+			if u, err := sample(pid, w.tree); err == nil {
+				w.mu.Lock()
+				w.peak[i] = max(w.peak[i], u.rss)
+				w.mu.Unlock()
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var looking sync.WaitGroup
+	looking.Go(func() {
+		for wait(ctx, time.Second) {
+			look()
+		}
+	})
+	return func() { cancel(); looking.Wait() }
 }
 
 // take samples every process now. A process that has gone is reported with what was known before.
@@ -200,6 +230,11 @@ func (w *watch) report(connections int, deliveries, published uint64, window tim
 			PID: pid, Name: before.name, Tree: w.tree,
 			RSSBefore: before.rss, PSSBefore: before.pss, RSSAfter: after.rss, PSSAfter: after.pss,
 		}
+		w.mu.Lock()
+		if i < len(w.peak) {
+			r.RSSMost = max(w.peak[i], before.rss, begin.rss, after.rss)
+		}
+		w.mu.Unlock()
 		if measured && window > 0 {
 			spent := after.cpu - begin.cpu
 			r.CPUSeconds = spent.Seconds()

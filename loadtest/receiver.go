@@ -22,10 +22,12 @@ import (
 type receiverSetup struct {
 	Run       string        `json:"run"`
 	Endpoints int           `json:"endpoints"` // a port each
+	Addresses bool          `json:"addresses"` // and a loopback address
 	Hang      int           `json:"hang"`      // so many endpoints, the first ones, never answer a message
 	Fail      float64       `json:"fail"`      // share of the messages that are answered 503
 	Delay     time.Duration `json:"delay"`     // before each answer
 	Lanes     int           `json:"lanes"`     // of the publisher
+	OwnLane   bool          `json:"ownLane"`   // subscription i is sent lane i modulo Lanes alone
 	Verify    float64       `json:"verify"`    // share of the messages whose signatures are verified
 	Secrets   []string      `json:"secrets"`   // of each subscription; number i posts to /i at endpoint i modulo Endpoints
 }
@@ -34,6 +36,7 @@ type receiverSetup struct {
 type receiverOrder struct {
 	From int64 `json:"from,omitempty"` // the window begins, Unix nanoseconds
 	To   int64 `json:"to,omitempty"`   // it ends
+	Down *bool `json:"down,omitempty"` // from now on all messages are answered 503, or no longer
 	// Sequences are what was published; then the answer tells what is lost, and after what time the rest came.
 	Sequences []wireSequence `json:"sequences,omitempty"`
 }
@@ -45,7 +48,7 @@ type wireSequence struct {
 
 // receiverReport is what has come so far. Only the endpoints that answer count, but for Hung.
 type receiverReport struct {
-	Ports []int `json:"ports,omitempty"` // in the first line alone
+	Addresses []string `json:"addresses,omitempty"` // of the endpoints, in the first line alone
 
 	Events   uint64 `json:"events"`   // once each
 	Window   uint64 `json:"window"`   // of those, such that came within the window
@@ -91,11 +94,11 @@ func Receive(in io.Reader, out io.Writer) error {
 		stop()
 		r.close()
 	}()
-	ports, err := r.listen(ctx)
+	addresses, err := r.listen(ctx)
 	if err != nil {
 		return err
 	}
-	if err := answers.Encode(receiverReport{Ports: ports}); err != nil {
+	if err := answers.Encode(receiverReport{Addresses: addresses}); err != nil {
 		return err
 	}
 	for {
@@ -111,6 +114,9 @@ func Receive(in io.Reader, out io.Writer) error {
 		}
 		if order.To != 0 {
 			r.window.to.Store(order.To)
+		}
+		if order.Down != nil {
+			r.down.Store(*order.Down)
 		}
 		if err := answers.Encode(r.report(order.Sequences)); err != nil {
 			return err
@@ -129,6 +135,7 @@ type receiver struct {
 	listeners []net.Listener
 	running   sync.WaitGroup
 
+	down                                             atomic.Bool
 	last                                             atomic.Int64
 	requests, consents, connections                  atomic.Uint64
 	refused, hung, malformed, verified, forged, turn atomic.Uint64
@@ -179,21 +186,29 @@ func newReceiver(s receiverSetup) (*receiver, error) {
 		if err != nil {
 			return nil, fmt.Errorf("subscription %d: %w", i, err)
 		}
-		r.boxes = append(r.boxes, &mailbox{secret: secret, tally: &r.tallies[i%len(r.tallies)], ledger: newLedger(0, s.Lanes, false)})
+		book := newLedger(0, s.Lanes, false)
+		if s.OwnLane {
+			book = newLedger(i%s.Lanes, 1, false)
+		}
+		r.boxes = append(r.boxes, &mailbox{secret: secret, tally: &r.tallies[i%len(r.tallies)], ledger: book})
 	}
 	return r, nil
 }
 
 // listen opens the ports, and serves them until ctx is done.
-func (r *receiver) listen(ctx context.Context) (ports []int, err error) {
+func (r *receiver) listen(ctx context.Context) (addresses []string, err error) {
 	var config net.ListenConfig
 	for i := range r.setup.Endpoints {
-		l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+		host := "127.0.0.1"
+		if r.setup.Addresses {
+			host = fmt.Sprintf("127.0.%d.%d", i/250, i%250+1)
+		}
+		l, err := config.Listen(ctx, "tcp", host+":0")
 		if err != nil {
 			return nil, fmt.Errorf("endpoint %d: %w", i, err)
 		}
 		r.listeners = append(r.listeners, l)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		addresses = append(addresses, l.Addr().String())
 	}
 	for i, l := range r.listeners {
 		r.running.Go(func() {
@@ -207,7 +222,7 @@ func (r *receiver) listen(ctx context.Context) (ports []int, err error) {
 			}
 		})
 	}
-	return ports, nil
+	return addresses, nil
 }
 
 // close returns once no connection is served any more. Their context is done.

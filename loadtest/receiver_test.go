@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,14 +18,14 @@ import (
 
 // told is what a receiver answers when it is asked.
 type told struct {
-	Ports                                                []int
+	Addresses                                            []string
 	Events, Requests, Consents, Malformed, Hung, Foreign uint64
 	Lost, Repeated, Unexpected, Verified, Forged         uint64
 	LastFault                                            string
 }
 
-// startReceiver runs a receiver, and returns its ports and what asks it.
-func startReceiver(t *testing.T, setup map[string]any) (ports []int, ask func(order string) told) {
+// startReceiver runs a receiver, and returns its addresses and what asks it.
+func startReceiver(t *testing.T, setup map[string]any) (addresses []string, ask func(order string) told) {
 	t.Helper()
 	fromUs, orders := io.Pipe()
 	answers, toUs := io.Pipe()
@@ -58,13 +57,13 @@ func startReceiver(t *testing.T, setup map[string]any) (ports []int, ask func(or
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ask(string(text)).Ports, ask
+	return ask(string(text)).Addresses, ask
 }
 
 // dial connects to a receiver; answers come from the reader.
-func dial(t *testing.T, port int) (net.Conn, *bufio.Reader) {
+func dial(t *testing.T, address string) (net.Conn, *bufio.Reader) {
 	t.Helper()
-	conn, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port))
+	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,8 +90,8 @@ func post(lane, n int) string {
 }
 
 func TestReceiverTakesRequestsHoweverTheyAreCut(t *testing.T) {
-	ports, ask := startReceiver(t, nil)
-	conn, in := dial(t, ports[0])
+	addresses, ask := startReceiver(t, nil)
+	conn, in := dial(t, addresses[0])
 	text := "OPTIONS /0 HTTP/1.1\r\nHost: x\r\n\r\n" + post(0, 0) + post(1, 0) + post(0, 1)
 	for i := range len(text) { // a byte at a time, requests one behind the other
 		if _, err := io.WriteString(conn, text[i:i+1]); err != nil {
@@ -118,8 +117,8 @@ func TestReceiverTakesRequestsHoweverTheyAreCut(t *testing.T) {
 }
 
 func TestReceiverCountsEventsThatDoNotBelong(t *testing.T) {
-	ports, ask := startReceiver(t, nil)
-	conn, in := dial(t, ports[0])
+	addresses, ask := startReceiver(t, nil)
+	conn, in := dial(t, addresses[0])
 	for text, want := range map[string]int{
 		post(7, 0): 200, // no such lane
 		"POST /0 HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}": 200,
@@ -140,7 +139,7 @@ func TestReceiverCountsEventsThatDoNotBelong(t *testing.T) {
 }
 
 func TestReceiverHangsUpOnWhatItCannotRead(t *testing.T) {
-	ports, ask := startReceiver(t, nil)
+	addresses, ask := startReceiver(t, nil)
 	for i, text := range []string{
 		"POST /0 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
 		"POST /0 HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n",
@@ -148,7 +147,7 @@ func TestReceiverHangsUpOnWhatItCannotRead(t *testing.T) {
 		"nonsense\r\n\r\n",
 		"POST /0 HTTP/1.1\r\nX: " + strings.Repeat("x", 70_000),
 	} {
-		conn, in := dial(t, ports[0])
+		conn, in := dial(t, addresses[0])
 		if _, err := io.WriteString(conn, text); err != nil {
 			t.Fatal(err)
 		}
@@ -162,8 +161,8 @@ func TestReceiverHangsUpOnWhatItCannotRead(t *testing.T) {
 }
 
 func TestReceiverThatHangsConsentsAndThenAnswersNothing(t *testing.T) {
-	ports, ask := startReceiver(t, map[string]any{"endpoints": 2, "hang": 1, "secrets": []string{webhook.NewSecret().Text(), webhook.NewSecret().Text()}})
-	conn, in := dial(t, ports[0])
+	addresses, ask := startReceiver(t, map[string]any{"endpoints": 2, "hang": 1, "secrets": []string{webhook.NewSecret().Text(), webhook.NewSecret().Text()}})
+	conn, in := dial(t, addresses[0])
 	if _, err := io.WriteString(conn, "OPTIONS /0 HTTP/1.1\r\n\r\n"+post(0, 0)); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +200,7 @@ func BenchmarkReceiver(b *testing.B) {
 	if err := in.Decode(&got); err != nil {
 		b.Fatal(err)
 	}
-	conn, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(got.Ports[0]))
+	conn, err := net.Dial("tcp", got.Addresses[0])
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,7 +15,8 @@ type receiverProcess struct {
 	in      io.WriteCloser
 	orders  *json.Encoder
 	answers *json.Decoder
-	ports   []int
+	// addresses are those of the endpoints, with their ports.
+	addresses []string
 }
 
 // startReceiver starts a receiver. It ends with its standard input, and so with this process at the latest.
@@ -39,13 +40,13 @@ func startReceiver(command []string, setup receiverSetup) (*receiverProcess, err
 	if err == nil {
 		err = p.answers.Decode(&first)
 	}
-	if err == nil && len(first.Ports) != setup.Endpoints {
-		err = fmt.Errorf("it has %d ports, expected %d", len(first.Ports), setup.Endpoints)
+	if err == nil && len(first.Addresses) != setup.Endpoints {
+		err = fmt.Errorf("it has %d addresses, expected %d", len(first.Addresses), setup.Endpoints)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start the receiver: %w", err), p.stop())
 	}
-	p.ports = first.Ports
+	p.addresses = first.Addresses
 	return p, nil
 }
 

@@ -221,6 +221,9 @@ func (p ProcessReport) text(line func(name, format string, args ...any)) {
 	if p.RSSAfter > 0 {
 		memory += fmt.Sprintf(", %s after; PSS %s", Bytes(float64(p.RSSAfter)), Bytes(float64(p.PSSAfter)))
 	}
+	if p.RSSMost > 0 {
+		memory += fmt.Sprintf("; %s at most", Bytes(float64(p.RSSMost)))
+	}
 	line("  memory", "%s", memory)
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/internal/event"
+	"github.com/eventissuer/eventissuer/internal/filter"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
 
@@ -44,12 +45,14 @@ type subscriber struct {
 	Sink     string
 	Secret   string
 	Settings struct{ Mode webhook.Mode } `json:"protocolsettings"`
+	Filters  json.RawMessage
 	Config   struct {
 		From, Ordering string
 		Batch          struct{ Max int }
 	}
-	state string // guarded by the sender's mu
-	gone  chan struct{}
+	filter *filter.Filter
+	state  string // guarded by the sender's mu
+	gone   chan struct{}
 }
 
 func newSender(t *testing.T, set func(s *sender)) *sender {
@@ -102,6 +105,11 @@ func newSender(t *testing.T, set func(s *sender)) *sender {
 func (s *sender) subscribe(w http.ResponseWriter, r *http.Request) {
 	sub := &subscriber{state: "pending", gone: make(chan struct{})}
 	if err := json.NewDecoder(r.Body).Decode(sub); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	var err error
+	if sub.filter, err = filter.Compile(filter.Query{Filters: sub.Filters}); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
@@ -175,9 +183,11 @@ func (s *sender) serve(sub *subscriber, next int) {
 		next += len(events)
 		var sent []*event.Event
 		for _, e := range events {
-			if s.fault == nil {
+			switch {
+			case !sub.filter.Match(e):
+			case s.fault == nil:
 				sent = append(sent, e)
-			} else {
+			default:
 				sent = append(sent, s.fault(n, e)...)
 			}
 			n++

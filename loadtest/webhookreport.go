@@ -14,8 +14,8 @@ type WebhookReport struct {
 	Scenario    string    `json:"scenario"`
 	Started     time.Time `json:"started"`
 	Interrupted string    `json:"interrupted,omitempty"`
-	Seconds     float64   `json:"seconds"` // of the measured window; where the events are a number: until the last had come
-	Backlog     bool      `json:"backlog,omitempty"`
+	Seconds     float64   `json:"seconds"`           // of the measured window; where the events are a number: until the last had come
+	Backlog     bool      `json:"backlog,omitempty"` // it was published before it could be delivered
 
 	Subscriptions int     `json:"subscriptions"`
 	Endpoints     int     `json:"endpoints"`
@@ -76,7 +76,7 @@ func (r *WebhookReport) take(c *WebhookConfig, got receiverReport, expected uint
 		Connections: got.Connections, LastFault: got.LastFault,
 	}
 	r.Signatures = Signatures{Verified: got.Verified, Wrong: got.Forged}
-	if !c.Backlog { // else it tells how long they lay there
+	if !r.Backlog { // else it tells how long they lay there
 		r.Latency = got.Latency
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -58,18 +60,27 @@ func (w *webhookRun) subscribe(ctx context.Context, secrets []string) error {
 	if c.Timeout > 0 {
 		config["timeout"] = c.Timeout.String()
 	}
+	if len(c.Schedule) > 0 {
+		config["retry"] = map[string]any{"schedule": c.Schedule}
+	}
 	if c.Batch > 1 {
 		config["batch"] = map[string]any{"max": c.Batch}
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, proofTime, fmt.Errorf("not all subscriptions were active within %s", proofTime))
 	defer cancel()
+	lanes := w.publishers.config.Lanes
 	err := each(c.Subscriptions, func(i int) error {
 		var one struct{ ID string }
-		_, err := w.api.call(ctx, http.DefaultClient, http.MethodPost, c.Server+"/v1/subscriptions", map[string]any{
+		body := map[string]any{
 			"name": fmt.Sprintf("loadtest-%s-%d", c.Run, i), "description": "of a load test", "streams": []string{c.Stream}, "secret": secrets[i],
-			"sink":     fmt.Sprintf("http://127.0.0.1:%d/%d", w.receiver.ports[i%c.Endpoints], i),
+			"sink":     fmt.Sprintf("http://%s/%d", w.receiver.addresses[i%c.Endpoints], i),
 			"protocol": "HTTP", "protocolsettings": map[string]any{"mode": c.Mode, "signatures": c.Signatures}, "config": config,
-		}, &one)
+		}
+		if c.OwnLane {
+			subject := strings.ReplaceAll(w.publishers.config.Subject, "{lane}", strconv.Itoa(i%lanes))
+			body["filters"] = []any{map[string]any{"exact": map[string]any{"subject": subject}}}
+		}
+		_, err := w.api.call(ctx, http.DefaultClient, http.MethodPost, c.Server+"/v1/subscriptions", body, &one)
 		if err != nil {
 			return err
 		}
@@ -154,7 +165,7 @@ func (w *webhookRun) remove(ctx context.Context) error {
 // run publishes and waits for what is published.
 func (w *webhookRun) run(ctx context.Context, secrets []string) (*WebhookReport, error) {
 	c, r := w.config, &w.report
-	r.Run, r.Started, r.Backlog, r.Scenario = c.Run, time.Now(), c.Backlog, c.describe()
+	r.Run, r.Started, r.Backlog, r.Scenario = c.Run, time.Now(), c.Backlog || c.Outage > 0, c.describe()
 	r.Subscriptions, r.Endpoints, r.Hanging = c.Subscriptions, c.Endpoints, c.Hang
 	if !c.Backlog {
 		if err := w.subscribe(ctx, secrets); err != nil {
@@ -166,6 +177,7 @@ func (w *webhookRun) run(ctx context.Context, secrets []string) (*WebhookReport,
 	if err := w.watch.take("before"); err != nil {
 		return nil, err
 	}
+	defer w.watch.most()()
 	var measured, published float64
 	var err error
 	switch {
@@ -178,6 +190,11 @@ func (w *webhookRun) run(ctx context.Context, secrets []string) (*WebhookReport,
 			}
 			measured, err = w.end(err)
 		}
+	case c.Outage > 0:
+		if published, err = w.outage(ctx); err == nil {
+			err = w.settle(ctx)
+		}
+		measured, err = w.end(err)
 	case c.Publish.Events > 0:
 		w.begin()
 		if published, err = w.publish(ctx); err == nil {
@@ -205,6 +222,23 @@ func (w *webhookRun) publish(ctx context.Context) (float64, error) {
 	w.window.from.CompareAndSwap(0, began.UnixNano())
 	err := w.publishers.run(ctx)
 	return time.Since(began).Seconds(), err
+}
+
+// outage publishes all events while all endpoints are down, and begins the window as they are well again.
+func (w *webhookRun) outage(ctx context.Context) (published float64, err error) {
+	down, well := true, false
+	if _, err = w.receiver.ask(receiverOrder{Down: &down}); err != nil {
+		return 0, err
+	}
+	if published, err = w.publish(ctx); err != nil {
+		return published, err
+	}
+	if !wait(ctx, w.config.Outage) {
+		return published, context.Cause(ctx)
+	}
+	w.begin()
+	_, err = w.receiver.ask(receiverOrder{Down: &well})
+	return published, err
 }
 
 // timed publishes for as long as the window, and a little before it, and waits for what is under way.
@@ -291,10 +325,20 @@ func (w *webhookRun) settle(ctx context.Context) error {
 // expected is how many events are surely to arrive. Nothing is published any more.
 func (w *webhookRun) expected() uint64 {
 	var n uint64
-	for _, s := range w.publishers.sequences() {
-		n += s.end - uint64(len(s.doubts))
+	sequences := w.publishers.sequences()
+	for i := range w.config.Subscriptions {
+		if !w.config.answers(i) {
+			continue
+		}
+		own := sequences
+		if w.config.OwnLane {
+			own = sequences[i%len(sequences):][:1]
+		}
+		for _, s := range own {
+			n += s.end - uint64(len(s.doubts))
+		}
 	}
-	return n * uint64(w.config.answering())
+	return n
 }
 
 // finish enters what arrived in the report.

@@ -23,19 +23,25 @@ type WebhookConfig struct {
 	Stream     string
 	Partitions int // of a stream that is made; default 4
 
-	Subscriptions int           // default 1; each gets every event
+	Subscriptions int           // default 1; each gets every event, or with OwnLane those of lane i modulo Publish.Lanes alone
+	OwnLane       bool          // then each has a filter by subject
 	Endpoints     int           // ports of the receiver; subscription i is sent to number i modulo this; default one each, at most 100
+	Addresses     bool          // each port on a loopback address of its own, from 127.0.0.1 up, as hosts of their own; Linux has them
 	Mode          string        // default structured
 	Signatures    []string      // v1 and v1a; default v1
 	Ordering      string        // none or key; default key
 	Batch         int           // events in a message, at most; default 1
 	Concurrency   int           // messages of a subscription at a time; default the server's
 	Timeout       time.Duration // of a message; default the server's
+	Schedule      []string      // after what times a delivery is tried again, such as 5s; default the server's
 
 	Hang   int           // so many endpoints never answer a message
 	Fail   float64       // share of the messages that are answered 503
 	Delay  time.Duration // before each answer
 	Verify float64       // share of the messages whose signatures are verified
+	// Outage is for how long all endpoints answer 503 once everything is published, after which they are well again and what
+	// they missed is measured; they are down while it is published, too. It needs Publish.Events. 0: there is none.
+	Outage time.Duration
 
 	Backlog  bool          // publish first, then subscribe from the oldest event
 	Publish  PublishConfig // its URL is the server's; with Events the run ends when these are delivered
@@ -81,22 +87,16 @@ func (c *WebhookConfig) defaults() error {
 		return fmt.Errorf("%d of %d endpoints hang: expected fewer, for some are to be measured", c.Hang, c.Endpoints)
 	case c.Fail < 0 || c.Fail >= 1 || c.Verify < 0 || c.Verify > 1:
 		return fmt.Errorf("shares of %g that fail and %g that are verified: expected 0 up to 1", c.Fail, c.Verify)
-	case c.Backlog && c.Publish.Events == 0:
-		return errors.New("a backlog needs a number of events")
+	case (c.Backlog || c.Outage > 0) && c.Publish.Events == 0:
+		return errors.New("a backlog and an outage need a number of events")
+	case c.Backlog && c.Outage > 0:
+		return errors.New("expected a backlog or an outage, not both")
 	}
 	return nil
 }
 
-// answering is how many subscriptions have an endpoint that answers.
-func (c *WebhookConfig) answering() int {
-	n := 0
-	for i := range c.Subscriptions {
-		if i%c.Endpoints >= c.Hang {
-			n++
-		}
-	}
-	return n
-}
+// answers reports whether subscription i has an endpoint that answers.
+func (c *WebhookConfig) answers(i int) bool { return i%c.Endpoints >= c.Hang }
 
 // describe names the scenario.
 func (c *WebhookConfig) describe() string {
@@ -111,8 +111,14 @@ func (c *WebhookConfig) describe() string {
 	if c.Delay > 0 {
 		text += fmt.Sprintf(", answers after %s", c.Delay)
 	}
+	if c.OwnLane {
+		text += ", each sent one lane"
+	}
 	if c.Backlog {
 		text += ", from a backlog"
+	}
+	if c.Outage > 0 {
+		text += fmt.Sprintf(", after an outage that lasted %s longer than the publishing", c.Outage)
 	}
 	return text
 }
@@ -137,7 +143,7 @@ func Webhooks(ctx context.Context, c WebhookConfig) (report *WebhookReport, err 
 		secrets[i] = webhook.NewSecret().Text()
 	}
 	made.receiver, err = startReceiver(c.Receiver, receiverSetup{
-		Run: c.Run, Endpoints: c.Endpoints, Hang: c.Hang, Fail: c.Fail, Delay: c.Delay, Lanes: made.publishers.config.Lanes, Verify: c.Verify, Secrets: secrets,
+		Run: c.Run, Endpoints: c.Endpoints, Addresses: c.Addresses, Hang: c.Hang, Fail: c.Fail, Delay: c.Delay, Lanes: made.publishers.config.Lanes, OwnLane: c.OwnLane, Verify: c.Verify, Secrets: secrets,
 	})
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -36,11 +37,12 @@ func webhooks(t *testing.T, c loadtest.WebhookConfig) *loadtest.WebhookReport {
 
 func TestWebhooksCountsWhatArrivesInEachMode(t *testing.T) {
 	for name, set := range map[string]func(c *loadtest.WebhookConfig){
-		"structured":   func(*loadtest.WebhookConfig) {},
-		"binary":       func(c *loadtest.WebhookConfig) { c.Mode = "binary" },
-		"batches":      func(c *loadtest.WebhookConfig) { c.Batch, c.Publish.Batch = 7, 10 },
-		"at a rate":    func(c *loadtest.WebhookConfig) { c.Publish.Rate = 1000 },
-		"from backlog": func(c *loadtest.WebhookConfig) { c.Backlog = true },
+		"structured":      func(*loadtest.WebhookConfig) {},
+		"binary":          func(c *loadtest.WebhookConfig) { c.Mode = "binary" },
+		"batches":         func(c *loadtest.WebhookConfig) { c.Batch, c.Publish.Batch = 7, 10 },
+		"at a rate":       func(c *loadtest.WebhookConfig) { c.Publish.Rate = 1000 },
+		"from backlog":    func(c *loadtest.WebhookConfig) { c.Backlog = true },
+		"after an outage": func(c *loadtest.WebhookConfig) { c.Outage = 100 * time.Millisecond },
 		"with refusals": func(c *loadtest.WebhookConfig) {
 			c.Fail, c.Delay = 0.3, time.Millisecond
 		},
@@ -54,13 +56,13 @@ func TestWebhooksCountsWhatArrivesInEachMode(t *testing.T) {
 			if !r.Right() || d.Events != 3*r.Published.Events || d.Expected != d.Events || d.Window != d.Events || d.Repeated != 0 || d.Rate <= 0 || r.Seconds <= 0 {
 				t.Errorf("%+v", r)
 			}
-			if r.Published.Events < 120 || r.Messages.Consents != 3 || r.Signatures.Verified != r.Messages.Taken || (r.Messages.Refused > 0) != (c.Fail > 0) {
+			if r.Published.Events < 120 || r.Messages.Consents != 3 || r.Signatures.Verified != r.Messages.Taken || (r.Messages.Refused > 0) != (c.Fail+c.Outage.Seconds() > 0) {
 				t.Errorf("%+v", r)
 			}
 			if c.Batch <= 1 && r.Messages.Taken != d.Events || c.Batch > 1 && r.Messages.Taken >= d.Events {
 				t.Errorf("%d messages for %d events", r.Messages.Taken, d.Events)
 			}
-			if (r.Latency == nil) != c.Backlog || len(r.Processes) != 2 || r.Processes[0].PID != os.Getpid() || r.Self == nil {
+			if (r.Latency == nil) != (c.Backlog || c.Outage > 0) || len(r.Processes) != 2 || r.Processes[0].PID != os.Getpid() || r.Self == nil {
 				t.Errorf("%+v", r)
 			}
 			var text strings.Builder
@@ -149,6 +151,20 @@ func TestWebhooksCountsEndpointsThatHangApart(t *testing.T) {
 	}
 }
 
+func TestWebhooksOfOneLaneEachAreHeldToThatAlone(t *testing.T) {
+	s := newSender(t, nil)
+	c := webhookConfig(t, s)
+	c.OwnLane, c.Subscriptions = true, 8 // lanes 0 and 1 have two
+	c.Addresses = runtime.GOOS == "linux"
+	r := webhooks(t, c)
+	if r.Delivered.Expected <= r.Published.Events || r.Delivered.Expected >= 2*r.Published.Events || r.Delivered.Events != r.Delivered.Expected || !r.Right() {
+		t.Errorf("%+v", r)
+	}
+	if p := r.Processes[0]; p.RSSMost < p.RSSAfter {
+		t.Errorf("at most %d bytes, and %d in the end", p.RSSMost, p.RSSAfter)
+	}
+}
+
 func TestWebhooksMeasuresAWindowOfTime(t *testing.T) {
 	s := newSender(t, nil)
 	c := webhookConfig(t, s)
@@ -183,7 +199,8 @@ func TestWebhooksThatCannotBeMeantAreRefused(t *testing.T) {
 		"command of a receiver":     func(c *loadtest.WebhookConfig) { c.Receiver = nil },
 		"too few for 9 endpoints":   func(c *loadtest.WebhookConfig) { c.Endpoints = 9 },
 		"2 of 2 endpoints hang":     func(c *loadtest.WebhookConfig) { c.Hang = 2 },
-		"a backlog needs a number":  func(c *loadtest.WebhookConfig) { c.Backlog, c.Publish.Events = true, 0 },
+		"an outage need a number":   func(c *loadtest.WebhookConfig) { c.Backlog, c.Publish.Events = true, 0 },
+		"or an outage, not both":    func(c *loadtest.WebhookConfig) { c.Backlog, c.Outage = true, time.Second },
 		"shares of 1.5 that fail":   func(c *loadtest.WebhookConfig) { c.Fail = 1.5 },
 		"start the receiver":        func(c *loadtest.WebhookConfig) { c.Receiver = []string{"/no/such/program"} },
 		"7 lanes are too few for 8": func(c *loadtest.WebhookConfig) { c.Publish.Publishers, c.Publish.Lanes = 8, 7 },

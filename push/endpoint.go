@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 )
 
 // endpoint is where one subscription's events are sent from this replica, by all of its lanes. It is there while any of
@@ -27,8 +25,8 @@ type endpoint struct {
 	mu        sync.Mutex
 	spec      *Endpoint // nil: not opened yet, or it cannot be
 	sender    Sender
-	version   uuid.UUID // of the definition that spec is of
-	reason    string    // for which it cannot be opened
+	version   edition // of the definition that spec is of
+	reason    string  // for which it cannot be opened
 	loading   bool
 	blocked   string
 	hostName  string
@@ -50,7 +48,7 @@ func (e *Engine) pointOf(s *subscription) *endpoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.point == nil {
-		p := &endpoint{engine: e, sub: s, window: newWindow(), blocked: s.blocked, idleSince: time.Now()}
+		p := &endpoint{engine: e, sub: s, window: newWindow(), blocked: s.blocked.Value(), idleSince: time.Now()}
 		p.atHost.wake, p.atAll.wake = p.pump, p.pump
 		p.alarm.ring = func(time.Time) { p.stir() }
 		p.takes.Store(p.blocked == "")
@@ -132,9 +130,9 @@ func (s *subscription) part() float64 {
 
 // load opens the endpoint where it is not, or was opened for another version of the definition. It returns the version that
 // counts now, and whether it is open for that one.
-func (p *endpoint) load() (version uuid.UUID, ready bool) {
+func (p *endpoint) load() (version edition, ready bool) {
 	p.sub.mu.Lock()
-	version, blocked := p.sub.version, p.sub.blocked
+	version, blocked := p.sub.version, p.sub.blocked.Value()
 	p.sub.mu.Unlock()
 	p.mu.Lock()
 	stale := p.spec != nil && !p.spec.Until.IsZero() && !time.Now().Before(p.spec.Until)
@@ -260,7 +258,7 @@ func (p *endpoint) turned(lanes []*lane, takes bool) {
 // renew takes over a definition that was changed.
 func (s *subscription) renew() {
 	s.mu.Lock()
-	p, blocked := s.point, s.blocked
+	p, blocked := s.point, s.blocked.Value()
 	s.mu.Unlock()
 	if p == nil {
 		return

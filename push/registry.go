@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unique"
 
 	"github.com/google/uuid"
 
@@ -100,16 +101,24 @@ func (r *route) ended(p *partition, offset int64) bool { return r.until != nil &
 
 // subscription is a subscription as the engine remembers it, whether anything is sent to it or not. It is kept small.
 type subscription struct {
-	id      string                   // static
-	ordered atomic.Bool              // events of one key wait for each other
-	routes  atomic.Pointer[[]*route] // the live one's first; replaced by the goroutine that applies changes
+	id      string      // static
+	ordered atomic.Bool // events of one key wait for each other
+	// Where there is one route it is in only, and where there are several, the live one's first, they are in routes, which
+	// then counts. Both are replaced by the goroutine that applies changes.
+	only   atomic.Pointer[route]
+	routes atomic.Pointer[[]*route]
 
 	mu      sync.Mutex
-	point   *endpoint // guarded by mu; nil while there is nothing to send
-	proving *proving  // guarded by mu; nil: there is no proof to be had
-	version uuid.UUID // guarded by mu
-	blocked string    // guarded by mu
+	point   *endpoint             // guarded by mu; nil while there is nothing to send
+	proving *proving              // guarded by mu; nil: there is no proof to be had
+	version edition               // guarded by mu
+	blocked unique.Handle[string] // guarded by mu
 }
+
+// edition tells one version of a definition from the next: half of its UUID, which is random.
+type edition uint64
+
+func editionOf(version uuid.UUID) edition { return edition(binary.BigEndian.Uint64(version[8:])) }
 
 // proving is a proof that is still to be had.
 type proving struct {
@@ -123,7 +132,25 @@ func (s *subscription) all() []*route {
 	if all := s.routes.Load(); all != nil {
 		return *all
 	}
+	if r := s.only.Load(); r != nil {
+		return []*route{r}
+	}
 	return nil
+}
+
+// take replaces the subscription's routes.
+func (s *subscription) take(all []*route) {
+	switch len(all) {
+	case 0:
+		s.only.Store(nil)
+		s.routes.Store(nil)
+	case 1:
+		s.only.Store(all[0])
+		s.routes.Store(nil)
+	default:
+		s.routes.Store(&all)
+		s.only.Store(nil)
+	}
 }
 
 // live is the incarnation that is no replay; the zero UUID where there is nothing to read. It takes no lock.
@@ -200,7 +227,7 @@ func (e *Engine) apply(c Change, is *Subscription) {
 		e.registry.Unlock()
 		return
 	case s == nil:
-		s = &subscription{id: c.ID}
+		s = &subscription{id: c.ID, blocked: unique.Make("")}
 		e.subs[c.ID] = s
 	case is == nil:
 		delete(e.subs, c.ID)
@@ -211,16 +238,16 @@ func (e *Engine) apply(c Change, is *Subscription) {
 		for _, r := range s.all() {
 			e.closeRoute(r)
 		}
-		s.routes.Store(nil)
+		s.take(nil)
 		s.retire()
 		e.provable(s, nil)
 		return
 	}
 	s.mu.Lock()
-	s.version, s.blocked = is.Version, is.Blocked
+	s.version, s.blocked = editionOf(is.Version), unique.Make(is.Blocked)
 	s.mu.Unlock()
 	s.ordered.Store(is.Ordered)
-	all := slices.Clone(s.all())
+	all := slices.Clip(s.all())
 	type place struct {
 		life   uuid.UUID
 		stream string
@@ -240,7 +267,7 @@ func (e *Engine) apply(c Change, is *Subscription) {
 			e.closeRoute(r)
 		}
 	}
-	s.routes.Store(&kept)
+	s.take(kept)
 	s.renew()
 	e.provable(s, is.Pending)
 }

@@ -66,6 +66,16 @@ func values(records []broker.Record) []string {
 	return all
 }
 
+// isWithin reports whether some are among all, in their order.
+func isWithin(some, all []string) bool {
+	for _, v := range all {
+		if len(some) > 0 && some[0] == v {
+			some = some[1:]
+		}
+	}
+	return len(some) == 0
+}
+
 func (s *suite) transactions(t *testing.T) {
 	power[Kafka](t, s)
 	log := s.open(t)
@@ -198,9 +208,13 @@ func (s *suite) compaction(t *testing.T) {
 	// Kafka leaves the log's start where it was; the embedded broker lets it follow the first record.
 	f := follow(t, log, topic, epoch, []int64{bounds[0].First})
 	f.await("the end", func() bool { return f.next[0] == bounds[0].Next })
-	got := f.awaitRecords(len(records))
-	if diff := cmp.Diff(values(records), values(got)); diff != "" {
-		t.Errorf("tail and read differ:\n%s", diff)
+	// The compactor may have come by once more since the first look: then less is left.
+	again := readAll(t, log, topic, 0, bounds[0].First, 1<<20)
+	f.mu.Lock()
+	got := values(f.records)
+	f.mu.Unlock()
+	if !isWithin(got, values(records)) || !isWithin(values(again), got) {
+		t.Errorf("tail and read differ: read %q, followed %q, read %q", values(records), got, values(again))
 	}
 	if gaps := f.toldGaps(); len(gaps) > 0 {
 		t.Errorf("holes were told as gaps: %v", gaps)

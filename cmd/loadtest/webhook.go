@@ -16,7 +16,9 @@ type webhookCommand struct {
 	Partitions int      `default:"4" help:"Partitions of a stream that is made (${default})."`
 
 	Subscriptions int      `short:"n" default:"1" help:"Subscriptions, each of which gets every event (${default})."`
+	OwnLane       bool     `help:"Each subscription gets one lane alone, by a filter."`
 	Endpoints     int      `help:"Endpoints, a port each; subscriptions are dealt out among them. Default one for each subscription, at most 100."`
+	Addresses     bool     `help:"Each endpoint on a loopback address of its own (Linux), so that each is a host to the server."`
 	Mode          string   `default:"structured" enum:"structured,binary" help:"structured or binary (${default})."`
 	Signatures    []string `default:"v1" enum:"v1,v1a" help:"What messages are signed with: v1, v1a (${default})."`
 	Ordering      string   `default:"key" enum:"key,none" help:"key or none (${default})."`
@@ -24,9 +26,12 @@ type webhookCommand struct {
 	Concurrency   int      `help:"Messages of a subscription at a time. Default the server's."`
 	Timeout       duration `default:"0s" help:"How long the server waits for an answer. Default the server's."`
 
+	Schedule []string `placeholder:"DURATION" help:"After what times a delivery is tried again: 5s,1m. Default the server's."`
+
 	Hang   int      `default:"0" help:"So many of the endpoints never answer (${default})."`
 	Fail   float64  `default:"0" help:"Share of the messages that are answered 503 (${default})."`
 	Delay  duration `default:"0s" help:"Before each answer (${default})."`
+	Outage duration `default:"0s" help:"All endpoints answer 503 while --events are published, and for so long after; what they missed is measured."`
 	Verify float64  `default:"0.01" help:"Share of the messages whose signatures are verified (${default})."`
 
 	Rate         float64  `help:"Events a second; 0: as fast as answers come (0)."`
@@ -62,8 +67,8 @@ func (w *webhookCommand) Run(ctx context.Context, out io.Writer) error {
 	if w.Subscriptions < 1 || w.Publishers < 0 || w.Lanes < 1 || w.Lanes < w.Publishers || w.Batch < 1 || w.PublishBatch < 1 {
 		return usageError("expected at least 1 of --subscriptions, --batch, --publish-batch and --publishers, and a lane for each publisher")
 	}
-	if w.Backlog && w.Events == 0 {
-		return usageError("--backlog needs --events")
+	if (w.Backlog || w.Outage.Duration > 0) && w.Events == 0 {
+		return usageError("--backlog and --outage need --events")
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -71,9 +76,9 @@ func (w *webhookCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	c := loadtest.WebhookConfig{
 		Server: w.Server, Header: h, Run: w.RunName, Stream: w.Stream, Partitions: w.Partitions,
-		Subscriptions: w.Subscriptions, Endpoints: w.Endpoints, Mode: w.Mode, Signatures: w.Signatures, Ordering: w.Ordering, Batch: w.Batch,
-		Concurrency: w.Concurrency, Timeout: w.Timeout.Duration,
-		Hang: w.Hang, Fail: w.Fail, Delay: w.Delay.Duration, Verify: w.Verify, Backlog: w.Backlog,
+		Subscriptions: w.Subscriptions, Endpoints: w.Endpoints, Addresses: w.Addresses, Mode: w.Mode, Signatures: w.Signatures, Ordering: w.Ordering, Batch: w.Batch,
+		Concurrency: w.Concurrency, Timeout: w.Timeout.Duration, Schedule: w.Schedule,
+		Hang: w.Hang, Fail: w.Fail, Delay: w.Delay.Duration, Outage: w.Outage.Duration, Verify: w.Verify, OwnLane: w.OwnLane, Backlog: w.Backlog,
 		Publish: loadtest.PublishConfig{
 			Header: h, Type: w.Type, Size: w.Size, Rate: w.Rate, Batch: w.PublishBatch, Publishers: w.Publishers, Lanes: w.Lanes, Events: w.Events,
 		},

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"hash/maphash"
 	"maps"
+	"runtime"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/google/uuid"
@@ -32,10 +34,11 @@ type kind[T any] struct {
 	name    string
 	table   *table.Table
 	index   index[object[T]]
-	applied map[string]*object[T] // owned by the table's goroutine: changes since the last settle; nil: deleted
+	fresh   []version[T]          // owned by the table's goroutine: what is not in applied yet
+	applied map[string]*object[T] // likewise: changes since the last settle; nil: deleted
 	changed func(was, is *object[T])
 	adopt   func(v *T)                           // makes what came from the table ready for use; may be nil
-	read    func(v *T, from table.Version) error // makes it of what is in the table; default: as JSON
+	read    func(v *T, from table.Version) error // makes it of what is in the table, alone with v; default: as JSON
 	failed  func(id string, err error)
 }
 
@@ -100,27 +103,73 @@ func (k *kind[T]) delete(ctx context.Context, o *object[T]) error {
 	return nil
 }
 
+// version is a change as the table tells it.
+type version[T any] struct {
+	key     string
+	is      table.Version
+	deleted bool
+	made    T     // of it
+	err     error // why it cannot be read
+}
+
+// together is how many versions are read at a time: by several goroutines, since a load may bring very many.
+const together = 1024
+
 func (k *kind[T]) apply(key string, v table.Version, deleted bool) {
-	if deleted {
-		k.applied[key] = nil
-		return
+	k.fresh = append(k.fresh, version[T]{key: key, is: v, deleted: deleted})
+	if len(k.fresh) == together {
+		k.readFresh()
 	}
-	o := &object[T]{key: key, u: v.U, offset: v.Offset}
+}
+
+// readFresh makes objects of the versions that were applied.
+func (k *kind[T]) readFresh() {
 	read := k.read
 	if read == nil {
 		read = func(to *T, from table.Version) error { return json.Unmarshal(from.Body, to) }
 	}
-	if err := read(&o.v, v); err != nil {
-		k.failed(k.id(key), err) // what was there before stays
+	inParts(k.fresh, func(part []version[T]) {
+		for i := range part {
+			if v := &part[i]; !v.deleted {
+				v.err = read(&v.made, v.is)
+			}
+		}
+	})
+	for i := range k.fresh {
+		v := &k.fresh[i]
+		switch {
+		case v.deleted:
+			k.applied[v.key] = nil
+			continue
+		case v.err != nil:
+			k.failed(k.id(v.key), v.err) // what was there before stays
+			continue
+		case k.adopt != nil:
+			k.adopt(&v.made)
+		}
+		k.applied[v.key] = &object[T]{key: v.key, u: v.is.U, offset: v.is.Offset, v: v.made}
+	}
+	clear(k.fresh)
+	k.fresh = k.fresh[:0]
+}
+
+// inParts has do work on a part of all for each processor, where there is enough to do for that.
+func inParts[E any](all []E, do func(part []E)) {
+	const least = 64
+	workers := min(runtime.GOMAXPROCS(0), len(all)/least)
+	if workers < 2 {
+		do(all)
 		return
 	}
-	if k.adopt != nil {
-		k.adopt(&o.v)
+	var working sync.WaitGroup
+	for part := range slices.Chunk(all, (len(all)+workers-1)/workers) {
+		working.Go(func() { do(part) })
 	}
-	k.applied[key] = o
+	working.Wait()
 }
 
 func (k *kind[T]) settle() {
+	k.readFresh()
 	if len(k.applied) == 0 {
 		return
 	}
@@ -134,7 +183,11 @@ func (k *kind[T]) settle() {
 			k.changed(was[key], k.applied[key])
 		}
 	}
-	clear(k.applied)
+	if len(k.applied) > together {
+		k.fresh, k.applied = nil, map[string]*object[T]{} // a load's; what follows is little
+	} else {
+		clear(k.applied)
+	}
 }
 
 // index is a map for one writer and any number of readers that take no lock. It is copied bucket by bucket, so that
