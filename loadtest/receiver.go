@@ -22,7 +22,6 @@ import (
 type receiverSetup struct {
 	Run       string        `json:"run"`
 	Endpoints int           `json:"endpoints"` // a port each
-	Addresses bool          `json:"addresses"` // and a loopback address
 	Hang      int           `json:"hang"`      // so many endpoints, the first ones, never answer a message
 	Fail      float64       `json:"fail"`      // share of the messages that are answered 503
 	Delay     time.Duration `json:"delay"`     // before each answer
@@ -199,11 +198,7 @@ func newReceiver(s receiverSetup) (*receiver, error) {
 func (r *receiver) listen(ctx context.Context) (addresses []string, err error) {
 	var config net.ListenConfig
 	for i := range r.setup.Endpoints {
-		host := "127.0.0.1"
-		if r.setup.Addresses {
-			host = fmt.Sprintf("127.0.%d.%d", i/250, i%250+1)
-		}
-		l, err := config.Listen(ctx, "tcp", host+":0")
+		l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("endpoint %d: %w", i, err)
 		}

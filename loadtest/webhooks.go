@@ -26,7 +26,6 @@ type WebhookConfig struct {
 	Subscriptions int           // default 1; each gets every event, or with OwnLane those of lane i modulo Publish.Lanes alone
 	OwnLane       bool          // then each has a filter by subject
 	Endpoints     int           // ports of the receiver; subscription i is sent to number i modulo this; default one each, at most 100
-	Addresses     bool          // each port on a loopback address of its own, from 127.0.0.1 up, as hosts of their own; Linux has them
 	Mode          string        // default structured
 	Signatures    []string      // v1 and v1a; default v1
 	Ordering      string        // none or key; default key
@@ -143,7 +142,7 @@ func Webhooks(ctx context.Context, c WebhookConfig) (report *WebhookReport, err 
 		secrets[i] = webhook.NewSecret().Text()
 	}
 	made.receiver, err = startReceiver(c.Receiver, receiverSetup{
-		Run: c.Run, Endpoints: c.Endpoints, Addresses: c.Addresses, Hang: c.Hang, Fail: c.Fail, Delay: c.Delay, Lanes: made.publishers.config.Lanes, OwnLane: c.OwnLane, Verify: c.Verify, Secrets: secrets,
+		Run: c.Run, Endpoints: c.Endpoints, Hang: c.Hang, Fail: c.Fail, Delay: c.Delay, Lanes: made.publishers.config.Lanes, OwnLane: c.OwnLane, Verify: c.Verify, Secrets: secrets,
 	})
 	if err != nil {
 		return nil, err

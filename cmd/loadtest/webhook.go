@@ -18,7 +18,6 @@ type webhookCommand struct {
 	Subscriptions int      `short:"n" default:"1" help:"Subscriptions, each of which gets every event (${default})."`
 	OwnLane       bool     `help:"Each subscription gets one lane alone, by a filter."`
 	Endpoints     int      `help:"Endpoints, a port each; subscriptions are dealt out among them. Default one for each subscription, at most 100."`
-	Addresses     bool     `help:"Each endpoint on a loopback address of its own (Linux), so that each is a host to the server."`
 	Mode          string   `default:"structured" enum:"structured,binary" help:"structured or binary (${default})."`
 	Signatures    []string `default:"v1" enum:"v1,v1a" help:"What messages are signed with: v1, v1a (${default})."`
 	Ordering      string   `default:"key" enum:"key,none" help:"key or none (${default})."`
@@ -76,7 +75,7 @@ func (w *webhookCommand) Run(ctx context.Context, out io.Writer) error {
 	}
 	c := loadtest.WebhookConfig{
 		Server: w.Server, Header: h, Run: w.RunName, Stream: w.Stream, Partitions: w.Partitions,
-		Subscriptions: w.Subscriptions, Endpoints: w.Endpoints, Addresses: w.Addresses, Mode: w.Mode, Signatures: w.Signatures, Ordering: w.Ordering, Batch: w.Batch,
+		Subscriptions: w.Subscriptions, Endpoints: w.Endpoints, Mode: w.Mode, Signatures: w.Signatures, Ordering: w.Ordering, Batch: w.Batch,
 		Concurrency: w.Concurrency, Timeout: w.Timeout.Duration, Schedule: w.Schedule,
 		Hang: w.Hang, Fail: w.Fail, Delay: w.Delay.Duration, Outage: w.Outage.Duration, Verify: w.Verify, OwnLane: w.OwnLane, Backlog: w.Backlog,
 		Publish: loadtest.PublishConfig{
