@@ -12,7 +12,6 @@ import (
 
 	"github.com/eventissuer/eventissuer/internal/attempts"
 	"github.com/eventissuer/eventissuer/internal/event"
-	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
@@ -37,104 +36,25 @@ const retryAfterMost = time.Hour
 func (p *endpoint) fly(f flight) {
 	part := f.lane.part
 	defer part.flights.Done()
-	entries, lost, err := p.gather(f)
-	switch {
-	case err != nil:
-		p.putBack(f, err)
-	case len(entries) == 0:
-		p.settle(f)
-		p.finishTrial(f)
-	default:
-		p.send(f, entries)
-	}
-	if lost {
-		part.mu.Lock()
-		f.lane.moved()
-		part.mu.Unlock()
-	}
+	p.send(f)
 	part.rouse()
 	p.pump()
 }
 
-// gather reads the flight's events that are not in memory. Those that the log has lost are taken out of it.
-func (p *endpoint) gather(f flight) (entries []*fanout.Entry, lost bool, err error) {
-	part := f.lane.part
-	var gone []*item
-	for _, i := range f.items {
-		part.mu.Lock()
-		entry := i.entry
-		part.mu.Unlock()
-		if entry == nil {
-			entry, err = part.fetch(part.attempts, i.offset)
-			if errors.Is(err, ErrGone) {
-				gone, err = append(gone, i), nil
-				continue
-			}
-			if err != nil {
-				return nil, false, err
-			}
-		}
-		entries = append(entries, entry)
-	}
-	if len(gone) == 0 {
-		return entries, false, nil
-	}
-	part.mu.Lock()
-	defer part.mu.Unlock()
-	for _, i := range gone {
-		f.lane.flying--
-		if !f.lane.dropped {
-			part.lost(f.lane, i)
-		}
-	}
-	return entries, true, nil
-}
-
-// putBack has a flight's events wait that could not be read from the log.
-func (p *endpoint) putBack(f flight, err error) {
-	part := f.lane.part
-	if part.attempts.Err() == nil {
-		part.log.Warn("events that are to be sent cannot be read; trying again", "subscription", p.sub.id, "error", err)
-	}
-	part.mu.Lock()
-	for _, i := range f.items {
-		f.lane.flying--
-		i.phase, i.due = phaseParked, time.Now().Add(ownAgain)
-	}
-	if !f.lane.dropped {
-		p.engine.alarms.set(&f.lane.alarm, time.Now().Add(ownAgain))
-	}
-	part.mu.Unlock()
-	p.settle(f)
-	p.finishTrial(f)
-}
-
-// finishTrial ends a trial that came to nothing, so that another can be made.
-func (p *endpoint) finishTrial(f flight) {
-	if !f.trial {
-		return
-	}
-	p.mu.Lock()
-	p.breaker.trying = false
-	p.breaker.until = time.Now().Add(ownAgain)
-	p.mu.Unlock()
-	p.stir()
-}
-
 // send makes the request, and takes what became of it.
-func (p *endpoint) send(f flight, entries []*fanout.Entry) {
+func (p *endpoint) send(f flight) {
 	part := f.lane.part
 	a := &Attempt{
 		Subscription: p.sub.id, Replay: f.lane.route.replay, Stream: part.stream.Name, Partition: part.id,
-		EventID: entries[0].Event.ID(), EventType: entries[0].Event.Type(),
+		EventID: f.entries[0].Event.ID(), EventType: f.entries[0].Event.Type(),
 		At: time.Now(),
 	}
-	for _, e := range entries {
+	for _, e := range f.entries {
 		a.Offsets = append(a.Offsets, e.Offset)
 	}
 	a.Message = webhook.MessageID(f.lane.route.life, part.epoch, part.id, a.Offsets...)
 	ctx, cancel := context.WithTimeout(part.attempts, f.spec.Timeout)
-	response, err := p.engine.post(ctx, f, entries, a)
+	response, err := p.engine.post(ctx, f, a)
 	cancel()
 	a.Took = time.Since(a.At)
 	wait := judge(a, response, err, part.attempts.Err() != nil)
@@ -147,9 +67,9 @@ func (p *endpoint) send(f flight, entries []*fanout.Entry) {
 }
 
 // post sends the request of an attempt.
-func (e *Engine) post(ctx context.Context, f flight, entries []*fanout.Entry, a *Attempt) (*guard.Response, error) {
-	events := make([]*event.Event, len(entries))
-	for i, entry := range entries {
+func (e *Engine) post(ctx context.Context, f flight, a *Attempt) (*guard.Response, error) {
+	events := make([]*event.Event, len(f.entries))
+	for i, entry := range f.entries {
 		events[i] = &entry.Event
 	}
 	mode := f.spec.Mode

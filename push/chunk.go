@@ -24,6 +24,7 @@ type chunk struct {
 
 	dirty   bool // a delivery ended since the last statement
 	urgent  bool
+	starved bool      // it was full, and a lane had to stop
 	written time.Time // when the last one was sent off
 	stated  int64     // its head
 	pending *statement
@@ -37,6 +38,18 @@ func newTenure() (t tenure) {
 // full reports whether the chunk's statement has no room for another event that is not done.
 func (c *chunk) full() bool {
 	return c.lanes*laneBytes+c.items*undoneBytes >= statementMost-statementMost/4
+}
+
+// feed has the lanes go on that stopped because their chunk was full, once it is not by far. mu is held.
+func (p *partition) feed(n uint8) {
+	c := &p.chunks[n]
+	if !c.starved || 2*(c.lanes*laneBytes+c.items*undoneBytes) >= statementMost {
+		return
+	}
+	c.starved = false
+	for _, l := range p.lanes[n] {
+		p.seek(l)
+	}
 }
 
 // due reports whether a statement is to be written.

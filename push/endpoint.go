@@ -191,13 +191,24 @@ func hostOf(raw string) string {
 	return u.Host
 }
 
+// aheadMore is how many events a lane takes beyond what an endpoint needs that answers fast: reading few at a time costs more
+// than reading many, and it will soon be done with them.
+const (
+	aheadMore  = 64
+	aheadQuick = 100 * time.Millisecond
+)
+
 // ahead is how many events of a lane may wait, so that the endpoint need not. mu is held.
 func (p *endpoint) ahead() int32 {
 	each := 1
 	if p.spec != nil {
 		each = max(1, p.spec.Batch.Max)
 	}
-	return int32(min(laneMost, 2*each*(int(p.window.size)+2)))
+	n := 2 * each * (int(p.window.size) + 2)
+	if base := p.window.base; base > 0 && base < aheadQuick {
+		n += aheadMore
+	}
+	return int32(min(laneMost, n))
 }
 
 // stir looks whether events may be sent now, and has lanes come or wait accordingly.
@@ -206,6 +217,7 @@ func (p *endpoint) stir() {
 	now := time.Now()
 	takes := !p.retired && p.blocked == "" && p.reason == "" && !p.breaker.isOpen && !p.throttled.After(now)
 	turned := p.takes.Swap(takes) != takes
+	brief := p.blocked == "" && p.reason == "" && !p.breaker.isOpen && p.throttled.Before(now.Add(briefly))
 	trial := false
 	switch {
 	case p.retired || p.blocked != "" || p.reason != "":
@@ -224,7 +236,7 @@ func (p *endpoint) stir() {
 	}
 	p.mu.Unlock()
 	if turned {
-		p.turned(lanes, takes)
+		p.turned(lanes, takes, brief)
 	}
 	if trial {
 		p.seekTrial()
@@ -232,8 +244,11 @@ func (p *endpoint) stir() {
 	p.pump()
 }
 
+// briefly is for how long events are kept that an endpoint does not want at the moment.
+const briefly = 10 * time.Second
+
 // turned tells the lanes that the endpoint takes events again, or no longer.
-func (p *endpoint) turned(lanes []*lane, takes bool) {
+func (p *endpoint) turned(lanes []*lane, takes, brief bool) {
 	for _, l := range lanes {
 		l.part.mu.Lock()
 		switch {
@@ -241,7 +256,8 @@ func (p *endpoint) turned(lanes []*lane, takes bool) {
 		case takes:
 			l.part.seek(l)
 			p.offer(l)
-		default:
+		case !brief:
+			l.rewind()
 			for _, i := range l.items { // they are read again when it is their turn
 				if i.phase != phaseFlying {
 					l.release(i)

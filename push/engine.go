@@ -258,6 +258,9 @@ func (e *Engine) unhold(entry *fanout.Entry) { e.memory.Add(-entry.Bytes()) }
 // crowded reports whether events that wait take as much memory as they may.
 func (e *Engine) crowded() bool { return e.memory.Load() > e.cfg.MemoryBytes }
 
+// overcrowded reports whether they take twice as much, though every lane takes few only.
+func (e *Engine) overcrowded() bool { return e.memory.Load() > 2*e.cfg.MemoryBytes }
+
 func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

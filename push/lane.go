@@ -31,10 +31,11 @@ type lane struct {
 	place     place
 	next      int64 // all below is entered; at the head and with a scan: that one's position, if it is higher
 	items     []*item
-	flying    int // items that are being sent
-	idle      int // items that wait to be sent, and are not parked
-	stuck     int // items that hold the lane up
-	unkeyed   int // items whose key is not known yet: nothing may be sent before it is
+	touched   int64 // the highest offset that was sent, or that a statement said is not done
+	flying    int   // items that are being sent
+	idle      int   // items that wait to be sent, and are not parked
+	stuck     int   // items that hold the lane up
+	unkeyed   int   // items whose key is not known yet: where keys keep their order nothing may be sent before it is
 	probe     bool
 	dropped   bool // it is no longer the route's lane
 	finishing bool // a replay's end is being noted
@@ -61,13 +62,15 @@ const (
 type item struct {
 	offset   int64
 	key      uint64        // a hash of the record's key, 0 where it has none; not known while keyless
-	entry    *fanout.Entry // nil: it has to be read
+	entry    *fanout.Entry // nil: it has to be read again
 	due      time.Time     // of phaseParked
 	tried    time.Time     // last
 	entered  time.Time
 	attempts int
 	phase    phase
 	keyless  bool    // the key is not known
+	recalled bool    // it is to be read again
+	wanted   bool    // likewise, and to be kept then, since it is to be sent
 	whole    *bundle // the batch that it goes with
 	stuck    bool    // its schedule has ended, and it is not to be buried: it holds the lane up
 	single   bool    // it was refused as part of a batch: it goes by itself
@@ -104,22 +107,22 @@ func (l *lane) forgettable() bool {
 // unshown is how many deliveries a successor would make again, if the process ended now.
 func (l *lane) unshown() int { return l.flying + int(l.done-l.shown) }
 
-// aheadMore is how many events a lane takes beyond what its endpoint needs, where there is memory: reading few at a time
-// costs more than reading many.
-const aheadMore = 64
-
-// ahead is how many items may wait to be sent: so many that the endpoint never waits.
+// ahead is how many items may wait to be sent: so many that the endpoint never waits, or where memory is short a few.
 func (l *lane) ahead() int {
 	n := l.point.lookahead()
-	if !l.part.engine.crowded() {
-		n += aheadMore
+	if l.part.engine.crowded() {
+		n = max(2, n/8)
 	}
 	return min(n, laneMost)
 }
 
 // admits reports whether the lane takes another event.
 func (l *lane) admits() bool {
-	if l.stuck > 0 || len(l.items) >= l.part.engine.laneMost || l.part.chunks[l.route.chunk].full() {
+	if l.stuck > 0 || len(l.items) >= l.part.engine.laneMost {
+		return false
+	}
+	if c := &l.part.chunks[l.route.chunk]; c.full() {
+		c.starved = true
 		return false
 	}
 	if !l.point.open() {
@@ -136,13 +139,18 @@ func (l *lane) wants() bool {
 // enter takes an event. The lane admits it.
 func (l *lane) enter(e *fanout.Entry, now time.Time) {
 	i := &item{offset: e.Offset, key: e.Key, entered: now}
-	if !l.part.engine.crowded() { // else it is read again when its turn comes
-		i.entry = e
-		l.part.engine.hold(e)
+	if !l.part.engine.overcrowded() { // else it is read again when its turn comes
+		l.hold(i, e)
 	}
 	l.items = append(l.items, i)
 	l.idle++
 	l.part.chunks[l.route.chunk].items++
+}
+
+// hold gives an item its event.
+func (l *lane) hold(i *item, e *fanout.Entry) {
+	i.entry = e
+	l.part.engine.hold(e)
 }
 
 // item finds an item by its offset.
@@ -164,9 +172,6 @@ func (l *lane) free(at int) bool {
 	if !l.route.sub.ordered.Load() {
 		return true
 	}
-	if l.unkeyed > 0 {
-		return false
-	}
 	key := l.items[at].key
 	if key == 0 {
 		return true
@@ -179,13 +184,21 @@ func (l *lane) free(at int) bool {
 	return true
 }
 
-// pick finds what is to be sent next, or -1 where nothing is due. trial looks for what was tried longest ago, whatever its
-// schedule says.
+// pick finds what is to be sent next, or -1 where nothing is due, or it has to be read again first, which pick asks for.
+// trial looks for what was tried longest ago, whatever its schedule says.
 func (l *lane) pick(now time.Time, trial bool) int {
 	if l.unshown() >= l.part.engine.laneMost || l.dropped || l.part.over || l.part.stoodStill(now) {
 		return -1
 	}
-	first := -1
+	if l.unkeyed > 0 && l.route.sub.ordered.Load() {
+		for _, i := range l.items {
+			if i.keyless {
+				l.part.recall(l, i)
+			}
+		}
+		return -1
+	}
+	first, asked := -1, 0
 	for at, i := range l.items {
 		switch {
 		case i.phase == phaseWaiting, i.phase == phaseParked && (trial || !i.due.After(now)):
@@ -195,14 +208,42 @@ func (l *lane) pick(now time.Time, trial bool) int {
 		if !l.free(at) {
 			continue
 		}
-		if !trial {
+		switch {
+		case trial:
+			if first < 0 || i.tried.Before(l.items[first].tried) {
+				first = at
+			}
+		case l.atHand(i):
 			return at
-		}
-		if first < 0 || i.tried.Before(l.items[first].tried) {
-			first = at
+		default: // others may be sent meanwhile
+			if asked++; asked == recallsAhead {
+				return -1
+			}
 		}
 	}
+	if first >= 0 && !l.atHand(l.items[first]) {
+		return -1
+	}
 	return first
+}
+
+// recallsAhead bounds how many events of a lane are read again before the first of them is sent.
+const recallsAhead = 8
+
+// atHand reports whether an item, and what goes with it, is in memory. What is not is read again.
+func (l *lane) atHand(i *item) bool {
+	all := []*item{i}
+	if i.whole != nil {
+		all = i.whole.items
+	}
+	ok := true
+	for _, i := range all {
+		if i.entry == nil && l.item(i.offset) == i {
+			ok, i.wanted = false, true
+			l.part.recall(l, i)
+		}
+	}
+	return ok
 }
 
 // take picks what is to be sent next, one event or a batch, and marks it as being sent. It returns nil where nothing is due.
@@ -218,6 +259,7 @@ func (l *lane) take(now time.Time, batch Batch, trial bool) []*item {
 		}
 		i.phase = phaseFlying
 		i.tried = now
+		l.touched = max(l.touched, i.offset)
 	}
 	l.flying += len(picked)
 	return picked
@@ -245,7 +287,7 @@ func (l *lane) bundle(first int, now time.Time, batch Batch, trial bool) []*item
 			break
 		}
 		// Within the request events keep their order, so one may go with the one before it of its key.
-		if i.phase != phaseWaiting || i.whole != nil || i.single || i.attempts > 0 || l.route.sub.ordered.Load() && i.key != 0 && blocked[i.key] {
+		if i.entry == nil || i.phase != phaseWaiting || i.whole != nil || i.single || i.attempts > 0 || l.route.sub.ordered.Load() && i.key != 0 && blocked[i.key] {
 			blocked[i.key] = true
 			continue
 		}
@@ -271,12 +313,7 @@ func (l *lane) bundle(first int, now time.Time, batch Batch, trial bool) []*item
 }
 
 // size is about what an event takes of a request, in bytes.
-func (i *item) size() int {
-	if i.entry == nil {
-		return 1024 // known once it is read
-	}
-	return len(i.entry.Event.JSON()) + 1
-}
+func (i *item) size() int { return len(i.entry.Event.JSON()) + 1 }
 
 // remove takes an item out that is done.
 func (l *lane) remove(i *item) {
@@ -301,6 +338,26 @@ func (l *lane) release(i *item) {
 		l.part.engine.unhold(i.entry)
 		i.entry = nil
 	}
+	i.wanted = false
+}
+
+// rewind gives up the events that were never sent, which a scan finds again: the lane stands where the first of them is.
+func (l *lane) rewind() {
+	at, _ := l.find(l.touched + 1)
+	if at == len(l.items) {
+		return
+	}
+	l.part.leaveScan(l)
+	l.place, l.next = held, l.items[at].offset
+	for _, i := range l.items[at:] {
+		l.release(i)
+	}
+	given := len(l.items) - at
+	l.idle -= given
+	l.part.chunks[l.route.chunk].items -= given
+	clear(l.items[at:])
+	l.items = l.items[:at]
+	l.part.soil(l.route.chunk)
 }
 
 // dueNext is when the first parked item is due; zero: none is parked.
@@ -328,4 +385,5 @@ func (l *lane) moved() {
 	}
 	l.part.seek(l)
 	l.part.forget(l)
+	l.part.feed(l.route.chunk)
 }

@@ -15,6 +15,7 @@ type metrics struct {
 	gaps           *prometheus.CounterVec
 	scanned        prometheus.Counter
 	rescanned      prometheus.Counter
+	recalled       prometheus.Counter
 	scansBegun     prometheus.Counter
 	statements     prometheus.Counter
 	statementBytes prometheus.Counter
@@ -49,6 +50,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"reason"}),
 		scanned:        counter("matched_events_total", "Events that were matched with all subscriptions."),
 		rescanned:      counter("rescanned_events_total", "Events that were read for subscriptions that were behind."),
+		recalled:       counter("recalled_events_total", "Events that were read on the way to those that were to be sent and had left memory."),
 		scansBegun:     counter("scans_total", "Scans of the log for subscriptions that were behind."),
 		statements:     counter("statements_total", "Statements written of how far subscriptions are."),
 		statementBytes: counter("statement_bytes_total", "Bytes of these."),

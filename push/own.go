@@ -69,7 +69,7 @@ func (e *Engine) work(ctx context.Context, st *stream, c broker.Claim, cutTo int
 	p := &partition{
 		engine: e, stream: st, id: c.Partition(), claim: c, hub: hub, epoch: hub.Epoch(),
 		log:  e.log.With("stream", st.Name, "partition", c.Partition()),
-		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), hungry: make(chan struct{}, 1), graves: make(chan struct{}, 1), keyless: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1), changed: make(chan struct{}, 1), hungry: make(chan struct{}, 1), graves: make(chan struct{}, 1), recalls: make(chan struct{}, 1),
 		roused: map[*endpoint]struct{}{},
 	}
 	p.scan.index.Panicked = e.panicked
@@ -128,7 +128,7 @@ func (e *Engine) work(ctx context.Context, st *stream, c broker.Claim, cutTo int
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
 	var parts sync.WaitGroup
-	for _, run := range []func(context.Context) error{p.follow, p.scanAll, p.tick, p.readAllKeys, p.buryAll} {
+	for _, run := range []func(context.Context) error{p.follow, p.scanAll, p.tick, p.readAgain, p.buryAll} {
 		parts.Go(func() {
 			if err := run(ctx); err != nil && ctx.Err() == nil {
 				end(err)

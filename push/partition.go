@@ -28,7 +28,7 @@ type partition struct {
 	kick     chan struct{}      // a statement is due at once
 	changed  chan struct{}      // a statement will be due
 	hungry   chan struct{}      // a lane waits for a scan
-	keyless  chan struct{}      // a lane's keys are to be read
+	recalls  chan struct{}      // an event is to be read again
 	graves   chan struct{}      // a dead letter is to be written
 
 	mu     sync.Mutex
@@ -43,7 +43,7 @@ type partition struct {
 	late   bool                     // guarded by mu: the process stood still; nothing is sent before it proved to be the owner
 	over   bool                     // guarded by mu: the partition is lost
 	dead   []burial                 // guarded by mu
-	blind  []*lane                  // guarded by mu: whose keys are to be read
+	again  again                    // guarded by mu
 	awake  time.Time                // guarded by mu: the last tick
 	roused map[*endpoint]struct{}   // guarded by mu: were offered something under it
 }
@@ -53,7 +53,7 @@ func (p *partition) laneFor(r *route) *lane {
 	if l := p.lanes[r.chunk][r]; l != nil {
 		return l
 	}
-	l := &lane{route: r, part: p, next: max(r.start(p), p.chunks[r.chunk].floor), index: -1}
+	l := &lane{route: r, part: p, next: max(r.start(p), p.chunks[r.chunk].floor), index: -1, touched: -1}
 	l.alarm.ring = l.ring
 	for l.point = p.engine.pointOf(r.sub); !l.point.adopt(l); {
 		l.point = p.engine.pointOf(r.sub)

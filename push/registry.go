@@ -367,11 +367,10 @@ func (p *partition) admit(r *route) {
 	for _, u := range state.undone {
 		i := &item{offset: u.offset, attempts: u.attempts, keyless: true}
 		l.items = append(l.items, i)
+		l.touched = u.offset
+		l.unkeyed++
 		l.idle++
 		c.items++
-		if r.sub.ordered.Load() {
-			l.unkeyed++
-		}
 	}
 	p.soil(r.chunk)
 	switch {
@@ -384,9 +383,7 @@ func (p *partition) admit(r *route) {
 		l.place = held
 		p.seek(l)
 	}
-	if l.unkeyed > 0 {
-		p.readKeys(l)
-	} else if len(l.items) > 0 {
+	if len(l.items) > 0 {
 		l.point.offer(l)
 	}
 	if !l.point.open() {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
 // pump starts all attempts that may be started.
@@ -19,12 +21,13 @@ func (p *endpoint) pump() {
 
 // flight is one request under way.
 type flight struct {
-	lane  *lane
-	items []*item
-	spec  *Endpoint
-	by    Sender
-	trial bool
-	host  *turnstile
+	lane    *lane
+	items   []*item
+	entries []*fanout.Entry // of the items
+	spec    *Endpoint
+	by      Sender
+	trial   bool
+	host    *turnstile
 }
 
 // begin reserves what an attempt needs, and picks what it sends.
@@ -37,6 +40,9 @@ func (p *endpoint) begin() (flight, bool) {
 		part, now := f.lane.part, time.Now()
 		part.mu.Lock()
 		f.items = f.lane.take(now, f.spec.Batch, f.trial)
+		for _, i := range f.items {
+			f.entries = append(f.entries, i.entry)
+		}
 		if len(f.items) > 0 {
 			part.flights.Add(1)
 		} else if at := f.lane.dueNext(); at.After(now) && !f.lane.dropped {
@@ -170,10 +176,12 @@ func (p *endpoint) seekTrial() bool {
 	p.mu.Lock()
 	lanes := slices.Clone(p.lanes)
 	p.mu.Unlock()
+	has := false
 	for _, l := range lanes {
 		l.part.mu.Lock()
-		has := l.pick(time.Now(), true) >= 0
-		if has {
+		has = has || len(l.items) > 0 // which may have to be read again first
+		now := l.pick(time.Now(), true) >= 0
+		if now {
 			p.mu.Lock()
 			if !l.queued {
 				l.queued = true
@@ -182,9 +190,12 @@ func (p *endpoint) seekTrial() bool {
 			p.mu.Unlock()
 		}
 		l.part.mu.Unlock()
-		if has {
+		if now {
 			return true
 		}
+	}
+	if has {
+		return false
 	}
 	for _, l := range lanes {
 		l.part.mu.Lock()
