@@ -258,6 +258,21 @@ func (e *Engine) unhold(entry *fanout.Entry) { e.memory.Add(-entry.Bytes()) }
 // crowded reports whether events that wait take as much memory as they may.
 func (e *Engine) crowded() bool { return e.memory.Load() > e.cfg.MemoryBytes }
 
+// reliefMost is how long a scan waits for memory. Then what is left of it goes to lanes that have almost nothing.
+const reliefMost = 250 * time.Millisecond
+
+// relief waits until events that wait take less memory than they may. It is false where that does not come soon.
+func (e *Engine) relief(ctx context.Context) bool {
+	for end := time.Now().Add(reliefMost); e.crowded(); {
+		left := time.Until(end)
+		if left <= 0 || ctx.Err() != nil {
+			return false
+		}
+		pause(ctx, min(left, reliefMost/50))
+	}
+	return true
+}
+
 // overcrowded reports whether they take twice as much, though every lane takes few only.
 func (e *Engine) overcrowded() bool { return e.memory.Load() > 2*e.cfg.MemoryBytes }
 

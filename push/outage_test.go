@@ -173,11 +173,11 @@ func TestEndpointThatWasDownForDaysGetsEverythingInOrderAtItsRate(t *testing.T) 
 }
 
 func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
-	const behind, events = 150, 2000
+	const behind, events, keys = 40, 1000, 10
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, 1)
-		for range events {
-			w.publish(0, "k")
+		for n := range events {
+			w.publish(0, fmt.Sprint("k", n%keys))
 		}
 		var open bool
 		for n := range behind {
@@ -189,7 +189,7 @@ func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
 				return 200, time.Millisecond
 			}
 			w.sink(id).spec = func(e *Endpoint) { e.Concurrency = 2 }
-			w.subscribe(id, []int64{0}, filter.Query{SQL: fmt.Sprintf("subject = 'k' AND LENGTH(id) > %d", n%2)}, false)
+			w.subscribe(id, []int64{0}, filter.Query{SQL: fmt.Sprintf("subject LIKE 'k%%' AND LENGTH(id) > %d", n%2)}, n%3 > 0)
 		}
 		p := w.start(1, tabletest.Faults{}, func(c *Config, _ *Engine) { c.MemoryBytes = 1 << 20 })
 		p.tell(behind)
@@ -203,6 +203,17 @@ func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
 		if most := float64(behind * events / 4); read > most {
 			t.Errorf("%v records were read again for %d endpoints that are down, of a log of %d: scans are to be shared", read, behind, events)
 		}
+		open = true
+		w.await(time.Hour)
+		// They come back one by one, at their next trials, and each reads the log for itself, with what was cut off when it had
+		// no room for more.
+		read = count(p.engine.m.rescanned) + count(p.engine.m.recalled)
+		if most := float64(8 * behind * events); read > most {
+			t.Errorf("%v records were read again for %d endpoints that came back, of a log of %d", read, behind, events)
+		}
 		p.stop()
+		if lost := count(p.engine.m.buried); lost > 0 {
+			t.Errorf("%v events went to the dead letters", lost)
+		}
 	})
 }

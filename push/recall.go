@@ -64,9 +64,13 @@ func (p *partition) readAgain(ctx context.Context) error {
 			a.sweep, a.next, a.at = a.next, a.sweep[:0], 0
 		}
 		var from int64
-		found := len(a.sweep) > 0
+		found, most := len(a.sweep) > 0, 1
 		if found {
 			from = a.sweep[0].offset
+			a.at = from // what is asked for below it meanwhile is for the next sweep
+			if a.sweep.nextTo(from + recallNear) {
+				most = recallBytes
+			}
 		}
 		p.mu.Unlock()
 		if !found {
@@ -77,7 +81,7 @@ func (p *partition) readAgain(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		entries, at, err := p.readFrom(ctx, from, recallBytes)
+		entries, at, err := p.readFrom(ctx, from, most)
 		if err != nil {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -98,8 +102,16 @@ func (p *partition) readAgain(ctx context.Context) error {
 	}
 }
 
-// recallBytes is what is read at a time.
-const recallBytes = 64 << 10
+// Events that lie close to each other are read together.
+const (
+	recallBytes = 64 << 10
+	recallNear  = 256 // offsets
+)
+
+// nextTo reports whether the second lies below an offset, too.
+func (r recalls) nextTo(offset int64) bool {
+	return len(r) > 1 && r[1].offset < offset || len(r) > 2 && r[2].offset < offset
+}
 
 // arrived takes the event at an offset, and that there is none where one was asked for below. mu is held.
 func (p *partition) arrived(offset int64, e *fanout.Entry) {
@@ -116,6 +128,9 @@ func (p *partition) arrived(offset int64, e *fanout.Entry) {
 		case r.offset != offset || e == nil || e.Skipped != "":
 			if i.phase == phaseWaiting || i.phase == phaseParked {
 				p.lost(l, i)
+			}
+			if !l.dropped {
+				l.point.offer(l) // its key may go on
 			}
 			continue
 		case i.wanted && i.entry == nil:

@@ -11,9 +11,9 @@ import (
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
-// Lanes that are behind share scans of the partition: a scan begins where the lane is that has waited longest, takes along
-// every other that waits where it comes by, and leaves each where it has no more room. So ten thousand lanes behind cost
-// about what the one costs that is furthest behind.
+// Lanes that are behind share scans of the partition: a scan begins where the lane is that is furthest behind, or every other
+// time the one that has waited longest, takes along every other that waits where it comes by, and leaves each where it has no
+// more room. So ten thousand lanes behind cost about what the one costs that is furthest behind.
 
 // sliceReads bounds a scan while others wait elsewhere, in reads.
 const sliceReads = 64
@@ -74,9 +74,38 @@ func (p *partition) unwait(l *lane) {
 	}
 }
 
+// gatherTime is how long a scan waits for other lanes that will soon want one, too.
+const gatherTime = 10 * time.Millisecond
+
+// othersBehind reports whether lanes are behind that do not want a scan yet, since they have events to send. mu is held.
+func (p *partition) othersBehind() bool {
+	for c := range p.lanes {
+		for _, l := range p.lanes[c] {
+			if l.place == held && l.idle+l.flying > 0 && l.point.open() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// gather waits until no lane is to be expected to want a scan soon that does not, or for a while.
+func (p *partition) gather(ctx context.Context) {
+	for range 5 {
+		p.mu.Lock()
+		others := len(p.scan.sorted) > 0 && p.othersBehind()
+		p.mu.Unlock()
+		if !others {
+			return
+		}
+		pause(ctx, gatherTime/5)
+	}
+}
+
 // scanAll scans for lanes that wait, until ctx ends.
 func (p *partition) scanAll(ctx context.Context) error {
-	for {
+	for longest := false; ; longest = !longest {
+		p.gather(ctx)
 		p.mu.Lock()
 		var from int64
 		found := false
@@ -84,6 +113,9 @@ func (p *partition) scanAll(ctx context.Context) error {
 			l := p.scan.queue[0]
 			if found = !l.dropped && l.place == waiting; found {
 				from = l.next
+				if !longest {
+					from = p.scan.sorted[0].next
+				}
 			} else {
 				p.scan.queue = p.scan.queue[1:]
 			}
@@ -130,9 +162,12 @@ func (p *partition) scanFrom(ctx context.Context, from int64) error {
 			size += int(e.Bytes())
 		}
 		p.engine.m.rescanned.Add(float64(len(entries)))
-		more := p.scanned(entries, gaps, at, reads)
+		left, more := p.scanned(entries, gaps, at, reads, true)
+		for p.rouse(); len(left) > 0; p.rouse() {
+			patient := p.engine.relief(ctx)
+			left, more = p.scanned(left, nil, at, reads, patient)
+		}
 		clear(entries)
-		p.rouse()
 		switch {
 		case err != nil && ctx.Err() == nil:
 			p.log.Warn("the log cannot be read for subscriptions that are behind; trying again", "error", err)
@@ -154,8 +189,9 @@ func (p *partition) scanFrom(ctx context.Context, from int64) error {
 	}
 }
 
-// scanned enters what a scan has read up to at, and reports whether it is to go on.
-func (p *partition) scanned(entries []*fanout.Entry, gaps []broker.Gap, at int64, reads int) (more bool) {
+// scanned enters what a scan has read up to at, and reports whether it is to go on. With patient it stops where memory is
+// short, rather than leave lanes behind, and returns what is left.
+func (p *partition) scanned(entries []*fanout.Entry, gaps []broker.Gap, at int64, reads int, patient bool) (left []*fanout.Entry, more bool) {
 	p.stream.mu.RLock()
 	defer p.stream.mu.RUnlock()
 	p.mu.Lock()
@@ -167,9 +203,13 @@ func (p *partition) scanned(entries []*fanout.Entry, gaps []broker.Gap, at int64
 	p.board(at)
 	now := time.Now()
 	var found []*lane
-	for _, e := range entries {
+	for n, e := range entries {
 		if e.Skipped != "" || len(s.members) == 0 {
 			continue
+		}
+		if patient && p.engine.crowded() {
+			s.at = max(s.at, e.Offset)
+			return entries[n:], true
 		}
 		found = s.index.Match(found[:0], &e.Event)
 		for _, l := range found {
@@ -188,7 +228,7 @@ func (p *partition) scanned(entries []*fanout.Entry, gaps []broker.Gap, at int64
 		}
 	}
 	if at <= s.at && len(s.members)+len(s.sorted) > 0 {
-		return true // nothing was read yet
+		return nil, true // nothing was read yet
 	}
 	s.at = max(s.at, at)
 	if s.at >= p.head { // a lane that is with the head skips what lies below its own next
@@ -202,16 +242,16 @@ func (p *partition) scanned(entries []*fanout.Entry, gaps []broker.Gap, at int64
 		}
 	}
 	if len(s.members) == 0 {
-		return false
+		return nil, false
 	}
 	if reads < sliceReads || len(s.queue) == 0 {
-		return true
+		return nil, true
 	}
 	for l := range s.members { // it is the others' turn
 		p.alight(l, s.at)
 		p.seek(l)
 	}
-	return false
+	return nil, false
 }
 
 // board takes along the lanes that wait below at. mu is held.
