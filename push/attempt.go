@@ -158,7 +158,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 
 	p.mu.Lock()
 	counts := !p.breaker.isOpen // while it is open no event's schedule is used up
-	opened, closed := false, false
+	opened, closed, row := false, false, 0
 	if p.spec != nil && p.spec.URL == f.spec.URL { // what another endpoint answered says nothing of this one
 		switch a.Outcome {
 		case Delivered, Refused, Gone:
@@ -167,6 +167,7 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 		case Failed:
 			opened = p.breaker.failed(now, f.spec.Schedule)
 			p.why = a.Reason
+			row = p.breaker.row
 			p.window.failed(now, a.Took)
 		case Cut:
 			p.breaker.trying = false
@@ -185,6 +186,13 @@ func (p *endpoint) take(f flight, a *Attempt, wait time.Duration) {
 	if !l.dropped {
 		for _, offset := range a.Offsets {
 			if i := l.item(offset); i != nil && i.phase == phaseFlying {
+				if counts && i.attempts >= len(f.spec.Schedule) && row > i.attempts && !f.spec.Block {
+					// Its schedule has ended, and the endpoint has taken nothing else meanwhile: it is at fault, not the event.
+					p.mu.Lock()
+					p.breaker.open(now, f.spec.Schedule)
+					p.mu.Unlock()
+					opened, counts = true, false
+				}
 				part.ended(l, i, f.spec, a, counts, wait, now)
 			}
 		}

@@ -56,9 +56,13 @@ func (b *breaker) failed(now time.Time, schedule []time.Duration) (opened bool) 
 	if b.row < failuresInRow && !b.half(now) {
 		return false
 	}
+	b.open(now, schedule)
+	return true
+}
+
+func (b *breaker) open(now time.Time, schedule []time.Duration) {
 	b.isOpen, b.step = true, 0
 	b.until = now.Add(jitter(schedule[0]))
-	return true
 }
 
 func (b *breaker) note(now time.Time, failed bool) {

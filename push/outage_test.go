@@ -172,6 +172,49 @@ func TestEndpointThatWasDownForDaysGetsEverythingInOrderAtItsRate(t *testing.T) 
 	})
 }
 
+// A schedule that is shorter than what opens the breaker sets nothing aside while nothing is taken at all, but does so with
+// what fails while others are taken.
+func TestShortSchedulesSetAsideWhatFailsAloneOnly(t *testing.T) {
+	for _, ordered := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 1, 1)
+			down := true
+			poison := int64(-1)
+			w.sink("s").answer = func(_ string, at spot) (int, time.Duration) {
+				if down || at.offset == poison {
+					return 503, time.Millisecond
+				}
+				return 200, time.Millisecond
+			}
+			w.sink("s").spec = func(e *Endpoint) { e.Schedule = []time.Duration{10 * time.Second} }
+			for range 20 {
+				w.publish(0, "k")
+			}
+			w.subscribe("s", []int64{0}, filter.Query{}, ordered)
+			p := w.start(1, tabletest.Faults{}, nil)
+			p.tell(1)
+			time.Sleep(time.Second)
+			w.assign(0, p, true)
+			time.Sleep(time.Hour)
+			if n := count(p.engine.m.buried); n > 0 {
+				t.Errorf("%v events were set aside while the endpoint was down", n)
+			}
+			down = false
+			w.await(time.Hour)
+			poison = w.publish(0, "another")
+			for range 10 {
+				w.publish(0, "k")
+				time.Sleep(5 * time.Second)
+			}
+			w.await(time.Hour)
+			if n := count(p.engine.m.buried); n != 1 || len(w.letters) != 1 || w.letters[0].Offset != poison {
+				t.Errorf("%v events were set aside, want the one at %d: %+v", n, poison, w.letters)
+			}
+			p.stop()
+		})
+	}
+}
+
 func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
 	const behind, events, keys = 40, 1000, 10
 	synctest.Test(t, func(t *testing.T) {
