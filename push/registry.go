@@ -186,30 +186,37 @@ func (s *subscription) stewards() *stream {
 // the start there may be very many.
 func (e *Engine) applyAll(changes []Change) {
 	const together = 1024
+	found := e.lookUp(changes[:min(len(changes), together)])
 	for len(changes) > 0 {
-		n := min(len(changes), together)
-		found := make([]*Subscription, n)
-		lookUp := func(first, step int) {
-			for i := first; i < n; i += step {
-				if id := changes[i].ID; id != "" {
-					found[i] = e.deps.Definitions.Subscription(id)
-				}
-			}
+		now := changes[:min(len(changes), together)]
+		changes = changes[len(now):]
+		all := found()
+		found = e.lookUp(changes[:min(len(changes), together)]) // while these are applied
+		for i, c := range now {
+			e.apply(c, all[i])
 		}
-		if workers := runtime.GOMAXPROCS(0); n > 2*workers {
-			var looking sync.WaitGroup
-			for first := range workers {
-				looking.Go(func() { lookUp(first, workers) })
-			}
-			looking.Wait()
-		} else {
-			lookUp(0, 1)
-		}
-		for i, c := range changes[:n] {
-			e.apply(c, found[i])
-		}
-		changes = changes[n:]
 	}
+}
+
+// lookUp looks the subscriptions up that have changed. The returned function blocks until that is done.
+func (e *Engine) lookUp(changes []Change) func() []*Subscription {
+	found := make([]*Subscription, len(changes))
+	part := func(first, step int) {
+		for i := first; i < len(changes); i += step {
+			if id := changes[i].ID; id != "" {
+				found[i] = e.deps.Definitions.Subscription(id)
+			}
+		}
+	}
+	var looking sync.WaitGroup
+	if workers := runtime.GOMAXPROCS(0); len(changes) > 2*workers {
+		for first := range workers {
+			looking.Go(func() { part(first, workers) })
+		}
+	} else {
+		part(0, 1)
+	}
+	return func() []*Subscription { looking.Wait(); return found }
 }
 
 // apply takes over a change of the definitions, and what the subscription is as of then or later: after it, all lanes are as
