@@ -30,12 +30,13 @@ func (c *compiler) filters(text string) ([]node, error) {
 
 // checkJSON finds mistakes in the JSON before it is read token by token, which does not tell their place.
 func (r *reader) checkJSON() error {
+	if json.Valid([]byte(r.text)) {
+		return nil
+	}
 	var value json.RawMessage
 	err := json.Unmarshal([]byte(r.text), &value)
 	var syntax *json.SyntaxError
 	switch {
-	case err == nil:
-		return nil
 	case !errors.As(err, &syntax) || syntax.Offset >= int64(len(r.text)) && !strings.Contains(syntax.Error(), "invalid"):
 		return r.fail(len(r.text), "the JSON ends too early")
 	}
