@@ -9,7 +9,8 @@
 //   - Repeats. At least once: an owner of a partition that is killed leaves at most 256 deliveries of a subscription's
 //     that its successor makes again. They have the message id that they had.
 //   - Independence. An endpoint that is slow, broken or hostile costs its own deliveries time, and others nothing: it
-//     holds no queue, and reads on from the log when it is ready again, as long as the log is kept.
+//     holds no queue, and reads on from the log when it is ready again, together with the others that are behind, for as
+//     long as the log is kept.
 //   - Bounds. What is remembered of a subscription's way through a partition is at most 256 events; events in memory,
 //     connections, attempts under way and what is written about them have bounds for the whole replica.
 //
