@@ -37,6 +37,7 @@ type endpoint struct {
 	flying    int
 	breaker   breaker
 	throttled time.Time // nothing is sent before
+	gaveUp    bool      // it will not take events soon: its lanes hold none that were not sent
 	idleSince time.Time // without lanes
 	retired   bool
 	why       string // the breaker is open
@@ -216,8 +217,10 @@ func (p *endpoint) stir() {
 	p.mu.Lock()
 	now := time.Now()
 	takes := !p.retired && p.blocked == "" && p.reason == "" && !p.breaker.isOpen && !p.throttled.After(now)
-	turned := p.takes.Swap(takes) != takes
 	brief := p.blocked == "" && p.reason == "" && !p.breaker.isOpen && p.throttled.Before(now.Add(briefly))
+	gaveUp := !takes && (p.gaveUp || !brief)
+	turned := p.takes.Swap(takes) != takes && takes || gaveUp && !p.gaveUp
+	p.gaveUp = gaveUp
 	trial := false
 	switch {
 	case p.retired || p.blocked != "" || p.reason != "":
@@ -236,7 +239,7 @@ func (p *endpoint) stir() {
 	}
 	p.mu.Unlock()
 	if turned {
-		p.turned(lanes, takes, brief)
+		p.turned(lanes, takes)
 	}
 	if trial {
 		p.seekTrial()
@@ -247,8 +250,8 @@ func (p *endpoint) stir() {
 // briefly is for how long events are kept that an endpoint does not want at the moment.
 const briefly = 10 * time.Second
 
-// turned tells the lanes that the endpoint takes events again, or no longer.
-func (p *endpoint) turned(lanes []*lane, takes, brief bool) {
+// turned tells the lanes that the endpoint takes events again, or that it will not soon.
+func (p *endpoint) turned(lanes []*lane, takes bool) {
 	for _, l := range lanes {
 		l.part.mu.Lock()
 		switch {
@@ -256,7 +259,7 @@ func (p *endpoint) turned(lanes []*lane, takes, brief bool) {
 		case takes:
 			l.part.seek(l)
 			p.offer(l)
-		case !brief:
+		default:
 			l.rewind()
 			for _, i := range l.items { // they are read again when it is their turn
 				if i.phase != phaseFlying {

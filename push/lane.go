@@ -358,6 +358,7 @@ func (l *lane) rewind() {
 	clear(l.items[at:])
 	l.items = l.items[:at]
 	l.part.soil(l.route.chunk)
+	l.part.feed(l.route.chunk)
 }
 
 // dueNext is when the first parked item is due; zero: none is parked.

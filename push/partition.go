@@ -89,6 +89,7 @@ func (p *partition) drop(l *lane) {
 	delete(p.lanes[l.route.chunk], l.route)
 	p.engine.alarms.clear(&l.alarm)
 	l.point.abandon(l)
+	p.feed(l.route.chunk)
 }
 
 // enterAtHead enters an event that a route's filter matches, from the head. mu is held.

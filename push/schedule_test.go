@@ -116,9 +116,11 @@ func runSchedule(t *testing.T, seed uint64) {
 }
 
 func (s *schedule) startOne() {
-	p := s.start(uint64(s.draw(1<<30)), s.faults, func(_ *Config, e *Engine) {
+	p := s.start(uint64(s.draw(1<<30)), s.faults, func(c *Config, e *Engine) {
 		if e != nil {
 			e.laneMost = testLaneMost
+		} else {
+			c.MemoryBytes = []int64{0, 1 << 10, 8 << 10}[s.draw(3)] // of an event or two, of some, of all
 		}
 	})
 	p.tell(s.draw(len(s.catalog) + 1))

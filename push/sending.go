@@ -176,11 +176,11 @@ func (p *endpoint) seekTrial() bool {
 	p.mu.Lock()
 	lanes := slices.Clone(p.lanes)
 	p.mu.Unlock()
-	has := false
+	soon := false
 	for _, l := range lanes {
 		l.part.mu.Lock()
-		has = has || len(l.items) > 0 // which may have to be read again first
 		now := l.pick(time.Now(), true) >= 0
+		soon = soon || slices.ContainsFunc(l.items, func(i *item) bool { return i.recalled })
 		if now {
 			p.mu.Lock()
 			if !l.queued {
@@ -194,8 +194,8 @@ func (p *endpoint) seekTrial() bool {
 			return true
 		}
 	}
-	if has {
-		return false
+	if soon {
+		return false // it is offered when it has been read again
 	}
 	for _, l := range lanes {
 		l.part.mu.Lock()
