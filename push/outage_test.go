@@ -234,7 +234,7 @@ func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
 			w.sink(id).spec = func(e *Endpoint) { e.Concurrency = 2 }
 			w.subscribe(id, []int64{0}, filter.Query{SQL: fmt.Sprintf("subject LIKE 'k%%' AND LENGTH(id) > %d", n%2)}, n%3 > 0)
 		}
-		p := w.start(1, tabletest.Faults{}, func(c *Config, _ *Engine) { c.MemoryBytes = 1 << 20 })
+		p := w.start(1, tabletest.Faults{Delay: 20 * time.Millisecond}, func(c *Config, _ *Engine) { c.MemoryBytes = 1 << 20 })
 		p.tell(behind)
 		time.Sleep(time.Second)
 		w.assign(0, p, true)

@@ -47,32 +47,49 @@ func (p *partition) recall(l *lane, i *item) {
 		return
 	}
 	i.recalled = true
-	if i.offset >= p.again.at {
-		heap.Push(&p.again.sweep, recall{i.offset, l})
-	} else {
-		heap.Push(&p.again.next, recall{i.offset, l})
-	}
+	p.again.ask(recall{i.offset, l})
 	nudge(p.recalls)
+}
+
+func (a *again) ask(r recall) {
+	if r.offset >= a.at {
+		heap.Push(&a.sweep, r)
+	} else {
+		heap.Push(&a.next, r)
+	}
+}
+
+// begin tells from where to read next, and whether much is wanted there. What is asked for below it from now on is for the
+// next sweep.
+func (a *again) begin() (from int64, much, ok bool) {
+	if len(a.sweep) == 0 {
+		a.sweep, a.next, a.at = a.next, a.sweep[:0], 0
+	}
+	if len(a.sweep) == 0 {
+		return 0, false, false
+	}
+	a.at = a.sweep[0].offset
+	return a.at, a.sweep.nextTo(a.at + recallNear), true
+}
+
+// pop takes one that lies at an offset, or below.
+func (a *again) pop(offset int64) (r recall, ok bool) {
+	if len(a.sweep) == 0 || a.sweep[0].offset > offset {
+		return r, false
+	}
+	return heap.Pop(&a.sweep).(recall), true
 }
 
 // readAgain reads what is to be read again, until ctx ends.
 func (p *partition) readAgain(ctx context.Context) error {
 	for {
 		p.mu.Lock()
-		a := &p.again
-		if len(a.sweep) == 0 {
-			a.sweep, a.next, a.at = a.next, a.sweep[:0], 0
-		}
-		var from int64
-		found, most := len(a.sweep) > 0, 1
-		if found {
-			from = a.sweep[0].offset
-			a.at = from // what is asked for below it meanwhile is for the next sweep
-			if a.sweep.nextTo(from + recallNear) {
-				most = recallBytes
-			}
-		}
+		from, much, found := p.again.begin()
 		p.mu.Unlock()
+		most := 1
+		if much {
+			most = recallBytes
+		}
 		if !found {
 			select {
 			case <-p.recalls:
@@ -96,7 +113,7 @@ func (p *partition) readAgain(ctx context.Context) error {
 			p.arrived(e.Offset, e)
 		}
 		p.arrived(at-1, nil) // those that the log no longer has
-		a.at = at
+		p.again.at = at
 		p.mu.Unlock()
 		p.rouse()
 	}
@@ -115,9 +132,11 @@ func (r recalls) nextTo(offset int64) bool {
 
 // arrived takes the event at an offset, and that there is none where one was asked for below. mu is held.
 func (p *partition) arrived(offset int64, e *fanout.Entry) {
-	all := &p.again.sweep
-	for len(*all) > 0 && (*all)[0].offset <= offset {
-		r := heap.Pop(all).(recall)
+	for {
+		r, ok := p.again.pop(offset)
+		if !ok {
+			return
+		}
 		l := r.lane
 		i := l.item(r.offset)
 		if l.dropped || i == nil || !i.recalled {
