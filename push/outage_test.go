@@ -172,6 +172,46 @@ func TestEndpointThatWasDownForDaysGetsEverythingInOrderAtItsRate(t *testing.T) 
 	})
 }
 
+// What an endpoint has taken before it was given up is not sent again, though what lies below it still is to be.
+func TestWhatWasTakenBeforeAnOutageIsNotSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, 1)
+		well, most := false, int64(-1)
+		w.sink("s").answer = func(_ string, at spot) (int, time.Duration) {
+			if !well && at.offset%2 == 0 {
+				return 503, time.Millisecond
+			}
+			if !well {
+				most = max(most, at.offset)
+			}
+			return 200, time.Millisecond
+		}
+		for range 300 {
+			w.publish(0, "k")
+		}
+		w.subscribe("s", []int64{0}, filter.Query{}, false)
+		p := w.start(1, tabletest.Faults{}, nil)
+		p.tell(1)
+		time.Sleep(time.Second)
+		w.assign(0, p, true)
+		time.Sleep(time.Minute)
+		w.mu.Lock()
+		if well = true; most < 3 || most > 200 {
+			t.Errorf("it was given up with %d as the last that it took: the test shows nothing", most)
+		}
+		w.mu.Unlock()
+		w.await(2 * time.Hour)
+		p.stop()
+		for _, l := range w.lives {
+			for at, times := range l.got {
+				if len(times) != 1 {
+					t.Errorf("%+v was delivered %d times", at, len(times))
+				}
+			}
+		}
+	})
+}
+
 // A schedule that is shorter than what opens the breaker sets nothing aside while nothing is taken at all, but does so with
 // what fails while others are taken.
 func TestShortSchedulesSetAsideWhatFailsAloneOnly(t *testing.T) {
