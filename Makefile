@@ -18,7 +18,7 @@ build: ## Build the programs into bin/
 	$(GO) build -o bin/ ./cmd/...
 
 test: ## Run every test: race detector, embedded broker, real Kafka, Redis and Chromium
-	$(INSTALL) kafka redis chromium web schema-suite $(OPTIONAL)
+	$(INSTALL) kafka redis chromium web schema-suite toxiproxy $(OPTIONAL)
 	$(MAKE) --no-print-directory test-go test-browser
 
 # Never from the cache: it does not see that a server was installed since a test was skipped.
