@@ -36,8 +36,7 @@ func (r *reader) checkJSON() error {
 	var value json.RawMessage
 	err := json.Unmarshal([]byte(r.text), &value)
 	var syntax *json.SyntaxError
-	switch {
-	case !errors.As(err, &syntax) || syntax.Offset >= int64(len(r.text)) && !strings.Contains(syntax.Error(), "invalid"):
+	if !errors.As(err, &syntax) || syntax.Offset >= int64(len(r.text)) && !strings.Contains(syntax.Error(), "invalid") {
 		return r.fail(len(r.text), "the JSON ends too early")
 	}
 	return r.fail(max(int(syntax.Offset)-1, 0), "this is no JSON: %s", syntax)

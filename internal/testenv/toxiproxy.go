@@ -38,33 +38,33 @@ func StartToxiproxy(t testing.TB) *Toxiproxy {
 func (x *Toxiproxy) Proxy(t testing.TB, name, to string) (from string) {
 	t.Helper()
 	from = address(FreePort(t))
-	x.do(t, http.MethodPost, "/proxies", map[string]any{"name": name, "listen": from, "upstream": to, "enabled": true})
+	x.post(t, "/proxies", map[string]any{"name": name, "listen": from, "upstream": to, "enabled": true})
 	return from
 }
 
 // Toxic has what comes back through a proxy suffer, by toxiproxy's kinds and their attributes.
 func (x *Toxiproxy) Toxic(t testing.TB, proxy, kind string, attributes map[string]any) {
 	t.Helper()
-	x.do(t, http.MethodPost, "/proxies/"+proxy+"/toxics", map[string]any{"name": kind, "type": kind, "stream": "downstream", "toxicity": 1, "attributes": attributes})
+	x.post(t, "/proxies/"+proxy+"/toxics", map[string]any{"name": kind, "type": kind, "stream": "downstream", "toxicity": 1, "attributes": attributes})
 }
 
 // Disable has a proxy refuse connections, and ends those that there are.
 func (x *Toxiproxy) Disable(t testing.TB, proxy string) {
 	t.Helper()
-	x.do(t, http.MethodPost, "/proxies/"+proxy, map[string]any{"enabled": false})
+	x.post(t, "/proxies/"+proxy, map[string]any{"enabled": false})
 }
 
 // Reset has all proxies work, without toxics.
 func (x *Toxiproxy) Reset(t testing.TB) {
 	t.Helper()
-	x.do(t, http.MethodPost, "/reset", nil)
+	x.post(t, "/reset", nil)
 }
 
-func (x *Toxiproxy) do(t testing.TB, method, path string, body any) {
+func (x *Toxiproxy) post(t testing.TB, path string, body any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	if err := x.call(ctx, method, path, body); err != nil {
+	if err := x.call(ctx, http.MethodPost, path, body); err != nil {
 		t.Fatal(err)
 	}
 }
