@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -147,10 +149,10 @@ func TestEndpointThatWasDownForDaysGetsEverythingInOrderAtItsRate(t *testing.T) 
 			w.publish(0, fmt.Sprint("key ", n%7))
 			time.Sleep(outage / events)
 		}
+		w.mu.Lock()
 		if tries == 0 || tries > int(outage/time.Hour)+20 {
 			t.Errorf("an endpoint that is down was tried %d times in %v", tries, outage)
 		}
-		w.mu.Lock()
 		down = false
 		arrived = nil
 		w.mu.Unlock()
@@ -176,12 +178,16 @@ func TestEndpointThatWasDownForDaysGetsEverythingInOrderAtItsRate(t *testing.T) 
 func TestWhatWasTakenBeforeAnOutageIsNotSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1, 1)
-		well, most := false, int64(-1)
+		var well atomic.Bool
+		var mu sync.Mutex
+		most := int64(-1)
 		w.sink("s").answer = func(_ string, at spot) (int, time.Duration) {
-			if !well && at.offset%2 == 0 {
+			if !well.Load() && at.offset%2 == 0 {
 				return 503, time.Millisecond
 			}
-			if !well {
+			if !well.Load() {
+				mu.Lock()
+				defer mu.Unlock()
 				most = max(most, at.offset)
 			}
 			return 200, time.Millisecond
@@ -195,11 +201,12 @@ func TestWhatWasTakenBeforeAnOutageIsNotSentAgain(t *testing.T) {
 		time.Sleep(time.Second)
 		w.assign(0, p, true)
 		time.Sleep(time.Minute)
-		w.mu.Lock()
-		if well = true; most < 3 || most > 200 {
+		well.Store(true)
+		mu.Lock()
+		if most < 3 || most > 200 {
 			t.Errorf("it was given up with %d as the last that it took: the test shows nothing", most)
 		}
-		w.mu.Unlock()
+		mu.Unlock()
 		w.await(2 * time.Hour)
 		p.stop()
 		for _, l := range w.lives {
@@ -218,10 +225,12 @@ func TestShortSchedulesSetAsideWhatFailsAloneOnly(t *testing.T) {
 	for _, ordered := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, 1, 1)
-			down := true
-			poison := int64(-1)
+			var down atomic.Bool
+			down.Store(true)
+			var poison atomic.Int64
+			poison.Store(-1)
 			w.sink("s").answer = func(_ string, at spot) (int, time.Duration) {
-				if down || at.offset == poison {
+				if down.Load() || at.offset == poison.Load() {
 					return 503, time.Millisecond
 				}
 				return 200, time.Millisecond
@@ -239,16 +248,17 @@ func TestShortSchedulesSetAsideWhatFailsAloneOnly(t *testing.T) {
 			if n := count(p.engine.m.buried); n > 0 {
 				t.Errorf("%v events were set aside while the endpoint was down", n)
 			}
-			down = false
+			down.Store(false)
 			w.await(time.Hour)
-			poison = w.publish(0, "another")
+			poison.Store(w.end(0)) // the next
+			w.publish(0, "another")
 			for range 10 {
 				w.publish(0, "k")
 				time.Sleep(5 * time.Second)
 			}
 			w.await(time.Hour)
-			if n := count(p.engine.m.buried); n != 1 || len(w.letters) != 1 || w.letters[0].Offset != poison {
-				t.Errorf("%v events were set aside, want the one at %d: %+v", n, poison, w.letters)
+			if n := count(p.engine.m.buried); n != 1 || len(w.letters) != 1 || w.letters[0].Offset != poison.Load() {
+				t.Errorf("%v events were set aside, want the one at %d: %+v", n, poison.Load(), w.letters)
 			}
 			p.stop()
 		})
@@ -262,11 +272,11 @@ func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
 		for n := range events {
 			w.publish(0, fmt.Sprint("k", n%keys))
 		}
-		var open bool
+		var open atomic.Bool
 		for n := range behind {
 			id := fmt.Sprint("s", n)
 			w.sink(id).answer = func(string, spot) (int, time.Duration) {
-				if !open {
+				if !open.Load() {
 					return 503, time.Millisecond
 				}
 				return 200, time.Millisecond
@@ -286,7 +296,7 @@ func TestEndpointsBehindShareScansAndHoldNoMemory(t *testing.T) {
 		if most := float64(behind * events / 4); read > most {
 			t.Errorf("%v records were read again for %d endpoints that are down, of a log of %d: scans are to be shared", read, behind, events)
 		}
-		open = true
+		open.Store(true)
 		w.await(time.Hour)
 		// They come back one by one, at their next trials, and each reads the log for itself, with what was cut off when it had
 		// no room for more.
