@@ -36,14 +36,15 @@ func newTenure() (t tenure) {
 }
 
 // full reports whether the chunk's statement has no room for another event that is not done.
-func (c *chunk) full() bool {
-	return c.lanes*laneBytes+c.items*undoneBytes >= statementMost-statementMost/4
-}
+func (c *chunk) full() bool { return c.size() >= statementMost-statementMost/4 }
+
+// size is about what the chunk's statement takes, in bytes.
+func (c *chunk) size() int { return c.lanes*laneBytes + c.items*undoneBytes }
 
 // feed has the lanes go on that stopped because their chunk was full, once it is not by far. mu is held.
 func (p *partition) feed(n uint8) {
 	c := &p.chunks[n]
-	if !c.starved || 2*(c.lanes*laneBytes+c.items*undoneBytes) >= statementMost {
+	if !c.starved || 2*c.size() >= statementMost {
 		return
 	}
 	c.starved = false

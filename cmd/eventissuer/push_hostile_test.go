@@ -49,21 +49,12 @@ func TestHostileEndpointsFailWithTheirReasonAndCostOthersNothing(t *testing.T) {
 			"ordering": "none", "timeout": "1s", "concurrency": 4, "retry": map[string]any{"schedule": []string{"1s"}},
 		})
 	}
-	for name, id := range ids {
-		eventually(t, name+" has consented", func() bool { return statusOf(t, v, id).State == "active" })
-	}
+	haveConsented(t, v, ids)
 	for _, x := range villains {
 		x.turn(t)
 	}
 	for name, x := range villains {
-		var last pushStatus
-		eventually(t, name+" fails", func() bool {
-			last = statusOf(t, v, ids[name])
-			return last.State == "failing"
-		})
-		if !strings.Contains(last.Reason, x.reason) {
-			t.Errorf("what %s fails with %q, want %q in it", name, last.Reason, x.reason)
-		}
+		last := fails(t, v, name, ids[name], x.reason)
 		eventually(t, "the attempts at "+name+" say so too", func() bool {
 			all := attemptsOf(t, v, ids[name])
 			return len(all) > 0 && !slices.ContainsFunc(all, func(a pushAttempt) bool {
@@ -144,6 +135,27 @@ func statusOf(t *testing.T, v *server, id string) pushStatus {
 		t.Fatal(err)
 	}
 	return s.Status
+}
+
+// haveConsented waits until the endpoints of subscriptions, by name, have consented.
+func haveConsented(t *testing.T, v *server, ids map[string]string) {
+	t.Helper()
+	for name, id := range ids {
+		eventually(t, name+" has consented", func() bool { return statusOf(t, v, id).State == "active" })
+	}
+}
+
+// fails waits until a subscription is said to fail, and holds its reason to what is to be in it.
+func fails(t *testing.T, v *server, name, id, reason string) (last pushStatus) {
+	t.Helper()
+	eventually(t, name+" fails", func() bool {
+		last = statusOf(t, v, id)
+		return last.State == "failing"
+	})
+	if !strings.Contains(last.Reason, reason) {
+		t.Errorf("%s: it fails with %q, want %q in it", name, last.Reason, reason)
+	}
+	return last
 }
 
 type pushAttempt struct{ State, Reason, Event, Message string }

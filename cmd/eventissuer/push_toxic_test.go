@@ -3,7 +3,6 @@ package main_test
 import (
 	"encoding/json"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -40,9 +39,7 @@ func TestEndpointsAtTheEndOfBadLines(t *testing.T) {
 			"ordering": "none", "timeout": "1s", "retry": map[string]any{"schedule": []string{"1s"}},
 		})
 	}
-	for name, id := range ids {
-		eventually(t, name+" has consented", func() bool { return statusOf(t, v, id).State == "active" })
-	}
+	haveConsented(t, v, ids)
 	for name, line := range lines {
 		if line.kind == "" {
 			toxiproxy.Disable(t, name)
@@ -54,16 +51,8 @@ func TestEndpointsAtTheEndOfBadLines(t *testing.T) {
 	p := publish(t, 2, 12, 20*time.Millisecond, "", v)
 	p.more(t, 50)
 	for name, line := range lines {
-		if line.reason == "" {
-			continue
-		}
-		var last pushStatus
-		eventually(t, name+" fails", func() bool {
-			last = statusOf(t, v, ids[name])
-			return last.State == "failing"
-		})
-		if !strings.Contains(last.Reason, line.reason) {
-			t.Errorf("what is %s fails with %q, want %q in it", name, last.Reason, line.reason)
+		if line.reason != "" {
+			fails(t, v, name, ids[name], line.reason)
 		}
 	}
 	p.finish()
