@@ -253,6 +253,10 @@ func (e Editor) UpdateStream(ctx context.Context, name string, p StreamPatch, if
 		checkRetention(v, *p.Retention)
 	}
 	checkTexts(v, deref(p.Owner), deref(p.Description))
+	if p.State != nil {
+		given := p.State.onto(State{})
+		given.check(v)
+	}
 	if err := v.orNil(); err != nil {
 		return Stream{}, err
 	}
@@ -303,6 +307,9 @@ func (c *Catalog) patched(b streamBody, p StreamPatch, force bool) (streamBody, 
 	}
 	if p.Description != nil {
 		b.Description = *p.Description
+	}
+	if p.State != nil {
+		b.State = b.patchedState(*p.State)
 	}
 	return b, nil
 }

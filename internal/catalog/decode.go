@@ -98,35 +98,42 @@ func invalid(pointer, format string, args ...any) error {
 func DecodeStream(raw []byte) (Stream, error) {
 	var s Stream
 	var retention *Duration
+	var state json.RawMessage
 	err := decode(raw, map[string]any{
 		"name": &s.Name, "topic": &s.Topic, "partitions": &s.Partitions, "retention": &retention,
 		"compaction": &s.Compaction, "owner": &s.Owner, "description": &s.Description,
-		"format": &s.Format, "wrap": &s.Wrap,
+		"format": &s.Format, "wrap": &s.Wrap, "state": &state,
 	}, nil)
-	if err == nil && retention != nil {
-		s.Retention = *retention
-		err = checkGiven(s.Retention)
+	v := &InvalidError{}
+	if err := v.take("", err); err != nil {
+		return s, err
 	}
-	return s, err
+	if retention != nil {
+		s.Retention = *retention
+		checkGiven(v, s.Retention)
+	}
+	if s.State, err = decodeState(v, state); err != nil {
+		return s, err
+	}
+	sortProblems(v)
+	return s, v.orNil()
 }
 
 // checkGiven refuses a retention of nothing, which is how what was not given is told.
-func checkGiven(d Duration) error {
-	v := &InvalidError{}
+func checkGiven(v *InvalidError, d Duration) {
 	if checkRetention(v, d); d == 0 {
 		v.add("/retention", "%v or longer, or \"forever\"; got %v", minRetention, d)
 	}
-	return v.orNil()
 }
 
-// DecodeStreamPatch reads a JSON merge patch (RFC 7396) of a stream: null takes the owner or the description away, and
-// is no value for the rest. It returns *InvalidError.
+// DecodeStreamPatch reads a JSON merge patch (RFC 7396) of a stream: null takes the owner, the description or the state
+// away, gives a member of the state its default, and is no value for the rest. It returns *InvalidError.
 func DecodeStreamPatch(raw []byte) (StreamPatch, error) {
 	const fixed = "cannot be changed: make another stream"
 	var p StreamPatch
-	var partitions, retention, owner, description json.RawMessage
+	var partitions, retention, owner, description, state json.RawMessage
 	err := decode(raw, map[string]any{
-		"partitions": &partitions, "retention": &retention, "owner": &owner, "description": &description,
+		"partitions": &partitions, "retention": &retention, "owner": &owner, "description": &description, "state": &state,
 	}, map[string]string{"name": fixed, "topic": fixed, "compaction": fixed, "format": fixed, "wrap": fixed})
 	var inner *InvalidError
 	if err != nil && !errors.As(err, &inner) {
@@ -137,6 +144,9 @@ func DecodeStreamPatch(raw []byte) (StreamPatch, error) {
 	required(v, "/retention", retention, &p.Retention)
 	removable(v, "/owner", owner, &p.Owner)
 	removable(v, "/description", description, &p.Description)
+	if p.State, err = decodeStatePatch(v, state); err != nil {
+		return p, err
+	}
 	if p.Retention != nil && *p.Retention == 0 {
 		v.add("/retention", "%v or longer, or \"forever\"; got %v", minRetention, *p.Retention)
 	}
@@ -155,10 +165,10 @@ func required[T any](v *InvalidError, pointer string, raw json.RawMessage, to **
 	}
 }
 
-// removable reads a text that null takes away.
-func removable(v *InvalidError, pointer string, raw json.RawMessage, to **string) {
+// removable reads a member that null takes away, which makes it zero.
+func removable[T any](v *InvalidError, pointer string, raw json.RawMessage, to **T) {
 	if string(raw) == "null" {
-		*to = new(string)
+		*to = new(T)
 		return
 	}
 	required(v, pointer, raw, to)
@@ -276,12 +286,14 @@ func expected(target any, err error) string {
 		return `an object such as {"eventsPerSecond":100,"bytesPerSecond":1000000}`
 	case **Deprecation:
 		return `an object such as {"date":"2027-01-31","successor":"…"}`
-	case *int, *int32, **int32:
+	case *int, **int, *int32, **int32:
 		return "a whole number"
 	case *bool:
 		return "true or false"
 	case *Duration, **Duration:
 		return new(Duration).UnmarshalText(nil).Error()
+	case *Size, **Size:
+		return new(Size).UnmarshalText(nil).Error()
 	}
 	if err == nil {
 		return "a value"

@@ -84,6 +84,7 @@ func (c *Catalog) claim(ctx context.Context, s Stream, named, sized bool) (o *ob
 				return nil, false, err
 			}
 		}
+		want.State = want.State.filled(want.Compaction) // which is known now, also of a topic that is adopted
 		o, err := c.streams.put(ctx, s.Name, left, streamBody{Stream: want, Phase: phaseCreating})
 		if isConflict(err) {
 			continue // somebody was first: what becomes of theirs decides

@@ -25,6 +25,8 @@ type Stream struct {
 	// Format and Wrap stay what they were created with: the events that cursors point at would become others.
 	Format Format  `json:"format,omitempty"` // always set where a stream is looked up
 	Wrap   RawJSON `json:"wrap,omitempty"`   // as event.CompileWrap takes it; with FormatJSON alone
+	// State is nil where the server keeps none. It belongs to all who have looked the stream up: it must not be changed.
+	State *State `json:"state,omitempty"`
 
 	u uuid.UUID
 }
@@ -40,6 +42,7 @@ type StreamPatch struct {
 	Retention   *Duration
 	Owner       *string
 	Description *string
+	State       *StatePatch
 }
 
 // streamBody is a stream as it is in the table.
@@ -128,6 +131,7 @@ func (s *Stream) check(v *InvalidError) {
 	checkRetention(v, s.Retention)
 	checkTexts(v, s.Owner, s.Description)
 	s.checkFormat(v)
+	s.State.check(v)
 }
 
 func checkPartitions(v *InvalidError, n int32) {
