@@ -60,6 +60,44 @@ func TestStreamIsCreatedChangedAndDeletedUnderItsETag(t *testing.T) {
 	}
 }
 
+func TestStateOfAStreamIsSetChangedAndTakenAway(t *testing.T) {
+	h := newHarness(t)
+	state := func(a answer) string {
+		t.Helper()
+		var s struct{ State json.RawMessage }
+		a.decode(t, &s)
+		return string(s.State)
+	}
+	const defaults = `{"window":"1h","maxKeys":100000,"maxBytes":"256MiB"}`
+	if got := state(h.must(h.sendJSON("POST", "/v1/streams", `{"name":"trains","state":{}}`), http.StatusCreated)); got != defaults {
+		t.Errorf("made with %s", got)
+	}
+	if got := state(h.must(h.sendJSON("POST", "/v1/streams", `{"name":"platforms","compaction":true,"state":{"maxBytes":1048576}}`), http.StatusCreated)); got != `{"window":"forever","maxKeys":100000,"maxBytes":"1MiB"}` {
+		t.Errorf("made with %s", got)
+	}
+	if got := state(h.must(h.sendJSON("POST", "/v1/streams", `{"name":"plain"}`), http.StatusCreated)); got != "" {
+		t.Errorf("made with %s", got)
+	}
+	for _, step := range []struct{ patch, want string }{
+		{`{"state":{"window":"2h","maxKeys":5}}`, `{"window":"2h","maxKeys":5,"maxBytes":"256MiB"}`},
+		{`{"state":{"window":null,"maxBytes":"1GiB"}}`, `{"window":"1h","maxKeys":5,"maxBytes":"1GiB"}`},
+		{`{"description":"d"}`, `{"window":"1h","maxKeys":5,"maxBytes":"1GiB"}`},
+		{`{"state":null}`, ""},
+		{`{"state":{}}`, defaults},
+	} {
+		changed := h.must(h.send("PATCH", "/v1/streams/trains", step.patch, "Content-Type: application/merge-patch+json"), http.StatusOK)
+		read := h.must(h.send("GET", "/v1/streams/trains", ""), http.StatusOK)
+		if state(changed) != step.want || state(read) != step.want || read.header.Get("ETag") != changed.header.Get("ETag") {
+			t.Errorf("%s makes it %s, want the state %s", step.patch, changed.body, step.want)
+		}
+	}
+	var page list[catalog.Stream]
+	h.must(h.send("GET", "/v1/streams", ""), http.StatusOK).decode(t, &page)
+	if len(page.Items) != 3 || page.Items[0].State != nil || page.Items[2].State == nil || page.Items[2].State.MaxBytes != 256<<20 {
+		t.Errorf("the list has %+v", page.Items)
+	}
+}
+
 func TestStreamShowsItsEndsAndItsEventTypes(t *testing.T) {
 	h := newHarness(t).withTrains()
 	h.must(h.send("POST", "/v1/events", "["+trainEvent("1", `,"partitionkey":"a"`)+","+trainEvent("2", `,"partitionkey":"a"`)+"]", batched), http.StatusOK)
@@ -165,6 +203,13 @@ func TestMistakesInDefinitionsArePointedAt(t *testing.T) {
 		{"POST", "/v1/streams", `{"name":"x","color":"red"}`, 422, "invalid-object", "/color"},
 		{"POST", "/v1/streams", `[]`, 422, "invalid-object", ""},
 		{"POST", "/v1/streams", `{"name":`, 400, "malformed-json", ""},
+		{"POST", "/v1/streams", `{"name":"x","state":true}`, 422, "invalid-object", "/state"},
+		{"POST", "/v1/streams", `{"name":"x","state":{"keys":5}}`, 422, "invalid-object", "/state/keys"},
+		{"POST", "/v1/streams", `{"name":"x","state":{"maxKeys":0}}`, 422, "invalid-object", "/state/maxKeys"},
+		{"POST", "/v1/streams", `{"name":"x","state":{"maxBytes":"1TB"}}`, 422, "invalid-object", "/state/maxBytes"},
+		{"PATCH", "/v1/streams/trains", `{"state":{"window":"0s"}}`, 422, "invalid-object", "/state/window"},
+		{"PATCH", "/v1/streams/trains", `{"state":{"maxBytes":1}}`, 422, "invalid-object", "/state/maxBytes"},
+		{"PATCH", "/v1/streams/trains", `{"state":[]}`, 422, "invalid-object", "/state"},
 		{"PATCH", "/v1/streams/trains", `{"topic":"x"}`, 422, "invalid-object", "/topic"},
 		{"PATCH", "/v1/streams/trains", `{"partitions":1}`, 422, "invalid-object", "/partitions"},
 		{"PATCH", "/v1/streams/none", `{"description":"x"}`, 404, "unknown-stream", ""},
