@@ -20,7 +20,7 @@ type typesDiff struct {
 func (d *typesDiff) Help() string {
 	return `Exits with 0 if the server has all that the files say, else with 5.
 
-A file is the whole definition: a member that the server has and the file lacks is shown as "- member: was …", and apply removes it. Left alone are members that every definition has (of a type owner, audience, keyAttribute, compatibility, dedupe; of a stream all but the description), schemas, which never go, and definitions that have no file.
+A file is the whole definition: a member that the server has and the file lacks is shown as "- member: was …", and apply removes it. Left alone are members that every definition has (of a type owner, audience, keyAttribute, compatibility, dedupe; of a stream all but the description and the state; of a state all), schemas, which never go, and definitions that have no file.
 `
 }
 
@@ -304,6 +304,9 @@ func (p *plan) doStream(ctx context.Context, s *step) error {
 	for name, value := range s.to.members {
 		if says(s.kind, name, s.to.members) && !sameMember(name, s.from.members[name], value) {
 			patch[name] = value
+			if name == memberState {
+				patch[name] = statePatch(value)
+			}
 		}
 	}
 	for name := range s.from.members {

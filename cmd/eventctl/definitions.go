@@ -29,8 +29,8 @@ type streamsList struct {
 
 // Run is called by kong.
 func (l *streamsList) Run(ctx context.Context, c *client, o *console) error {
-	return list(ctx, c, o, "/v1/streams", nil, l.JSON, []string{"NAME", "PARTITIONS", "RETENTION", "TOPIC", "DESCRIPTION"},
-		[]string{"name", "partitions", "retention", "topic", "description"})
+	return list(ctx, c, o, "/v1/streams", nil, l.JSON, []string{"NAME", "PARTITIONS", "RETENTION", "STATE", "TOPIC", "DESCRIPTION"},
+		[]string{"name", "partitions", "retention", "state.window", "topic", "description"})
 }
 
 type streamsShow struct {
@@ -50,17 +50,19 @@ type streamsCreate struct {
 	Topic       string `help:"Kafka topic. One that is there is adopted as it is. Default the name under the server's prefix."`
 	Owner       string `help:"Who answers for it."`
 	Description string `help:"What it holds."`
+	stateFlags  `embed:""`
 }
 
 // Help is shown by kong.
 func (s *streamsCreate) Help() string {
-	return "Examples:\n\n  eventctl streams create trains --partitions 12 --retention 168h\n  eventctl streams create orders --topic internal.orders.v2\n"
+	return "Examples:\n\n  eventctl streams create trains --partitions 12 --retention 168h\n  eventctl streams create orders --topic internal.orders.v2\n  eventctl streams create positions --compaction --state-max-bytes 64MiB\n"
 }
 
 // Run is called by kong.
 func (s *streamsCreate) Run(ctx context.Context, c *client, o *console) error {
 	return change(ctx, c, o, http.MethodPost, "/v1/streams", compact(map[string]any{
 		"name": s.Stream, "partitions": s.Partitions, "retention": s.Retention, "compaction": s.Compaction, "topic": s.Topic, "owner": s.Owner, "description": s.Description,
+		memberState: s.member(),
 	}))
 }
 
@@ -82,7 +84,7 @@ func (s *streamsDelete) Run(ctx context.Context, c *client, o *console) error {
 // compact leaves out what was not said, so that the server's defaults hold.
 func compact(m map[string]any) map[string]any {
 	for k, v := range m {
-		if v == "" || v == 0 || v == false {
+		if v == "" || v == 0 || v == false || v == nil {
 			delete(m, k)
 		}
 	}

@@ -178,12 +178,12 @@ func TestListsAreReadToTheirLastPage(t *testing.T) {
 	f := newFake(t, func(n int, w http.ResponseWriter, _ *http.Request, _ []byte) {
 		page := map[string]any{"items": []any{map[string]any{"name": "a", "partitions": 3}}, "next": "p 2"}
 		if n%2 == 1 {
-			page = map[string]any{"items": []any{map[string]any{"name": "b", "partitions": 1, "description": "B"}}}
+			page = map[string]any{"items": []any{map[string]any{"name": "b", "partitions": 1, "description": "B", "state": map[string]any{"window": "1h"}}}}
 		}
 		writeAs(w, "application/json", 200, page)
 	})
 	o := eventctl(t.Context(), "", "--server", f.URL, "streams", "list")
-	want := "NAME  PARTITIONS  RETENTION  TOPIC  DESCRIPTION\na     3           -          -      -\nb     1           -          -      B\n"
+	want := "NAME  PARTITIONS  RETENTION  STATE  TOPIC  DESCRIPTION\na     3           -          -      -      -\nb     1           -          1h     -      B\n"
 	if o.code != exitDone || o.out != want {
 		t.Errorf("exit code %d:\n%s", o.code, o.out)
 	}
@@ -213,6 +213,13 @@ func TestDefinitionsAreSentAsTheServerTakesThem(t *testing.T) {
 		method, uri, member string
 	}{
 		{[]string{"streams", "create", "s", "--partitions", "3"}, "POST", "/v1/streams", `{"name":"s","partitions":3}`},
+		{[]string{"streams", "create", "s", "--state"}, "POST", "/v1/streams", `{"name":"s","state":{}}`},
+		{[]string{"streams", "create", "s", "--state-window", "forever"}, "POST", "/v1/streams", `{"name":"s","state":{"window":"forever"}}`},
+		{[]string{"streams", "create", "s", "--state-max-keys", "0"}, "POST", "/v1/streams", `{"name":"s","state":{"maxKeys":0}}`}, // which is the server's to refuse
+		{
+			[]string{"streams", "create", "s", "--state", "--state-window", "2h", "--state-max-keys", "5", "--state-max-bytes", "1GiB"},
+			"POST", "/v1/streams", `{"name":"s","state":{"maxBytes":"1GiB","maxKeys":5,"window":"2h"}}`,
+		},
 		{[]string{"streams", "delete", "s", "--yes"}, "DELETE", "/v1/streams/s", ""},
 		{[]string{"streams", "delete", "s", "--yes", "--force"}, "DELETE", "/v1/streams/s?force=true", ""},
 		{[]string{"types", "register", "app.*", "--stream", "s", "--key-attribute", "source"}, "POST", "/v1/event-types", `{"keyAttribute":"source","stream":"s","type":"app.*"}`},

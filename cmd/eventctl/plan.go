@@ -100,7 +100,7 @@ func says(kind, name string, members map[string]json.RawMessage) bool {
 	case "null", `""`:
 		return false
 	case "false", "[]", "{}":
-		return slices.Contains(defaulted[kind], name)
+		return slices.Contains(defaulted[kind], name) || kind == kindStream && name == memberState // {}: with its defaults
 	}
 	return true
 }
@@ -138,16 +138,25 @@ func whole(kind string, have, want map[string]json.RawMessage) map[string]json.R
 	return all
 }
 
-// sameMember is sameJSON, where a duration may be spelled in several ways.
-func sameMember(name string, a, b json.RawMessage) bool {
-	if name == "dedupe" || name == "retention" {
-		var x, y string
-		if json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil {
-			dx, errX := time.ParseDuration(x)
-			dy, errY := time.ParseDuration(y)
-			if errX == nil && errY == nil {
-				return dx == dy
-			}
+// sameMember is sameJSON, where some values may be spelled in several ways.
+func sameMember(name string, have, want json.RawMessage) bool {
+	switch name {
+	case "dedupe", "retention":
+		return sameDuration(have, want)
+	case memberState:
+		return sameState(have, want)
+	}
+	return sameJSON(have, want)
+}
+
+// sameDuration is sameJSON, where 1h is 60m.
+func sameDuration(a, b json.RawMessage) bool {
+	var x, y string
+	if json.Unmarshal(a, &x) == nil && json.Unmarshal(b, &y) == nil {
+		dx, errX := time.ParseDuration(x)
+		dy, errY := time.ParseDuration(y)
+		if errX == nil && errY == nil {
+			return dx == dy
 		}
 	}
 	return sameJSON(a, b)
