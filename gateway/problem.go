@@ -58,6 +58,7 @@ var (
 	kindIncompatibleSchema = problemKind{"incompatible-schema", 409, "The schema is not compatible with those before it", "Change what `breaks` points at, or register a successor of the event type. What is `undecided` alone may be taken with force=true; a property that old versions left open may be described where the type says allowOpenProperties."}
 	kindConsumerTakenOver  = problemKind{"consumer-taken-over", 409, "Another session took over this consumer", "A consumer is one reader: let the other session read, or give each reader a consumer of its own."}
 	kindNotCompacted       = problemKind{"not-compacted", 409, "The stream keeps no state by key", "Tombstones only mean something on a stream with compaction."}
+	kindNoState            = problemKind{"no-state", 409, "The stream keeps no state", "Read the stream without from=snapshot and overflow=snapshot, or have its owner give it a state: PATCH /v1/streams/{stream} with {\"state\":{}}."}
 	kindPreconditionFailed = problemKind{"precondition-failed", 412, "It has changed since it was read", "Read it again, and send the change with the new ETag in If-Match."}
 	kindEventTooLarge      = problemKind{"event-too-large", 413, "The event is too large", "Send the payload elsewhere and refer to it from the event, or split it."}
 	kindBatchTooLarge      = problemKind{"batch-too-large", 413, "The batch is too large", "Send it in several smaller batches."}
@@ -91,7 +92,7 @@ func kinds() []problemKind {
 		kindMalformedJSON, kindInvalidBody, kindInvalidEvent, kindInvalidFilter, kindInvalidCursor, kindInvalidParameter,
 		kindBadMessage, kindInvalidUpgrade, kindOriginNotAllowed, kindNotAllowed, kindNotFound, kindUnknownStream, kindUnknownEventType, kindUnknownSchema,
 		kindUnknownConsumer, kindUnknownSubscription, kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema,
-		kindConsumerTakenOver, kindReconnect, kindOtherDelivery, kindUnproven, kindWrongCode, kindAskedTooOften, kindAttemptsAway, kindNotCompacted, kindPreconditionFailed,
+		kindConsumerTakenOver, kindReconnect, kindOtherDelivery, kindUnproven, kindWrongCode, kindAskedTooOften, kindAttemptsAway, kindNotCompacted, kindNoState, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
 		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindNoSinks, kindLogUnavailable, kindInDoubt,
 		kindOverloaded, kindNotReady, kindConsumerBusy,

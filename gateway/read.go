@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/catalog"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
@@ -193,7 +194,7 @@ func transport(r *http.Request) (string, error) {
 func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, error) {
 	req := session.Request{Consumer: q.Consumer, Autosave: q.Autosave, Owner: localOwner, Address: g.clientAddr(r).String(), RequestID: requestID(r.Context())}
 	var err error
-	if req.Streams, err = g.streamsOf(r, q); err != nil {
+	if req.Streams, req.States, err = g.streamsOf(r, q); err != nil {
 		return req, err
 	}
 	if req.Filter, err = q.compile(); err != nil {
@@ -217,6 +218,9 @@ func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, e
 	if q.Autosave && q.Consumer == "" {
 		return req, newProblem(kindInvalidParameter, "autosave needs consumer=<name>: it is the consumer that is saved")
 	}
+	if err := q.picture(&req); err != nil {
+		return req, err
+	}
 	err = q.pace(&req)
 	return req, err
 }
@@ -225,11 +229,11 @@ func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, e
 const localOwner = "local"
 
 // streamsOf finds what is to be read: the stream of the address, those that are named, or those of the types.
-func (g *Gateway) streamsOf(r *http.Request, q *readQuery) ([]fanout.Stream, error) {
+func (g *Gateway) streamsOf(r *http.Request, q *readQuery) (streams []fanout.Stream, states []fanout.State, err error) {
 	names := q.Streams
 	if name := pathVar(r, "stream"); name != "" {
 		if len(names) > 0 {
-			return nil, newProblem(kindInvalidParameter, "the address names the stream: read several with /v1/events?stream=a&stream=b")
+			return nil, nil, newProblem(kindInvalidParameter, "the address names the stream: read several with /v1/events?stream=a&stream=b")
 		}
 		names = []string{name}
 	}
@@ -242,14 +246,13 @@ func (g *Gateway) streamsOf(r *http.Request, q *readQuery) ([]fanout.Stream, err
 			}
 		}
 		if len(names) == 0 {
-			return nil, newProblem(kindUnknownEventType, "no event type matches %s: GET /v1/event-types lists them", strings.Join(q.Types, ", "))
+			return nil, nil, newProblem(kindUnknownEventType, "no event type matches %s: GET /v1/event-types lists them", strings.Join(q.Types, ", "))
 		}
 	}
 	if len(names) == 0 {
-		return nil, newProblem(kindInvalidParameter, "say what to read: stream=<name> (repeatable) or type=<event type>; GET /v1/streams lists the streams")
+		return nil, nil, newProblem(kindInvalidParameter, "say what to read: stream=<name> (repeatable) or type=<event type>; GET /v1/streams lists the streams")
 	}
 	seen := map[string]bool{}
-	var streams []fanout.Stream
 	sort.Strings(names)
 	for _, name := range names {
 		if seen[name] {
@@ -258,14 +261,23 @@ func (g *Gateway) streamsOf(r *http.Request, q *readQuery) ([]fanout.Stream, err
 		seen[name] = true
 		st, ok := g.deps.Catalog.Stream(name)
 		if !ok {
-			return nil, unknownStream(name)
+			return nil, nil, unknownStream(name)
 		}
 		streams = append(streams, fanout.Stream{Name: st.Name, Topic: st.Topic, Wrap: string(st.Wrap)})
+		states = append(states, stateOf(st))
 	}
 	if len(streams) > cursor.MaxStreams {
-		return nil, newProblem(kindInvalidParameter, "%d streams on one connection are too many: at most %d", len(streams), cursor.MaxStreams)
+		return nil, nil, newProblem(kindInvalidParameter, "%d streams on one connection are too many: at most %d", len(streams), cursor.MaxStreams)
 	}
-	return streams, nil
+	return streams, states, nil
+}
+
+// stateOf is what is kept of a stream for snapshots.
+func stateOf(s catalog.Stream) fanout.State {
+	if s.State == nil {
+		return fanout.State{}
+	}
+	return fanout.State{Window: time.Duration(s.State.Window), MaxKeys: s.State.MaxKeys, MaxBytes: int64(s.State.MaxBytes)}
 }
 
 // headerReason bounds why a record was skipped in a header, of which proxies take little: its whole is in the poison view.
@@ -308,6 +320,12 @@ func (g *Gateway) writePage(ctx context.Context, w http.ResponseWriter, r *http.
 	}
 	if page.Drain != nil {
 		h.Set("Drain", headerJSON(page.Drain))
+	}
+	for _, s := range page.Snapshots {
+		h.Add("Snapshot", headerJSON(s))
+	}
+	for _, gone := range page.Removed {
+		h.Add("Removed", headerJSON(gone))
 	}
 	rc := http.NewResponseController(w)
 	_ = rc.SetWriteDeadline(time.Now().Add(answerTime)) // a client that does not read holds nothing for ever
@@ -361,7 +379,9 @@ func headerJSON(v any) string {
 // followed with the same body, whose own cursor that of the address goes before.
 func (g *Gateway) nextPage(r *http.Request, at string) string {
 	values := r.URL.Query()
-	values.Del("from")
+	if values.Get("from") != "snapshot" { // the cursor goes before that, but it says what its client has
+		values.Del("from")
+	}
 	values.Del("ticket")
 	values.Set("after", at)
 	return g.link(r, strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")...) + "?" + values.Encode()
@@ -459,6 +479,8 @@ func (g *Gateway) readProblem(err error) *problem {
 		return newProblem(kindNotReady, "the stream was deleted and made again a moment ago: try again").retry(retrySoon).because(err)
 	case errors.Is(err, cursor.ErrName):
 		return newProblem(kindInvalidParameter, "consumer: %s", cursor.ErrName)
+	case errors.Is(err, fanout.ErrNoState):
+		return newProblem(kindNoState, "the stream keeps no state any more: its definition was changed")
 	case errors.Is(err, session.ErrDraining), errors.Is(err, fanout.ErrClosed):
 		return newProblem(kindNotReady, "this replica is going away: come back, and reach another").retry(retrySoon)
 	case errors.Is(err, session.ErrOtherStream):

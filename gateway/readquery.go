@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
 	"github.com/eventissuer/eventissuer/session"
 )
@@ -30,6 +31,8 @@ type readQuery struct {
 	Heartbeat string          `json:"heartbeat"`
 	Flush     string          `json:"flush"`
 	Event     string          `json:"event"`
+	Conflate  string          `json:"conflate"`
+	Overflow  string          `json:"overflow"`
 }
 
 // fromURL reads the parameters. An unknown one is a mistake: a filter with a typing error must not be no filter.
@@ -71,6 +74,10 @@ func (q *readQuery) fromURL(values url.Values) error {
 			q.Flush = one
 		case "event":
 			q.Event = one
+		case "conflate":
+			q.Conflate = one
+		case "overflow":
+			q.Overflow = one
 		case "autosave":
 			if q.Autosave, err = strconv.ParseBool(one); err != nil {
 				return newProblem(kindInvalidParameter, "autosave=%s: give true or false", one)
@@ -82,7 +89,7 @@ func (q *readQuery) fromURL(values url.Values) error {
 			}
 			q.Limit = &n
 		default:
-			return newProblem(kindInvalidParameter, "there is no parameter %q: a read takes stream, after, from, consumer, autosave, type, source, subject, resource, filter, limit, wait, heartbeat, flush and event", name)
+			return newProblem(kindInvalidParameter, "there is no parameter %q: a read takes stream, after, from, consumer, autosave, type, source, subject, resource, filter, limit, wait, heartbeat, flush, event, conflate and overflow", name)
 		}
 	}
 	return nil
@@ -108,11 +115,13 @@ func (q *readQuery) from() (session.From, error) {
 		return session.From{}, nil
 	case "oldest":
 		return session.From{Oldest: true}, nil
+	case "snapshot":
+		return session.From{Snapshot: true}, nil
 	}
 	// A "+" that was not escaped arrives as a space.
 	t, err := time.Parse(time.RFC3339Nano, strings.Replace(q.From, " ", "+", 1))
 	if err != nil {
-		return session.From{}, newProblem(kindInvalidParameter, "from=%s: give oldest, latest, or a time as 2026-11-21T08:00:00Z", q.From)
+		return session.From{}, newProblem(kindInvalidParameter, "from=%s: give oldest, latest, snapshot, or a time as 2026-11-21T08:00:00Z", q.From)
 	}
 	if t.Unix() < 0 { // before any log; and the zero time says something else there
 		return session.From{Oldest: true}, nil
@@ -139,6 +148,36 @@ func (q *readQuery) pace(req *session.Request) error {
 	return nil
 }
 
+// picture checks what a client wants of the latest events of keys.
+func (q *readQuery) picture(req *session.Request) error {
+	if q.Overflow != "" && q.Overflow != "snapshot" {
+		return newProblem(kindInvalidParameter, "overflow=%s: only overflow=snapshot is known: a reader that fell behind is then given a fresh snapshot rather than what it missed", q.Overflow)
+	}
+	req.Renew = q.Overflow != ""
+	if req.From.Snapshot && q.Consumer != "" {
+		return newProblem(kindInvalidParameter, "from=snapshot does not go with consumer=: a consumer goes on where it was, and a snapshot begins anew. Keep the cursor yourself, or leave from= out")
+	}
+	var err error
+	if req.Conflate, err = duration("conflate", q.Conflate, leastInterval, mostInterval); err != nil {
+		return err
+	}
+	if !req.From.Snapshot && !req.Renew {
+		return nil
+	}
+	for i, state := range req.States {
+		if state == (fanout.State{}) {
+			return newProblem(kindNoState, "the stream %q keeps no state, so that there are no snapshots of it", req.Streams[i].Name)
+		}
+	}
+	return nil
+}
+
+// Between these lies the interval in which a conflated reader is given each key's latest event.
+const (
+	leastInterval = 100 * time.Millisecond
+	mostInterval  = time.Minute
+)
+
 // page checks what only a page has, on every transport, and sets it where a page is asked for.
 func (q *readQuery) page(req *session.Request, asked bool) error {
 	limit := defaultPage
@@ -158,7 +197,7 @@ func (q *readQuery) page(req *session.Request, asked bool) error {
 func (q *readQuery) inFlight() error {
 	for name, given := range map[string]bool{
 		"streams": q.Streams != nil, "after": q.After != "", "from": q.From != "", "consumer": q.Consumer != "", "autosave": q.Autosave,
-		"limit": q.Limit != nil, "wait": q.Wait != "", "heartbeat": q.Heartbeat != "", "flush": q.Flush != "", "event": q.Event != "",
+		"conflate": q.Conflate != "", "overflow": q.Overflow != "", "limit": q.Limit != nil, "wait": q.Wait != "", "heartbeat": q.Heartbeat != "", "flush": q.Flush != "", "event": q.Event != "",
 	} {
 		if given {
 			return newProblem(kindInvalidBody, "%s cannot be changed in flight, only types, sources, subjects, resources, filter and filters: open another session", name).

@@ -10,14 +10,18 @@ import (
 
 // output gathers what one write carries.
 type output struct {
-	buf  []byte
-	cuts []int // ends of messages in buf, for transports that frame messages
-	open bool  // a message of several events has begun
+	shared []byte // what others are given, too: it goes before buf, and must not be changed
+	buf    []byte
+	cuts   []int // ends of messages in buf, for transports that frame messages
+	open   bool  // a message of several events has begun
 
 	pooled *[]byte // as what buf is given back; nil: it is the output's own
 }
 
-func (o *output) reset() { o.buf, o.cuts, o.open = o.buf[:0], o.cuts[:0], false }
+func (o *output) reset() { o.shared, o.buf, o.cuts, o.open = nil, o.buf[:0], o.cuts[:0], false }
+
+// size is how many bytes there are to be written.
+func (o *output) size() int { return len(o.shared) + len(o.buf) }
 
 // large are buffers for what is gathered in large pieces by few, who else would make one of that size for every write.
 var large = sync.Pool{New: func() any {
@@ -49,9 +53,15 @@ func (o *output) release() {
 func (o *output) cut() { o.cuts = append(o.cuts, len(o.buf)) }
 
 // codec writes the blocks of one transport. cursor is the cursor after the block; whole says that it is the entry's own
-// text, so that the entry's shared frame is the block.
+// text, so that the entry's shared frame is the block. A nil cursor is none: what belongs together has one at its end.
 type codec interface {
+	// form tells forms apart that are encoded once for many; noForm is none of them.
+	form() form
+	// blank is a codec of the same form for what is to be shared.
+	blank() codec
 	event(o *output, e *fanout.Entry, cursor []byte, whole bool)
+	// end writes the cursor after events that had none.
+	end(o *output, cursor []byte)
 	// cursor writes a first block or a heartbeat.
 	cursor(o *output, cursor []byte)
 	// control writes a control message of API.md's table. cursor may be nil.
@@ -59,6 +69,21 @@ type codec interface {
 	// flush ends what event began.
 	flush(o *output)
 }
+
+// form is a form in which events are written.
+type form int
+
+const (
+	noForm form = iota
+	formSSE
+	formTypedSSE
+	formNDJSON
+	formBatch
+	formEvents
+)
+
+// messages says that the form is one of messages, not of a stream of bytes.
+func (f form) messages() bool { return f >= formBatch }
 
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
@@ -81,11 +106,24 @@ func (c sseCodec) event(o *output, e *fanout.Entry, cursor []byte, whole bool) {
 		o.buf = append(o.buf, e.SSE()...)
 		return
 	}
-	o.buf = append(o.buf, "id: "...)
-	o.buf = append(o.buf, cursor...)
-	o.buf = append(o.buf, '\n')
+	if cursor != nil {
+		o.buf = append(o.buf, "id: "...)
+		o.buf = append(o.buf, cursor...)
+		o.buf = append(o.buf, '\n')
+	}
 	o.buf = append(o.buf, e.SSEData()...)
 }
+
+func (c sseCodec) form() form {
+	if c.typed {
+		return formTypedSSE
+	}
+	return formSSE
+}
+
+func (c sseCodec) blank() codec { return c }
+
+func (c sseCodec) end(o *output, cursor []byte) { c.cursor(o, cursor) }
 
 // appendOneLine keeps a line break in a type from ending the field.
 func appendOneLine(dst []byte, s string) []byte {
@@ -129,12 +167,22 @@ func (sseCodec) flush(*output) {}
 type ndjsonCodec struct{}
 
 func (ndjsonCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
-	o.buf = append(o.buf, `{"cursor":"`...)
-	o.buf = append(o.buf, cursor...)
-	o.buf = append(o.buf, `","event":`...)
+	o.buf = append(o.buf, '{')
+	if cursor != nil {
+		o.buf = append(o.buf, `"cursor":"`...)
+		o.buf = append(o.buf, cursor...)
+		o.buf = append(o.buf, `",`...)
+	}
+	o.buf = append(o.buf, `"event":`...)
 	o.buf = append(o.buf, e.Event.JSON()...)
 	o.buf = append(o.buf, "}\n"...)
 }
+
+func (ndjsonCodec) form() form { return formNDJSON }
+
+func (c ndjsonCodec) blank() codec { return c }
+
+func (c ndjsonCodec) end(o *output, cursor []byte) { c.cursor(o, cursor) }
 
 func (ndjsonCodec) cursor(o *output, cursor []byte) {
 	o.buf = append(o.buf, `{"cursor":"`...)
@@ -181,10 +229,27 @@ func (c *batchCodec) flush(o *output) {
 		return
 	}
 	o.open = false
-	o.buf = append(o.buf, `],"cursor":"`...)
-	o.buf = append(o.buf, c.last...)
-	o.buf = append(o.buf, `"}`...)
+	o.buf = append(o.buf, ']')
+	if len(c.last) > 0 {
+		o.buf = append(o.buf, `,"cursor":"`...)
+		o.buf = append(o.buf, c.last...)
+		o.buf = append(o.buf, '"')
+	}
+	o.buf = append(o.buf, '}')
 	o.cut()
+}
+
+func (c *batchCodec) form() form { return formBatch }
+
+func (c *batchCodec) blank() codec { return &batchCodec{} }
+
+func (c *batchCodec) end(o *output, cursor []byte) {
+	if !o.open {
+		c.cursor(o, cursor)
+		return
+	}
+	c.last = append(c.last[:0], cursor...)
+	c.flush(o)
 }
 
 func (c *batchCodec) cursor(o *output, cursor []byte) {
@@ -209,9 +274,12 @@ type eventCodec struct {
 }
 
 func (c *eventCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
-	o.buf = append(o.buf, `{"eventissuercursor":"`...)
-	o.buf = append(o.buf, cursor...)
-	o.buf = append(o.buf, `",`...)
+	o.buf = append(o.buf, '{')
+	if cursor != nil {
+		o.buf = append(o.buf, `"eventissuercursor":"`...)
+		o.buf = append(o.buf, cursor...)
+		o.buf = append(o.buf, `",`...)
+	}
 	json := e.Event.JSON()
 	for json[0] != '{' {
 		json = json[1:]
@@ -235,6 +303,12 @@ func (c *eventCodec) control(o *output, name string, payload any, cursor []byte)
 }
 
 func (c *eventCodec) flush(*output) {}
+
+func (c *eventCodec) form() form { return formEvents }
+
+func (c *eventCodec) blank() codec { return &eventCodec{source: c.source, id: controlIDs()} }
+
+func (c *eventCodec) end(o *output, cursor []byte) { c.cursor(o, cursor) }
 
 func (c *eventCodec) open(dst []byte, name string, cursor []byte) []byte {
 	dst = append(dst, `{"specversion":"1.0","type":"no.eventissuer.`...)

@@ -142,6 +142,14 @@ func (c *conn) writeAll(ctx context.Context, b []byte) error {
 	return nil
 }
 
+// writeBoth writes what is shared and then what is the session's own.
+func (c *conn) writeBoth(ctx context.Context, shared, own []byte) error {
+	if err := c.writeAll(ctx, shared); err != nil {
+		return err
+	}
+	return c.writeAll(ctx, own)
+}
+
 // catchUp reads the log and writes what matches until a reader has met its ring; its shard then looks at all.
 func (c *conn) catchUp(ctx context.Context) error {
 	s := scratchPool.Get().(*scratch)
@@ -163,11 +171,11 @@ func (c *conn) catchUp(ctx context.Context) error {
 			c.server.m.readErrors.Inc()
 			c.server.logger.Debug("a catch-up waits for the log", "error", err)
 		}
-		if len(s.out.buf) == 0 && status == fanout.Behind && time.Since(c.lastWrite) >= c.heartbeat {
-			c.feed.codec.cursor(&s.out, c.feed.cursor()) // a filtered reader, too, keeps what it has passed
+		if s.out.size() == 0 && status == fanout.Behind && time.Since(c.lastWrite) >= c.heartbeat {
+			c.feed.beat(&s.out) // a filtered reader, too, keeps what it has passed
 		}
-		if len(s.out.buf) > 0 {
-			if err := c.writeAll(ctx, s.out.buf); err != nil {
+		if s.out.size() > 0 {
+			if err := c.writeBoth(ctx, s.out.shared, s.out.buf); err != nil {
 				return err
 			}
 			c.feed.written()

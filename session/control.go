@@ -1,5 +1,7 @@
 package session
 
+import "github.com/eventissuer/eventissuer/internal/fanout"
+
 // The payloads of the control messages; their names and fields are those of the API.
 
 // Gap tells that what a cursor pointed at is gone, and where reading goes on.
@@ -19,6 +21,45 @@ type Skipped struct {
 	Reason    string `json:"reason"`
 }
 
+// Snapshot begins a snapshot of a stream: the latest event of each of its keys follows, up to Live. Whatever a client had of
+// the stream is no longer what is true.
+type Snapshot struct {
+	Stream string `json:"stream"`
+	Keys   int    `json:"keys"`
+	// Dropped is how many keys the server has let go for want of room since it keeps the state: those of them that had no
+	// event since are missing.
+	Dropped uint64 `json:"dropped,omitempty"`
+}
+
+// Live ends a snapshot: what follows are changes of it.
+type Live struct {
+	Stream string `json:"stream"`
+}
+
+// Removed tells that an event that was the latest of its key is so no longer, and that there is none in its place.
+type Removed struct {
+	Stream  string `json:"stream"`
+	Subject string `json:"subject"`
+	Source  string `json:"source"`
+	Type    string `json:"type"`
+	ID      string `json:"id"`
+	// Reason is deleted (a tombstone), changed (the key's latest event does not match the filter) or dropped (the state has
+	// no room for it, or it is older than the state's window).
+	Reason string `json:"reason"`
+}
+
+func removedOf(stream string, e *fanout.Entry) Removed {
+	gone := &e.Removed.Event
+	r := Removed{Stream: stream, Subject: gone.Subject(), Source: gone.Source(), Type: gone.Type(), ID: gone.ID(), Reason: "changed"}
+	switch {
+	case e.Beside:
+		r.Reason = "dropped"
+	case e.Tombstone():
+		r.Reason = "deleted"
+	}
+	return r
+}
+
 // Health is the payload of stalled and resumed: whether the log can be reached. The session stays.
 type Health struct {
 	Stream string `json:"stream"`
@@ -29,9 +70,9 @@ type Assigned struct {
 	Groups []string `json:"groups"`
 }
 
-// Waiting tells why a session of a subscription is given nothing.
+// Waiting tells why a session is given nothing.
 type Waiting struct {
-	Reason string `json:"reason"` // partitions, ackTimeout or rebalance
+	Reason string `json:"reason"` // partitions, ackTimeout or rebalance; of a stream: snapshot
 	Detail string `json:"detail"`
 }
 
@@ -84,6 +125,10 @@ var (
 	problemSuperseded = Problem{
 		Type: "/problems/consumer-taken-over", Title: "Another session took over this consumer", Status: 409,
 		Detail: "A consumer is one reader. Another session opened it, or it was reset or deleted; this session's cursors no longer move it.",
+	}
+	problemNoState = Problem{
+		Type: "/problems/no-state", Title: "The stream keeps no state", Status: 409,
+		Detail: "There are no snapshots of it any more: its definition was changed. Read it without from=snapshot and overflow=snapshot.",
 	}
 	problemUnsubscribed = Problem{
 		Type: "/problems/unknown-subscription", Title: "There is no such subscription", Status: 404,

@@ -31,6 +31,14 @@ type part struct {
 	failed  int           // reads of the log in a row
 	gaps    []broker.Gap  // of the beginning, not yet told
 	unwatch chan struct{} // ends what onLost started; nil where nothing did
+
+	picture  bool              // it is told what goes away
+	snapshot bool              // one is to be given, before anything else
+	first    bool              // none has been given yet, so that there is no cursor
+	conf     *fanout.Conflated // reader is its own; nil: every event is given
+	batch    *fanout.Batch     // what is being given; nil: nothing
+	at       int               // in batch
+	prior    place             // where the client stands until it has all of batch
 }
 
 // feed merges the streams of one session under one cursor. It belongs to one goroutine at a time.
@@ -41,6 +49,14 @@ type feed struct {
 	autosave bool
 	turn     int
 	text     []byte // scratch for a cursor of the session's own
+
+	options  fanout.Options // of its readers
+	whole    bool           // its clients have the whole picture, from snapshots
+	batches  bool           // each key's latest is given
+	interval time.Duration  // once in so long; 0: whenever it asks
+	page     bool
+	kept     []*fanout.Batch // what a page was made of, until it is written
+	failure  error           // why it ended, where no hub did
 }
 
 // solo says that the hub's own text is the session's cursor: one stream, no lease.
@@ -48,14 +64,20 @@ func (f *feed) solo() bool { return len(f.parts) == 1 && f.parts[0].lease.IsZero
 
 // gather writes to o what is due, about max bytes, and returns what to do next: the most urgent of all parts.
 func (f *feed) gather(o *output, scratch *[]*fanout.Entry, max int) fanout.Status {
+	if p := f.renewing(); p != nil {
+		return f.renew(o, p)
+	}
 	due := fanout.Idle
 	entries := *scratch
 	for i := range f.parts {
 		p := &f.parts[(f.turn+i)%len(f.parts)]
 		room := max - len(o.buf)
-		if i > 0 && room <= 0 {
+		switch {
+		case i > 0 && room <= 0:
 			p.status = fanout.More
-		} else {
+		case p.conf != nil:
+			f.gatherBatch(o, p)
+		default:
 			entries, p.status = p.reader.Take(entries[:0], room)
 			if p.status != fanout.Behind {
 				p.failed = 0
@@ -63,12 +85,25 @@ func (f *feed) gather(o *output, scratch *[]*fanout.Entry, max int) fanout.Statu
 			f.write(o, p, entries)
 			clear(entries) // the ring's bounds are not to be stretched by what was written
 		}
+		if p.status == fanout.Stale {
+			p.snapshot, p.status = true, fanout.More
+		}
 		due = urgent(due, p.status)
 	}
 	*scratch = entries
 	f.turn++
 	f.codec.flush(o)
 	return due
+}
+
+// heard counts the reads of the log that failed.
+func (p *part) heard(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		p.failed = 0
+	case ctx.Err() == nil:
+		p.failed++
+	}
 }
 
 func urgent(a, b fanout.Status) fanout.Status {
@@ -82,23 +117,29 @@ func urgent(a, b fanout.Status) fanout.Status {
 // fill reads the log for the first part that is behind, and writes to o what matches. It follows a gather, which
 // passes the turn on.
 func (f *feed) fill(ctx context.Context, o *output, scratch *[]*fanout.Entry, max int) (fanout.Status, error) {
+	if p := f.renewing(); p != nil {
+		return f.await(ctx, o, p)
+	}
 	for i := range f.parts {
 		p := &f.parts[(f.turn+i)%len(f.parts)]
 		if p.status != fanout.Behind {
 			continue
 		}
-		entries, status, err := p.reader.Fill(ctx, (*scratch)[:0], max)
-		p.status = status
-		switch {
-		case err == nil:
-			p.failed = 0
-		case ctx.Err() == nil:
-			p.failed++
+		var err error
+		var entries []*fanout.Entry
+		if p.conf != nil {
+			err = f.fillBatch(ctx, p)
+		} else {
+			entries, p.status, err = p.reader.Fill(ctx, (*scratch)[:0], max)
+			*scratch = entries
 		}
+		p.heard(ctx, err)
 		f.write(o, p, entries)
 		clear(entries)
-		*scratch = entries
 		f.codec.flush(o)
+		if p.status == fanout.Stale {
+			p.snapshot, p.status = true, fanout.More
+		}
 		return p.status, err
 	}
 	return fanout.Idle, nil
@@ -118,10 +159,18 @@ func (f *feed) write(o *output, p *part, entries []*fanout.Entry) {
 	f.tell(o, p, p.reader.Gaps(), len(entries) == 0)
 	solo := f.solo()
 	for _, e := range entries {
+		if e.Beside {
+			f.codec.control(o, "removed", removedOf(p.stream, e), nil)
+			continue
+		}
 		vec, shared := p.reader.After(e)
 		text := e.Cursor()
 		if !shared || !solo {
 			text = f.at(p, vec)
+		}
+		if e.Removed != nil {
+			f.codec.control(o, "removed", removedOf(p.stream, e), text)
+			continue
 		}
 		if e.Skipped != "" {
 			f.codec.control(o, "skipped", Skipped{Stream: p.stream, Partition: e.Partition, Offset: e.Offset, Reason: e.Skipped}, text)
@@ -138,6 +187,13 @@ func (f *feed) tell(o *output, p *part, gaps []broker.Gap, alone bool) {
 		return
 	}
 	var before, after []byte
+	if p.conf != nil { // until the next batch the client stands where it did
+		vec, _ := p.position()
+		before = slices.Clone(f.at(p, vec))
+		f.heed(p, gaps)
+		f.writeGaps(o, p, gaps, before, before)
+		return
+	}
 	if alone {
 		vec, _ := p.reader.Position()
 		was := slices.Clone(vec)
@@ -204,21 +260,39 @@ func (f *feed) begin(o *output) {
 		f.writeGaps(o, p, p.gaps, before, f.at(p, vec))
 		p.gaps = nil
 	}
-	f.codec.cursor(o, f.cursor())
+	if text := f.cursor(); text != nil {
+		f.codec.cursor(o, text)
+	}
 }
 
-// stand notes where the part stands, vec or else the reader's position.
+// position is where the part's client stands once all that was gathered is written, and the shared text for it if there is
+// one.
+func (p *part) position() (vec []int64, text []byte) {
+	switch {
+	case p.conf == nil:
+		return p.reader.Position()
+	case p.batch != nil && !p.snapshot:
+		return p.prior.vec, p.prior.text
+	}
+	return p.conf.Position()
+}
+
+// stand notes where the part stands, vec or else its position.
 func (f *feed) stand(p *part, vec []int64) {
 	if vec == nil {
-		vec, _ = p.reader.Position()
+		vec, _ = p.position()
 	}
 	if len(f.parts) > 1 || f.autosave {
 		p.next = append(p.next[:0], vec...)
 	}
 }
 
-// at returns the text of the session's cursor when p stands at vec. It is valid until the next call.
+// at returns the text of the session's cursor when p stands at vec; nil where there is none yet. It is valid until the next
+// call.
 func (f *feed) at(p *part, vec []int64) []byte {
+	if f.unfinished() {
+		return nil
+	}
 	f.stand(p, vec)
 	if len(f.parts) == 1 {
 		f.text = cursor.AppendOne(f.text[:0], cursor.StreamCursor{Tag: p.tag, Epoch: p.epoch, Next: vec, Lease: p.lease, Cut: p.cut})
@@ -233,10 +307,14 @@ func (f *feed) at(p *part, vec []int64) []byte {
 	return f.text
 }
 
-// cursor returns the text of where the session stands once all that was gathered is written.
+// cursor returns the text of where the session stands once all that was gathered is written; nil before it has been given
+// its first snapshot.
 func (f *feed) cursor() []byte {
+	if f.unfinished() {
+		return nil
+	}
 	if f.solo() {
-		vec, text := f.parts[0].reader.Position()
+		vec, text := f.parts[0].position()
 		if text != nil && !f.autosave {
 			return text
 		}
@@ -246,13 +324,13 @@ func (f *feed) cursor() []byte {
 		f.stand(&f.parts[i], nil)
 	}
 	p := &f.parts[0]
-	vec, _ := p.reader.Position()
+	vec, _ := p.position()
 	return f.at(p, vec)
 }
 
 // written moves the named consumers to what was written, where the client asked for that.
 func (f *feed) written() {
-	if !f.autosave {
+	if !f.autosave || f.unfinished() {
 		return
 	}
 	for i := range f.parts {
@@ -291,8 +369,11 @@ var (
 
 // park leaves every reader to be woken. It returns false where one has something due.
 func (f *feed) park() bool {
+	if f.renewing() != nil {
+		return false
+	}
 	for i := range f.parts {
-		if !f.parts[i].reader.Park() {
+		if !f.parts[i].park() {
 			f.unpark()
 			return false
 		}
@@ -300,9 +381,20 @@ func (f *feed) park() bool {
 	return true
 }
 
+func (p *part) park() bool {
+	if p.conf != nil {
+		return p.batch == nil && p.conf.Park()
+	}
+	return p.reader.Park()
+}
+
 func (f *feed) unpark() {
 	for i := range f.parts {
-		f.parts[i].reader.Unpark()
+		if p := &f.parts[i]; p.conf != nil {
+			p.conf.Unpark()
+		} else {
+			p.reader.Unpark()
+		}
 	}
 }
 
@@ -330,6 +422,9 @@ func (f *feed) onLost(stop func(name string, payload any, reason string)) {
 
 // ended tells why a reader ended.
 func (f *feed) ended() Problem {
+	if errors.Is(f.failure, fanout.ErrNoState) {
+		return problemNoState
+	}
 	if err := f.err(); errors.Is(err, fanout.ErrGone) || errors.Is(err, broker.ErrNoTopic) {
 		return problemGone
 	}
@@ -338,6 +433,9 @@ func (f *feed) ended() Problem {
 
 // err is why a reader ended: that a stream is gone before anything else.
 func (f *feed) err() (first error) {
+	if f.failure != nil {
+		return f.failure
+	}
 	for i := range f.parts {
 		err := f.parts[i].reader.Hub().Err()
 		if errors.Is(err, fanout.ErrGone) || errors.Is(err, broker.ErrNoTopic) {
@@ -351,12 +449,13 @@ func (f *feed) err() (first error) {
 // close leaves the hubs and saves the consumers.
 func (f *feed) close() {
 	for i := range f.parts {
-		if f.parts[i].reader != nil {
-			f.parts[i].reader.Close()
-		}
+		f.parts[i].leave()
 		if done := f.parts[i].unwatch; done != nil {
 			close(done)
 		}
+	}
+	for _, b := range f.kept {
+		b.Release()
 	}
 	f.release()
 }

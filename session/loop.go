@@ -66,7 +66,7 @@ func (s *streams) fill(ctx context.Context, o *output) (fanout.Status, error) {
 
 func (s *streams) tell(o *output, name string, payload any) {
 	if name == "" {
-		s.codec.cursor(o, s.cursor())
+		s.beat(o)
 		return
 	}
 	s.codec.control(o, name, payload, s.cursor())
@@ -210,16 +210,16 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 				status = fanout.More // it met the ring: look there
 			}
 		}
-		if len(l.out.buf) == 0 && time.Since(l.last) >= l.heartbeat {
+		if l.out.size() == 0 && time.Since(l.last) >= l.heartbeat {
 			l.from.tell(&l.out, "", nil)
 		}
-		wrote := len(l.out.buf) > 0
+		wrote := l.out.size() > 0
 		if wrote {
 			if err := to.write(&l.out); err != nil {
 				return
 			}
 			l.server.m.writes.Inc()
-			l.server.m.bytes.Add(float64(len(l.out.buf)))
+			l.server.m.bytes.Add(float64(l.out.size()))
 			l.last = time.Now()
 			l.from.written()
 			if l.out.pooled != nil || cap(l.out.buf) > 2*writeBytes {
@@ -259,7 +259,7 @@ func (l *loop) fill(ctx context.Context) fanout.Status {
 	done()
 	if failed {
 		l.server.m.readErrors.Inc()
-		if len(l.out.buf) == 0 {
+		if l.out.size() == 0 {
 			waiting, done := l.uninterrupted(ctx, readRetry)
 			<-waiting.Done()
 			done()

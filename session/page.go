@@ -38,6 +38,9 @@ type Page struct {
 	Stalled []Health // streams that cannot be read at the moment
 	Waiting *Waiting // why a subscription gives nothing; nil: it does not say
 	Drain   *Drain   // this replica goes away; nil: it does not
+	// Snapshots are what the page is of, where it is the whole of each stream.
+	Snapshots []Snapshot
+	Removed   []Removed // what is gone once the events are taken
 }
 
 // pageCodec collects a page.
@@ -57,6 +60,14 @@ func (c *pageCodec) event(_ *output, e *fanout.Entry, cursor []byte, _ bool) {
 		return
 	}
 	json := e.Event.JSON()
+	if cursor == nil { // it is whole, or not at all
+		c.page.Events = append(c.page.Events, json)
+		return
+	}
+	if len(c.page.Removed) > 0 {
+		c.full = true
+		return
+	}
 	if len(c.page.Events) == 0 {
 		c.room = c.most(len(json))
 		c.short = c.room == 0
@@ -72,6 +83,16 @@ func (c *pageCodec) event(_ *output, e *fanout.Entry, cursor []byte, _ bool) {
 
 func (c *pageCodec) cursor(*output, []byte) {}
 
+func (c *pageCodec) form() form { return noForm }
+
+func (c *pageCodec) blank() codec { return &pageCodec{} }
+
+// end ends a page of what belongs together.
+func (c *pageCodec) end(_ *output, cursor []byte) {
+	c.at = append(c.at[:0], cursor...)
+	c.full = true
+}
+
 func (c *pageCodec) control(_ *output, name string, payload any, cursor []byte) {
 	if c.full {
 		return
@@ -86,6 +107,21 @@ func (c *pageCodec) control(_ *output, name string, payload any, cursor []byte) 
 		}
 		c.page.Skipped = append(c.page.Skipped, p)
 		c.at = append(c.at[:0], cursor...)
+	case Removed:
+		if cursor != nil && len(c.page.Removed) >= skippedOfPage {
+			c.full = true
+			return
+		}
+		c.page.Removed = append(c.page.Removed, p)
+		if cursor != nil {
+			c.at = append(c.at[:0], cursor...)
+		}
+	case Snapshot:
+		c.page.Snapshots = append(c.page.Snapshots, p)
+	case Live:
+		if cursor != nil {
+			c.end(nil, cursor)
+		}
 	case Health:
 		c.page.stall(name, p)
 	}
@@ -223,7 +259,7 @@ func (s *Server) read(ctx context.Context, q Request, notify func(), wake, stopp
 		status := f.gather(&o, &entries, pageBytes)
 		if status == fanout.Behind {
 			if status, err = f.fill(ctx, &o, &entries, blockOfPage); err != nil {
-				if len(c.page.Events) > 0 {
+				if len(c.page.Events) > 0 && !f.midway() {
 					break // what there is is worth having
 				}
 				return Page{}, nil, fmt.Errorf("read a page: %w", err)
@@ -238,6 +274,12 @@ func (s *Server) read(ctx context.Context, q Request, notify func(), wake, stopp
 		if c.short {
 			return Page{}, nil, ErrPages
 		}
+		if f.midway() && status != fanout.Idle {
+			if closed(stopped) {
+				return Page{}, nil, ErrDraining
+			}
+			continue
+		}
 		if c.full || len(c.page.Events) >= c.limit || len(c.page.Events) > 0 && c.bytes >= c.room {
 			break
 		}
@@ -247,7 +289,7 @@ func (s *Server) read(ctx context.Context, q Request, notify func(), wake, stopp
 			}
 			continue
 		}
-		if len(c.page.Events)+len(c.page.Gaps)+len(c.page.Skipped) > 0 || q.Wait <= 0 {
+		if len(c.page.Events)+len(c.page.Gaps)+len(c.page.Skipped)+len(c.page.Removed) > 0 || q.Wait <= 0 {
 			break
 		}
 		if !f.park() {
@@ -279,7 +321,14 @@ func (s *Server) read(ctx context.Context, q Request, notify func(), wake, stopp
 		}
 	}
 	s.pages.release(c.room - c.bytes)
-	return c.page, func() { s.pages.release(c.bytes) }, nil
+	kept := f.kept
+	f.kept = nil
+	return c.page, func() {
+		s.pages.release(c.bytes)
+		for _, b := range kept {
+			b.Release()
+		}
+	}, nil
 }
 
 func closed(c <-chan struct{}) bool {

@@ -15,6 +15,7 @@ import (
 // Request is what a client asks for, after the gateway read and checked it.
 type Request struct {
 	Streams  []fanout.Stream
+	States   []fanout.State // of each of Streams: what is kept for snapshots; shorter where there is none
 	Filter   *filter.Filter
 	After    *cursor.Cursor // explicit: Last-Event-ID or after=; nil where there is none
 	From     From           // where there is no cursor
@@ -22,6 +23,10 @@ type Request struct {
 	Consumer string         // "" for none
 	Autosave bool
 	Typed    bool // SSE: the event field is the event's type
+	// Conflate gives each key's latest event once in so long; 0: every event. Of a page it says only that it has each key's
+	// latest event.
+	Conflate time.Duration
+	Renew    bool // a reader that falls out of the ring is given a snapshot rather than what it missed
 
 	// Subscription is the id of the subscription that a session is opened of; "" for one that reads Streams by itself.
 	// Filter, After, From, Consumer and Autosave mean nothing to it, and Streams is what operators are told.
@@ -40,8 +45,9 @@ type Request struct {
 
 // From says where reading begins without a cursor.
 type From struct {
-	Oldest bool
-	Time   time.Time // log-append time; zero for none
+	Oldest   bool
+	Snapshot bool      // the latest event of each key, and then what follows
+	Time     time.Time // log-append time; zero for none
 	// neither: latest
 }
 
@@ -53,7 +59,14 @@ var ErrBehind = errors.New("this replica has yet to notice that the stream was d
 
 // prepare opens the hubs and finds where reading begins. The feed is to be closed.
 func (s *Server) prepare(ctx context.Context, q Request, shard int, owner any, notify func()) (_ feed, err error) {
-	f := feed{filter: q.Filter, autosave: q.Autosave && q.Consumer != "", parts: make([]part, 0, len(q.Streams))}
+	f := feed{
+		filter: q.Filter, autosave: q.Autosave && q.Consumer != "", parts: make([]part, 0, len(q.Streams)),
+		options: fanout.Options{Filter: q.Filter, Shard: shard, Owner: owner, Notify: notify, Renew: q.Renew},
+		whole:   q.From.Snapshot, batches: q.Conflate > 0, interval: q.Conflate, page: q.Limit > 0,
+	}
+	if f.page {
+		f.interval = 0
+	}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -72,12 +85,15 @@ func (s *Server) prepare(ctx context.Context, q Request, shard int, owner any, n
 	if q.From, err = s.fromOfNew(ctx, q); err != nil {
 		return feed{}, err
 	}
-	for _, st := range q.Streams {
+	for i, st := range q.Streams {
 		hub, err := s.deps.Hubs.Open(ctx, st)
 		if err != nil {
 			return feed{}, fmt.Errorf("open stream %s: %w", st.Name, err)
 		}
-		p, err := s.enter(ctx, q, hub, fanout.Options{Filter: q.Filter, Shard: shard, Owner: owner, Notify: notify})
+		if i < len(q.States) {
+			hub.Keep(q.States[i])
+		}
+		p, err := s.enter(ctx, q, hub, &f)
 		if err != nil {
 			return feed{}, err
 		}
@@ -110,9 +126,10 @@ func (s *Server) fromOfNew(ctx context.Context, q Request) (From, error) {
 }
 
 // enter finds where reading begins in one stream, and begins.
-func (s *Server) enter(ctx context.Context, q Request, hub *fanout.Hub, o fanout.Options) (p part, err error) {
+func (s *Server) enter(ctx context.Context, q Request, hub *fanout.Hub, f *feed) (p part, err error) {
 	name := hub.Stream().Name
-	p = part{stream: name, tag: cursor.TagOf(name)}
+	p = part{stream: name, tag: cursor.TagOf(name), picture: hub.KeepsState() && (f.whole || q.Renew || f.batches)}
+	o := f.options
 	o.Epoch = cursor.EpochOf(hub.Epoch())
 	var at *cursor.StreamCursor
 	if q.After != nil {
@@ -138,12 +155,14 @@ func (s *Server) enter(ctx context.Context, q Request, hub *fanout.Hub, o fanout
 		if o.Next == nil {
 			o.Next = []int64{}
 		}
+	case q.From.Snapshot:
+		p.snapshot, p.first = true, true
 	default:
 		if o.Next, err = s.resolve(ctx, q.From, hub); err != nil {
 			return p, err
 		}
 	}
-	p.reader = hub.Reader(o)
+	f.read(&p, hub, o, f.whole)
 	lost := p.reader.Gaps()
 	if len(p.gaps) == 0 {
 		p.epoch, p.next = o.Epoch, o.Next // where the client stands until it is told

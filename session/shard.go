@@ -196,7 +196,7 @@ func (s *shard) step(c *conn) {
 	}
 	s.out.reset()
 	status := c.feed.gather(&s.out, &s.entries, writeBytes)
-	if len(s.out.buf) > 0 && !s.write(c) {
+	if s.out.size() > 0 && !s.write(c) {
 		return
 	}
 	switch status {
@@ -218,17 +218,23 @@ func (s *shard) step(c *conn) {
 
 // write sends s.out to the connection. It returns false where the connection is no longer the shard's.
 func (s *shard) write(c *conn) bool {
-	n, err := c.tryWrite(s.out.buf)
+	shared, own := s.out.shared, s.out.buf
+	n, err := c.tryWrite(shared)
+	s.bytes += n
+	if shared = shared[n:]; err == nil && len(shared) == 0 {
+		n, err = c.tryWrite(own)
+		s.bytes += n
+		own = own[n:]
+	}
 	if err != nil {
 		s.drop(c, endClient)
 		return false
 	}
 	s.writes++
-	s.bytes += n
 	c.lastWrite, c.notBefore = s.now, s.now.Add(s.gatherFor(c))
-	if rest := s.out.buf[n:]; len(rest) > 0 {
-		pending := append([]byte(nil), rest...)
-		s.sendAway(c, func(ctx context.Context) error { return c.writeAll(ctx, pending) })
+	if len(shared)+len(own) > 0 {
+		own = append([]byte(nil), own...)
+		s.sendAway(c, func(ctx context.Context) error { return c.writeBoth(ctx, shared, own) })
 		return false
 	}
 	c.feed.written()
@@ -305,10 +311,10 @@ func (s *shard) beat(c *conn) {
 	s.timers.add(c, timerBeat, s.now.Add(c.heartbeat))
 	s.out.reset()
 	c.feed.unpark()
-	if status := c.feed.gather(&s.out, &s.entries, writeBytes); status == fanout.Idle && len(s.out.buf) == 0 {
-		c.feed.codec.cursor(&s.out, c.feed.cursor())
+	if status := c.feed.gather(&s.out, &s.entries, writeBytes); status == fanout.Idle && s.out.size() == 0 {
+		c.feed.beat(&s.out)
 	}
-	if len(s.out.buf) == 0 || s.write(c) {
+	if s.out.size() == 0 || s.write(c) {
 		s.enqueue(c) // which parks it again
 		c.notBefore = time.Time{}
 	}

@@ -237,7 +237,12 @@ type connSink struct {
 	stall time.Duration
 }
 
-func (k *connSink) write(o *output) error { return writeWithin(k.nc, o.buf, k.stall) }
+func (k *connSink) write(o *output) error {
+	if err := writeWithin(k.nc, o.shared, k.stall); err != nil {
+		return err
+	}
+	return writeWithin(k.nc, o.buf, k.stall)
+}
 
 // writeWithin writes b however long the peer takes, as long as it takes a piece within every stall timeout.
 func writeWithin(nc net.Conn, b []byte, stall time.Duration) error {
@@ -267,13 +272,15 @@ func newResponseSink(w http.ResponseWriter, stall time.Duration) *responseSink {
 func (k *responseSink) write(o *output) error {
 	// HTTP/2 resets a stream once its deadline has passed, though nothing is being written.
 	defer func() { _ = k.rc.SetWriteDeadline(time.Time{}) }()
-	for b := o.buf; len(b) > 0; {
-		_ = k.rc.SetWriteDeadline(time.Now().Add(k.stall))
-		n := min(len(b), 16<<10)
-		if _, err := k.w.Write(b[:n]); err != nil {
-			return err
+	for _, b := range [...][]byte{o.shared, o.buf} {
+		for len(b) > 0 {
+			_ = k.rc.SetWriteDeadline(time.Now().Add(k.stall))
+			n := min(len(b), 16<<10)
+			if _, err := k.w.Write(b[:n]); err != nil {
+				return err
+			}
+			b = b[n:]
 		}
-		b = b[n:]
 	}
 	return k.rc.Flush()
 }

@@ -16,7 +16,6 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/eventissuer/eventissuer/internal/cursor"
-	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
@@ -393,15 +392,10 @@ func (k *readerWords) requery(body json.RawMessage) error {
 	}
 	k.ask(func(o *output) {
 		feed := k.feed
+		feed.filter, feed.options.Filter = f, f
 		for i := range feed.parts {
-			p := &feed.parts[i]
-			vec, _ := p.reader.Position()
-			next := p.reader.Hub().Reader(fanout.Options{Filter: f, Next: append([]int64{}, vec...), Epoch: p.reader.Epoch(), Notify: k.loop.notify, Owner: k.loop})
-			p.reader.Close()
-			p.reader = next
-			feed.tell(o, p, next.Gaps(), true)
+			feed.requery(o, &feed.parts[i])
 		}
-		feed.filter = f
 		feed.codec.control(o, "queried", struct{}{}, feed.cursor())
 	})
 	return nil

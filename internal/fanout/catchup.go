@@ -31,6 +31,10 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 	first, size := len(dst), 0
 	at := sort.Search(len(b.entries), func(i int) bool { return b.entries[i].Offset >= from })
 	for _, e := range b.entries[at:] {
+		if r.view.picture && (e.tombstone || e.Skipped == "" && !r.view.wants(&e.Event)) {
+			r.mayMiss(e)
+			continue
+		}
 		if e.Skipped == "" && !r.view.wants(&e.Event) {
 			continue
 		}

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"errors"
 	"hash/maphash"
 	"strings"
 	"sync"
@@ -17,13 +18,21 @@ type Entry struct {
 	cursorLen int32 // of the cursor's text inside frame; 0 in a catch-up block
 	Offset    int64
 	Key       uint64 // a hash of the record's key, that of this process; 0: it has none
+	twin      uint64 // another hash of it: both together are taken for the key itself
 	Time      int64  // the record's timestamp in Unix milliseconds
 	// Event is the record's event; where the record is none, Skipped says why, and Event is empty.
 	Event   event.Event
 	Skipped string
+	// Removed is the event that readers of a picture no longer have to show: the entry takes it away, and what else it
+	// may hold is not for them. nil but for those readers.
+	Removed *Entry
+	// Beside says that the entry tells of something beside the reader's position, which it does not move.
+	Beside bool
 
-	vec   []int64 // the hub's vector after this entry; nil in a catch-up block
-	frame []byte  // the SSE block, "id: <cursor>\ndata: <json>\n\n"; in a catch-up block from "data:" on
+	tombstone bool
+	seq       uint64  // the entry's place in the hub's order; 0 in a catch-up block
+	vec       []int64 // the hub's vector after this entry; nil in a catch-up block
+	frame     []byte  // the SSE block, "id: <cursor>\ndata: <json>\n\n"; in a catch-up block from "data:" on
 }
 
 const (
@@ -60,7 +69,16 @@ func (e *Entry) size() int64 {
 }
 
 // keySeed is that of all keys' hashes. Keys that share one are taken for the same, which orders more than has to be.
-var keySeed = maphash.MakeSeed()
+var keySeed, twinSeed = maphash.MakeSeed(), maphash.MakeSeed()
+
+// keyID stands for a record's key in this process. With 128 bits, no two keys of a stream will ever share one.
+type keyID struct{ key, twin uint64 }
+
+func (e *Entry) id() keyID { return keyID{e.Key, e.twin} }
+
+func idOf(key []byte) keyID {
+	return keyID{max(1, maphash.Bytes(keySeed, key)), maphash.Bytes(twinSeed, key)}
+}
 
 // maxReason bounds what is told of a record that is passed, in bytes.
 const maxReason = 400
@@ -112,10 +130,26 @@ func newEntries(records []broker.Record, wrap *event.Wrap) (entries []*Entry, by
 func (e *Entry) read(r *broker.Record, events *event.Reader, wrap *event.Wrap) {
 	e.Partition, e.Offset, e.Time = r.Partition, r.Offset, r.Timestamp.UnixMilli()
 	if r.Key != nil {
-		e.Key = max(1, maphash.Bytes(keySeed, r.Key))
+		id := idOf(r.Key)
+		e.Key, e.twin = id.key, id.twin
 	}
 	if err := events.Read(&e.Event, r, wrap); err != nil {
-		e.Skipped = reasonOf(err)
+		e.Skipped, e.tombstone = reasonOf(err), errors.Is(err, event.ErrTombstone)
+	}
+}
+
+// removal is the entry as readers of a picture get it that it takes an event from.
+func (e *Entry) removal(gone *Entry) *Entry {
+	r := *e
+	r.Event, r.Skipped, r.Removed = event.Event{}, "", gone
+	return &r
+}
+
+// departure tells that an event is no longer kept, since others took its place or it grew old, which e brought to light.
+func (e *Entry) departure(gone *Entry) *Entry {
+	return &Entry{
+		Partition: gone.Partition, Offset: gone.Offset, Key: gone.Key, twin: gone.twin, Time: gone.Time,
+		Removed: gone, Beside: true, seq: e.seq,
 	}
 }
 
@@ -130,11 +164,14 @@ func reasonOf(err error) string {
 
 // cause is why the entry was skipped, as a label.
 func (e *Entry) cause() string {
-	if e.Skipped == event.ErrTombstone.Error() {
+	if e.tombstone {
 		return "tombstone"
 	}
 	return "unreadable"
 }
+
+// Tombstone reports whether the entry's record is one.
+func (e *Entry) Tombstone() bool { return e.tombstone }
 
 // frameBytes is what the entry's frame takes.
 func (e *Entry) frameBytes(cursorText []byte) int {

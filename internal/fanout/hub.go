@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"strconv"
 	"sync"
@@ -58,12 +59,24 @@ type Hub struct {
 	logger *slog.Logger
 	m      *metrics
 	limit  int64 // bytes of the ring
+	now    func() time.Time
 
 	// viewsMu is held while records are matched, so that a view joins between two chunks and never in one.
 	viewsMu sync.Mutex
 	views   map[string]*view    // guarded by viewsMu
 	index   filter.Index[*view] // of views; guarded by viewsMu
 	readers atomic.Int64
+	// What is kept for snapshots; all guarded by viewsMu.
+	bounds   State
+	keeps    atomic.Bool // whether there are bounds; not guarded
+	state    *state      // nil: nobody asked, it is being built, or the log was cut since
+	building *building   // nil: it is not
+	bases    bases
+	pictures int // views of readers that have a picture
+
+	drops     atomic.Uint64 // keys that the present state has dropped for want of room
+	conflated cviews
+	folds     folds
 
 	// mu guards the ring, the lists of the views, and what follows.
 	mu        sync.RWMutex
@@ -78,12 +91,17 @@ type Hub struct {
 	sig       uint64  // rises with every change of health, generation or end
 	unhealthy error
 	ended     error
+	exactFrom uint64 // from here on the ring tells what entries took the place of
 
 	// owned by the goroutine that publishes
 	entries []*Entry
-	matched []match
-	scratch []*view
-	wake    [][]*Reader
+	befores []*Entry // what each of entries took the place of
+	dropped []left   // what the state dropped for them
+	// dropsAll says that dropped is all of it.
+	dropsAll bool
+	matched  []match
+	scratch  []*view
+	wake     [][]*Reader
 
 	done chan struct{} // closed when run has returned
 	quit chan struct{} // closed to end it
@@ -109,6 +127,7 @@ func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 	h := &Hub{
 		stream: s, tag: cursor.TagOf(s.Name), log: hs.log, shards: hs.shards, budget: hs.budget,
 		logger: hs.logger.With("stream", s.Name), m: hs.m, limit: hs.ringBytes,
+		exactFrom: math.MaxUint64, now: hs.now,
 		views: map[string]*view{}, done: make(chan struct{}), quit: make(chan struct{}), idle: hs.now(),
 	}
 	if s.Wrap != "" {
@@ -119,6 +138,7 @@ func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 	}
 	h.index.Panicked = h.panicked
 	h.all = h.newView(nil, everyPartition, "")
+	h.bases.hub = h
 	h.wake = make([][]*Reader, len(h.shards)+1)
 	if err := h.locate(ctx, false); err != nil {
 		return nil, err
@@ -157,6 +177,9 @@ func (h *Hub) locate(ctx context.Context, recreated bool) error {
 		}
 		if recreated { // before any reader can know of the new topic
 			h.blocks.drop()
+			h.viewsMu.Lock()
+			h.forgetState()
+			h.viewsMu.Unlock()
 		}
 		h.mu.Lock()
 		h.epoch = info.Epoch
@@ -225,8 +248,15 @@ func (h *Hub) run(ctx context.Context) {
 	h.blocks.loads.close()
 	h.blocks.drop()
 	h.budget.leave()
+	h.viewsMu.Lock()
+	h.forgetState()
+	h.viewsMu.Unlock()
+	own := prometheus.Labels{"stream": h.stream.Name}
+	h.m.stateKeys.DeletePartialMatch(own)
+	h.m.stateBytes.DeletePartialMatch(own)
 	if errors.Is(err, ErrGone) { // no label outlives its stream
-		h.m.skipped.DeletePartialMatch(prometheus.Labels{"stream": h.stream.Name})
+		h.m.skipped.DeletePartialMatch(own)
+		h.m.dropped.DeletePartialMatch(own)
 	}
 }
 
@@ -275,19 +305,26 @@ func (h *Hub) signal() {
 	}
 	h.mu.Unlock()
 	h.viewsMu.Unlock()
+	h.deliver(wake)
+}
+
+// deliver wakes readers, by shard. The caller holds none of the hub's locks.
+func (h *Hub) deliver(wake [][]*Reader) {
 	for s, readers := range wake {
-		if s == 0 {
+		switch {
+		case len(readers) == 0:
+		case s == 0:
 			for _, r := range readers {
 				r.notify()
 			}
-		} else if len(readers) > 0 {
+		default:
 			h.shards[s-1].Wake(readers)
 		}
 	}
 }
 
 func (h *Hub) newView(f *filter.Filter, only int32, key string) *view {
-	return &view{key: key, filter: f, only: only, parked: make([]*Reader, len(h.shards)+1), panicked: h.panicked}
+	return &view{lot: newLot(len(h.shards)), key: key, filter: f, only: only, panicked: h.panicked}
 }
 
 func (h *Hub) panicked(value any, stack []byte) {
@@ -295,8 +332,9 @@ func (h *Hub) panicked(value any, stack []byte) {
 	h.logger.Error("panic in a filter: its readers get the event", "panic", value, "stack", string(stack))
 }
 
-// enter finds or makes the view of a filter, and of one partition where that is asked for, and counts one reader in.
-func (h *Hub) enter(f *filter.Filter, only int32) *view {
+// enter finds or makes the view of a filter, of one partition or for readers with a picture where that is asked for, and
+// counts one reader in.
+func (h *Hub) enter(f *filter.Filter, only int32, picture bool) *view {
 	h.readers.Add(1)
 	h.m.readers.Inc()
 	key := ""
@@ -306,6 +344,8 @@ func (h *Hub) enter(f *filter.Filter, only int32) *view {
 	switch {
 	case only != everyPartition:
 		key = strconv.Itoa(int(only)) + "/" + key
+	case picture:
+		key = "picture/" + key
 	case f == nil:
 		return h.all
 	default:
@@ -316,6 +356,9 @@ func (h *Hub) enter(f *filter.Filter, only int32) *view {
 	v, ok := h.views[key]
 	if !ok {
 		v = h.newView(f, only, key)
+		if v.picture = picture; picture {
+			h.pictures++
+		}
 		h.mu.RLock()
 		v.since = h.ring.next
 		h.mu.RUnlock()
@@ -330,7 +373,7 @@ func (h *Hub) enter(f *filter.Filter, only int32) *view {
 func (h *Hub) leave(v *view) {
 	h.readers.Add(-1)
 	h.m.readers.Dec()
-	if v.whole() {
+	if v == h.all {
 		return
 	}
 	h.viewsMu.Lock()
@@ -338,6 +381,9 @@ func (h *Hub) leave(v *view) {
 	if v.readers--; v.readers == 0 {
 		delete(h.views, v.key)
 		h.index.Remove(v.filter, v)
+		if v.picture {
+			h.pictures--
+		}
 		h.mu.Lock()
 		n := v.listBytes()
 		h.lists -= n

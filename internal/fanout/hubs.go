@@ -270,6 +270,15 @@ type metrics struct {
 	blockReads prometheus.Counter
 	panics     prometheus.Counter
 	unlisted   prometheus.Counter
+
+	stateKeys   *prometheus.GaugeVec
+	stateBytes  *prometheus.GaugeVec
+	stateBuilds prometheus.Histogram
+	dropped     *prometheus.CounterVec
+	snapshots   prometheus.Counter
+	baseBytes   prometheus.Gauge
+	conflated   prometheus.Gauge
+	superseded  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -287,6 +296,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		unlisted:   counter("unlisted_views_total", "Filters whose list of matches was given up, for memory: their readers look at each event."),
 		blockHits:  counter("block_hits_total", "Catch-up reads answered from the block cache."),
 		blockReads: counter("block_reads_total", "Catch-up reads of the log."),
+		snapshots:  counter("snapshots_total", "Snapshots given to readers."),
+		superseded: counter("superseded_events_total", "Events that a conflated view's readers were not given, since a later one of their key came in the same interval."),
+		conflated:  gauge("conflated_views", "Distinct filters and intervals in use by conflated readers."),
+		baseBytes:  gauge("snapshot_bytes", "Bytes of the states that snapshots are being given from, as of when they were taken."),
+		stateKeys: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "eventissuer_fanout_state_keys", Help: "Keys whose latest event is kept, by stream.",
+		}, []string{"stream"}),
+		stateBytes: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "eventissuer_fanout_state_bytes", Help: "Bytes of the latest events of keys and of what holds them, by stream.",
+		}, []string{"stream"}),
+		dropped: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "eventissuer_fanout_state_dropped_keys_total", Help: "Keys dropped from a stream's state since it was over its bounds.",
+		}, []string{"stream"}),
+		stateBuilds: f.NewHistogram(prometheus.HistogramOpts{
+			Name: "eventissuer_fanout_state_build_seconds", Help: "How long it took to read a stream's state from the log.",
+			Buckets: []float64{.01, .05, .1, .5, 1, 5, 10, 60, 300},
+		}),
 		readers:    gauge("readers", "Readers of streams on this replica."),
 		views:      gauge("views", "Distinct filters in use."),
 		catchingUp: gauge("catching_up", "Readers that read the log at this moment."),

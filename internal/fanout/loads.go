@@ -68,6 +68,17 @@ func (s *loads) start(l *loading) {
 	}
 }
 
+// spawn runs what is of the hub's life until it ends; f is to heed the context. It returns false once the hub ends.
+func (s *loads) spawn(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.running.Go(f)
+	return true
+}
+
 // join has the caller wait for l too. It returns false where l was given up.
 func (s *loads) join(l *loading) bool {
 	s.mu.Lock()

@@ -3,9 +3,11 @@ package fanout
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/event"
 )
 
 // follower is the hub as its tail sees it.
@@ -40,7 +42,11 @@ func (h *Hub) publish(records []broker.Record, end int64) {
 	// Only this goroutine moves the tip, so it may be read without the lock.
 	vec, epoch := h.tip.vec, cursor.EpochOf(h.epoch)
 	partitions := len(vec)
-	slab := make([]int64, 0, len(records)*partitions)
+	keeps := h.keeps.Load()
+	var slab []int64
+	if !keeps {
+		slab = make([]int64, 0, len(records)*partitions)
+	}
 	var text [512]byte
 	h.entries = h.entries[:0]
 	for i := range records {
@@ -48,25 +54,32 @@ func (h *Hub) publish(records []broker.Record, end int64) {
 		if r.Offset < vec[r.Partition] {
 			continue // told twice by a restarted tail
 		}
+		if keeps { // an entry may stay for long, and is not to keep its neighbours' vectors
+			slab = make([]int64, 0, partitions)
+		}
 		slab = append(slab, vec...)
 		vec = slab[len(slab)-partitions : len(slab) : len(slab)]
 		vec[r.Partition] = r.Offset + 1
 		e := newEntry(r, cursor.AppendOne(text[:0], cursor.StreamCursor{Tag: h.tag, Epoch: epoch, Next: vec}), h.wrap)
-		e.vec = vec
+		e.vec, e.seq = vec, h.ring.next+uint64(len(h.entries))
 		h.entries = append(h.entries, e)
 	}
 	if len(h.entries) == 0 {
 		return
 	}
 	h.viewsMu.Lock()
+	h.dropped, h.dropsAll = h.dropped[:0], true
 	h.matchAll()
 	h.mu.Lock()
-	for _, e := range h.entries {
-		h.ring.append(e)
-		h.budget.add(e.size())
+	for i, e := range h.entries {
+		h.budget.add(h.ring.append(e, h.befores[i]))
 		if e.Skipped != "" {
 			h.m.skipped.WithLabelValues(h.stream.Name, e.cause()).Inc() // here alone: a catch-up reads the same records again
 		}
+	}
+	h.budget.add(h.ring.leave(h.dropped))
+	if !h.dropsAll {
+		h.exactFrom = h.ring.next
 	}
 	h.evict()
 	h.setTip(vec)
@@ -82,31 +95,86 @@ func (h *Hub) publish(records []broker.Record, end int64) {
 	h.viewsMu.Unlock()
 	h.m.records.Add(float64(len(h.entries)))
 	clear(h.entries)
+	clear(h.befores)
+	clear(h.dropped)
 	h.flushWakes()
 }
 
 // matchAll fills matched with what each entry concerns. The caller holds viewsMu.
 func (h *Hub) matchAll() {
-	h.matched = h.matched[:0]
-	seq := h.ring.next
-	for i, e := range h.entries {
-		at := seq + uint64(i)
-		h.matched = append(h.matched, match{h.all, at})
-		if e.Skipped != "" {
-			for _, v := range h.views { // what it was cannot be told, so everybody is
-				if v.sees(e.Partition) {
-					h.matched = append(h.matched, match{v, at})
+	h.matched, h.befores = h.matched[:0], h.befores[:0]
+	now := h.now()
+	for _, e := range h.entries {
+		h.matched = append(h.matched, match{h.all, e.seq})
+		switch {
+		case e.Skipped == "":
+			h.matchOne(&e.Event, e, false)
+		default: // what it was cannot be told, so everybody is
+			for _, v := range h.views {
+				if v.sees(e.Partition) && !(v.picture && e.tombstone) {
+					h.concerns(v, e)
 				}
 			}
-			continue
 		}
-		h.scratch = h.index.Match(h.scratch[:0], &e.Event)
-		for _, v := range h.scratch {
-			if v.sees(e.Partition) {
-				h.matched = append(h.matched, match{v, at})
+		h.befores = append(h.befores, h.change(e, now))
+	}
+	if h.state != nil {
+		h.tellState()
+	}
+}
+
+// matchOne notes which views e concerns for an event: its own, or for readers with a picture one that it takes away.
+func (h *Hub) matchOne(ev *event.Event, e *Entry, pictures bool) {
+	h.scratch = h.index.Match(h.scratch[:0], ev)
+	for _, v := range h.scratch {
+		if v.sees(e.Partition) && (v.picture || !pictures) {
+			h.concerns(v, e)
+		}
+	}
+}
+
+// concerns notes that an entry concerns a view.
+func (h *Hub) concerns(v *view, e *Entry) {
+	if v.at <= e.seq {
+		v.at = e.seq + 1
+		h.matched = append(h.matched, match{v, e.seq})
+	}
+}
+
+// change has the state take an entry, and notes whom that concerns. It returns what the entry took the place of, or nil.
+func (h *Hub) change(e *Entry, now time.Time) *Entry {
+	if h.state == nil {
+		return nil
+	}
+	was := h.state.dropped
+	before, dropped, all := h.state.apply(e, h.bounds, now)
+	if n := h.state.dropped - was; n > 0 {
+		h.drops.Store(h.state.dropped)
+		h.m.dropped.WithLabelValues(h.stream.Name).Add(float64(n))
+	}
+	for _, gone := range dropped {
+		h.dropped = append(h.dropped, left{e.seq, gone})
+	}
+	if !all {
+		h.dropsAll = false
+	}
+	if h.pictures == 0 {
+		return before
+	}
+	if before != nil {
+		h.matchOne(&before.Event, e, true)
+	}
+	for _, gone := range dropped {
+		h.matchOne(&gone.Event, e, true)
+	}
+	if !all {
+		for _, v := range h.views {
+			if v.picture {
+				h.concerns(v, e)
 			}
 		}
 	}
+	return before
 }
 
 // list enters the matches in the views' lists, and drops lists where they take too much. The caller holds both locks.
@@ -176,17 +244,8 @@ func (h *Hub) ringBytes() int64 {
 }
 
 func (h *Hub) flushWakes() {
+	h.deliver(h.wake)
 	for s, readers := range h.wake {
-		if len(readers) == 0 {
-			continue
-		}
-		if s == 0 {
-			for _, r := range readers {
-				r.notify()
-			}
-		} else {
-			h.shards[s-1].Wake(readers)
-		}
 		clear(readers)
 		h.wake[s] = readers[:0]
 	}
@@ -198,6 +257,9 @@ func (h *Hub) flushWakes() {
 func (h *Hub) gap(g broker.Gap) {
 	h.logger.Warn("gap in the log", "partition", g.Partition, "from", g.From, "to", g.To, "reason", g.Reason)
 	h.blocks.drop() // before any reader can join anew
+	h.viewsMu.Lock()
+	h.forgetState()
+	h.viewsMu.Unlock()
 	h.mu.Lock()
 	vec := slices.Clone(h.tip.vec)
 	if int(g.Partition) < len(vec) {

@@ -19,6 +19,7 @@ const (
 	More                 // more is due: Take again once this is written
 	Behind               // the reader is behind the ring, or has to join it anew: Fill
 	Ended                // the hub ended; Hub.Err says why
+	Stale                // the reader's picture is no longer what reading on would make of it: Hub.Snapshot, and a Reader after that
 )
 
 const (
@@ -39,6 +40,16 @@ type Options struct {
 	Notify func()
 	// Owner is the driver's own.
 	Owner any
+	// Since has the reader begin where a snapshot of the hub ends, in place of Next and Epoch.
+	Since *Batch
+	// Picture says that the reader's client makes a picture of what is true now. It is told of what goes away, too, by entries
+	// that have Removed, while the hub has built its state.
+	Picture bool
+	// Whole says that the picture has all there is, from a snapshot. Where the hub cannot tell what goes away the reader is
+	// Stale.
+	Whole bool
+	// Renew has the reader be Stale where it would be Behind.
+	Renew bool
 	// Only restricts the reader to one partition where Single is set; Next then says where to begin in that one alone,
 	// at its index. Of what Position and After return only that element means anything.
 	Only   int32
@@ -56,17 +67,20 @@ type Reader struct {
 	owner  any
 
 	// owned by the reader's goroutine
-	live bool
-	vec  []int64 // own position; nil once the hub's order is the reader's own
-	ep   uint64  // the epoch of the position, which the hub's may have passed
-	pos  uint64  // while live: the next entry to look at
-	last *Entry  // the last entry taken, where the end was not reached with it
-	tip  *Tip    // what the end was when it was reached
-	gen  uint64
-	sig  uint64
-	bad  error // the hub's health as last seen
-	gaps []broker.Gap
-	skip struct { // where partition goes on once all entries taken are written
+	live   bool
+	vec    []int64 // own position; nil once the hub's order is the reader's own
+	ep     uint64  // the epoch of the position, which the hub's may have passed
+	pos    uint64  // while live: the next entry to look at
+	last   *Entry  // the last entry taken, where the end was not reached with it
+	tip    *Tip    // what the end was when it was reached
+	gen    uint64
+	sig    uint64
+	bad    error // the hub's health as last seen
+	gaps   []broker.Gap
+	renew  bool
+	whole  bool
+	unsure bool     // the client's picture may have what is gone
+	skip   struct { // where partition goes on once all entries taken are written
 		partition int32
 		next      int64
 	}
@@ -81,12 +95,18 @@ type Reader struct {
 
 // Reader makes a reader. Close it when done.
 func (h *Hub) Reader(o Options) *Reader {
-	r := &Reader{hub: h, shard: o.Shard, notice: o.Notify, owner: o.Owner, skip: noSkip}
+	r := &Reader{hub: h, shard: o.Shard, notice: o.Notify, owner: o.Owner, renew: o.Renew, whole: o.Whole, skip: noSkip}
 	only := everyPartition
 	if o.Single {
 		only = o.Only
 	}
-	r.view = h.enter(o.Filter, only)
+	r.view = h.enter(o.Filter, only, o.Picture)
+	if o.Since != nil {
+		o.Next, o.Epoch = o.Since.tip.vec, o.Since.tip.ep
+	}
+	if o.Whole && o.Next != nil {
+		r.unsure = h.doubts(o.Since)
+	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	r.ep, r.gen, r.sig, r.bad = h.tip.ep, h.gen, h.sig, h.unhealthy
@@ -123,7 +143,7 @@ func (r *Reader) Owner() any { return r.owner }
 
 // Close takes the reader out of its hub.
 func (r *Reader) Close() {
-	r.view.unpark(r)
+	r.Unpark()
 	r.hub.leave(r.view)
 	if r.probing != nil {
 		r.hub.blocks.loads.leave(r.probing)
@@ -158,7 +178,10 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 	if r.view.missed(r.pos, h.ring.first) {
 		h.m.overflows.Inc()
 		r.fallBack()
-		return dst, Behind
+		return dst, r.behindStatus()
+	}
+	if r.whole && r.pos < h.exactFrom && r.pos < h.ring.next {
+		r.unsure = true
 	}
 	from, size := len(dst), 0
 	full := func(e *Entry) bool {
@@ -179,7 +202,16 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 			return r.took(dst, from, More)
 		}
 		e := h.ring.at(r.pos)
-		if r.behind(e) || !r.view.sees(e.Partition) || (!whole && e.Skipped == "" && !r.view.wants(&e.Event)) {
+		if r.behind(e) || !r.view.sees(e.Partition) {
+			continue
+		}
+		if r.view.picture {
+			if !r.show(e, full) {
+				return r.took(dst, from, More)
+			}
+			continue
+		}
+		if !whole && e.Skipped == "" && !r.view.wants(&e.Event) {
 			continue
 		}
 		if full(e) {
@@ -190,7 +222,13 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 		for i := v.from(r.pos); i < len(v.matches); i++ {
 			r.pos = v.matches[i]
 			e := h.ring.at(r.pos)
-			if !r.behind(e) && full(e) {
+			switch {
+			case r.behind(e):
+			case v.picture:
+				if !r.show(e, full) {
+					return r.took(dst, from, More)
+				}
+			case full(e):
 				return r.took(dst, from, More)
 			}
 			r.pos++
@@ -198,13 +236,66 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 	}
 	r.pos, r.tip = h.ring.next, h.tip
 	r.last = nil
+	if r.unsure && len(dst) == from {
+		return dst, Stale
+	}
 	return dst, Idle
 }
 
+// show gives a reader with a picture what an entry means to it: what is gone by it, and the entry itself or that its key
+// has nothing any more that the reader sees. It returns false where there is no room for all of that.
+func (r *Reader) show(e *Entry, full func(*Entry) bool) bool {
+	h, v := r.hub, r.view
+	for _, l := range h.ring.leftAt(e.seq) {
+		if v.wants(&l.entry.Event) && full(e.departure(l.entry)) {
+			return false
+		}
+	}
+	switch before := h.ring.before(e.seq); {
+	case e.Skipped == "" && v.wants(&e.Event), e.Skipped != "" && !e.tombstone:
+		return !full(e)
+	case before != nil && v.wants(&before.Event):
+		return !full(e.removal(before))
+	}
+	return true
+}
+
+// behindStatus is what a reader is that cannot be given what comes next from the ring.
+func (r *Reader) behindStatus() Status {
+	if r.renew && !r.reaches(r.hub.ring.base) {
+		return Stale
+	}
+	return Behind
+}
+
+// doubts reports whether a picture that a client comes back with, or that ends with a snapshot, may have what is gone
+// without the ring or the log telling: where keys were dropped for want of room, it depends on the replica which.
+func (h *Hub) doubts(since *Batch) bool {
+	h.viewsMu.Lock()
+	defer h.viewsMu.Unlock()
+	if since != nil {
+		h.mu.RLock()
+		defer h.mu.RUnlock()
+		return since.base.gen != h.gen
+	}
+	return h.state == nil || h.state.dropped > 0
+}
+
+// mayMiss notes that the log told something that a picture cannot be made from: what it took away is not known there.
+func (r *Reader) mayMiss(e *Entry) {
+	if r.whole && e.Key != 0 {
+		r.unsure = true
+	}
+}
+
 func (r *Reader) took(dst []*Entry, from int, s Status) ([]*Entry, Status) {
+	last := len(dst) - 1
+	for last >= from && dst[last].Beside {
+		last--
+	}
 	switch {
-	case len(dst) > from:
-		r.last, r.tip = dst[len(dst)-1], nil
+	case last >= from:
+		r.last, r.tip = dst[last], nil
 	case r.pos > r.hub.ring.first: // scanned without a match: all before pos is behind the reader
 		r.last, r.tip = r.hub.ring.at(r.pos-1), nil
 	}
@@ -226,9 +317,13 @@ func (r *Reader) look() (Status, bool) {
 	if r.gen != h.gen {
 		r.fallBack()
 		r.applyCuts()
+		r.unsure = r.whole
 	}
 	if !r.live {
-		return Behind, false
+		if len(r.gaps) > 0 {
+			return Behind, false // they are told first
+		}
+		return r.behindStatus(), false
 	}
 	return Idle, true
 }
@@ -389,7 +484,7 @@ func (r *Reader) Park() bool {
 	h := r.hub
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	if r.sig != h.sig || r.gen != h.gen || !r.live || h.ended != nil {
+	if r.sig != h.sig || r.gen != h.gen || !r.live || h.ended != nil || r.unsure {
 		return false
 	}
 	v := r.view
@@ -406,6 +501,18 @@ func (r *Reader) Park() bool {
 
 // Unpark takes the reader back before it was woken. It is harmless where it was.
 func (r *Reader) Unpark() { r.view.unpark(r) }
+
+// stand moves the reader to a position of its hub, from which it goes on as if it had just come with it.
+func (r *Reader) stand(t *Tip) {
+	h := r.hub
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	r.live, r.last, r.tip, r.skip = false, nil, nil, noSkip
+	r.vec = slices.Clone(t.vec)
+	if r.gen == h.gen {
+		r.join()
+	}
+}
 
 // settle moves past what a Fill read without a match.
 func (r *Reader) settle() {
@@ -427,16 +534,19 @@ func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry
 	h := r.hub
 	h.mu.RLock()
 	s, live := r.look()
-	if s == Ended || live || r.join() {
+	if s == Ended || s == Stale || live || r.join() {
 		h.mu.RUnlock()
-		if s == Ended {
-			return dst, Ended, nil
+		if s == Ended || s == Stale {
+			return dst, s, nil
 		}
 		return dst, Idle, nil
 	}
 	base, beyond := h.ring.base, r.beyond()
 	h.mu.RUnlock()
 
+	if r.whole && h.drops.Load() > 0 {
+		r.unsure = true // the log tells nothing of what was dropped meanwhile
+	}
 	h.m.catchingUp.Inc()
 	defer h.m.catchingUp.Dec()
 	if beyond {

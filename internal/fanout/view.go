@@ -12,14 +12,17 @@ import (
 // view is a filtered log of the ring, shared by all readers with equal filters: the sequence numbers of the entries
 // from since on that match. The view of everything keeps no list; it is the ring itself.
 type view struct {
+	lot
 	// static
-	key    string
-	filter *filter.Filter // nil: everything
-	only   int32          // the one partition that its readers see; everyPartition: all
-	since  uint64
+	key     string
+	filter  *filter.Filter // nil: everything
+	only    int32          // the one partition that its readers see; everyPartition: all
+	picture bool           // its readers are told, too, what goes away: they have a picture of what is true now
+	since   uint64
 
 	// guarded by the hub's views lock
 	readers int
+	at      uint64 // one above the last entry that it was found to match
 
 	panicked func(value any, stack []byte) // static: a filter failed by a mistake of the server
 
@@ -29,10 +32,15 @@ type view struct {
 	trimmed  uint64 // one above the highest match that has left the ring
 	unlisted bool   // no list is kept: readers look at each entry themselves
 	last     uint64 // while unlisted: one above the last match
+}
 
+// lot is where readers are parked that are woken together.
+type lot struct {
 	mu     sync.Mutex
 	parked []*Reader // by shard: heads of doubly linked lists; guarded by mu
 }
+
+func newLot(shards int) lot { return lot{parked: make([]*Reader, shards+1)} }
 
 const everyPartition int32 = -1
 
@@ -129,31 +137,31 @@ func (v *view) missed(seq, ringFirst uint64) bool {
 	return i < len(v.matches) && v.matches[i] < ringFirst
 }
 
-func (v *view) park(r *Reader) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+func (l *lot) park(r *Reader) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if r.parked { // only another reader of its session was woken
 		return
 	}
-	if head := v.parked[r.shard]; head != nil {
+	if head := l.parked[r.shard]; head != nil {
 		head.prev = r
 		r.next = head
 	}
-	v.parked[r.shard] = r
+	l.parked[r.shard] = r
 	r.parked = true
 }
 
 // unpark takes a reader out of its list, if it is still in one.
-func (v *view) unpark(r *Reader) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
+func (l *lot) unpark(r *Reader) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !r.parked {
 		return
 	}
 	if r.prev != nil {
 		r.prev.next = r.next
 	} else {
-		v.parked[r.shard] = r.next
+		l.parked[r.shard] = r.next
 	}
 	if r.next != nil {
 		r.next.prev = r.prev
@@ -162,16 +170,16 @@ func (v *view) unpark(r *Reader) {
 }
 
 // release empties the parked lists into wake, by shard.
-func (v *view) release(wake [][]*Reader) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	for s, r := range v.parked {
+func (l *lot) release(wake [][]*Reader) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for s, r := range l.parked {
 		for r != nil {
 			next := r.next
 			r.next, r.prev, r.parked = nil, nil, false
 			wake[s] = append(wake[s], r)
 			r = next
 		}
-		v.parked[s] = nil
+		l.parked[s] = nil
 	}
 }
