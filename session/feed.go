@@ -38,7 +38,6 @@ type part struct {
 	conf     *fanout.Conflated // reader is its own; nil: every event is given
 	batch    *fanout.Batch     // what is being given; nil: nothing
 	at       int               // in batch
-	prior    place             // where the client stands until it has all of batch
 }
 
 // feed merges the streams of one session under one cursor. It belongs to one goroutine at a time.
@@ -157,7 +156,7 @@ func (f *feed) write(o *output, p *part, entries []*fanout.Entry) {
 		defer func() { f.codec.control(o, name, Health{Stream: p.stream}, f.cursor()) }() // behind the entries, as its cursor is
 	}
 	f.tell(o, p, p.reader.Gaps(), len(entries) == 0)
-	solo := f.solo()
+	solo := f.solo() && !p.doubtful()
 	for _, e := range entries {
 		if e.Beside {
 			f.codec.control(o, "removed", removedOf(p.stream, e), nil)
@@ -216,7 +215,9 @@ func (f *feed) tell(o *output, p *part, gaps []broker.Gap, alone bool) {
 
 // heed has the part's cursor and its consumer follow its reader over gaps.
 func (f *feed) heed(p *part, gaps []broker.Gap) {
-	p.epoch = p.reader.Epoch()
+	if p.conf == nil {
+		p.epoch = p.reader.Epoch()
+	}
 	if p.held == nil {
 		return
 	}
@@ -272,9 +273,11 @@ func (p *part) position() (vec []int64, text []byte) {
 	case p.conf == nil:
 		return p.reader.Position()
 	case p.batch != nil && !p.snapshot:
-		return p.prior.vec, p.prior.text
+		vec, p.epoch, text = p.conf.Before()
+	default:
+		vec, p.epoch, text = p.conf.Position()
 	}
-	return p.conf.Position()
+	return vec, text
 }
 
 // stand notes where the part stands, vec or else its position.
@@ -295,13 +298,13 @@ func (f *feed) at(p *part, vec []int64) []byte {
 	}
 	f.stand(p, vec)
 	if len(f.parts) == 1 {
-		f.text = cursor.AppendOne(f.text[:0], cursor.StreamCursor{Tag: p.tag, Epoch: p.epoch, Next: vec, Lease: p.lease, Cut: p.cut})
+		f.text = cursor.AppendOne(f.text[:0], cursor.StreamCursor{Tag: p.tag, Epoch: p.epoch, Next: vec, Lease: p.lease, Cut: p.cut, Doubt: p.doubtful()})
 		return f.text
 	}
 	c := cursor.Cursor{Streams: make([]cursor.StreamCursor, len(f.parts))}
 	for i := range f.parts {
 		q := &f.parts[i]
-		c.Streams[i] = cursor.StreamCursor{Tag: q.tag, Epoch: q.epoch, Next: q.next, Lease: q.lease, Cut: q.cut}
+		c.Streams[i] = cursor.StreamCursor{Tag: q.tag, Epoch: q.epoch, Next: q.next, Lease: q.lease, Cut: q.cut, Doubt: q.doubtful()}
 	}
 	f.text = cursor.Append(f.text[:0], c)
 	return f.text
@@ -315,7 +318,7 @@ func (f *feed) cursor() []byte {
 	}
 	if f.solo() {
 		vec, text := f.parts[0].position()
-		if text != nil && !f.autosave {
+		if text != nil && !f.autosave && !f.parts[0].doubtful() {
 			return text
 		}
 		return f.at(&f.parts[0], vec)

@@ -8,12 +8,6 @@ import (
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
-// place is where a client stands in a stream, and the shared text for it if there is one.
-type place struct {
-	vec  []int64
-	text []byte
-}
-
 // read has the part read its stream as the options say. whole says that the client has the whole picture, or will once it has
 // been given its snapshot.
 func (f *feed) read(p *part, hub *fanout.Hub, o fanout.Options, whole bool) {
@@ -74,6 +68,10 @@ func (f *feed) unfinished() bool {
 	}
 	return false
 }
+
+// doubtful reports whether the client may have what is gone, so that who comes back with its cursor is to be given a snapshot.
+// One that is being given a snapshot has thrown away what it had.
+func (p *part) doubtful() bool { return p.picture && (p.snapshot || p.reader.Doubtful()) }
 
 // floor is the position that a snapshot must not be behind: that of a client which has one.
 func (p *part) floor() []int64 {
@@ -140,7 +138,7 @@ func (f *feed) await(ctx context.Context, o *output, p *part) (fanout.Status, er
 // start begins to give a snapshot.
 func (f *feed) start(o *output, p *part, b *fanout.Batch) {
 	p.batch, p.at = b, 0
-	f.codec.control(o, "snapshot", Snapshot{Stream: p.stream, Keys: b.Keys(), Dropped: b.Dropped()}, nil)
+	f.codec.control(o, "snapshot", Snapshot{Stream: p.stream, Keys: b.Keys(), Dropped: b.Dropped()}, f.cursor())
 }
 
 // finish ends a snapshot: its part goes on from there.
@@ -164,9 +162,8 @@ func (f *feed) finish(o *output, p *part) {
 // gatherBatch gives the next piece of what is due to a part that is given each key's latest event.
 func (f *feed) gatherBatch(o *output, p *part) {
 	if p.batch == nil {
-		vec, text := p.conf.Position()
 		p.batch, p.status = p.conf.Take()
-		p.at, p.prior = 0, place{vec, text}
+		p.at = 0
 		if p.status != fanout.Behind {
 			p.failed = 0
 		}
@@ -179,10 +176,9 @@ func (f *feed) gatherBatch(o *output, p *part) {
 
 // fillBatch reads the log for a part that is given each key's latest event.
 func (f *feed) fillBatch(ctx context.Context, p *part) (err error) {
-	vec, text := p.conf.Position()
 	var b *fanout.Batch
 	if b, p.status, err = p.conf.Fill(ctx); b != nil {
-		p.batch, p.at, p.prior = b, 0, place{vec, text}
+		p.batch, p.at = b, 0
 		p.status = fanout.More
 	}
 	return err
@@ -196,8 +192,8 @@ func (f *feed) giveBatch(o *output, p *part) {
 	}
 	piece, _ := p.batch.Next(&p.at)
 	last := piece == nil || piece.Last
-	vec, _, text := p.batch.Position()
-	shared := f.solo() && !f.autosave
+	vec, epoch, text := p.batch.Position()
+	shared := f.solo() && !f.autosave && !p.doubtful()
 	switch {
 	case piece == nil:
 	case last && shared:
@@ -209,11 +205,11 @@ func (f *feed) giveBatch(o *output, p *part) {
 		p.status = fanout.More
 		return
 	}
+	p.batch.Release()
+	p.batch, p.epoch = nil, epoch
 	if !shared || piece == nil {
 		f.codec.end(o, f.at(p, vec))
 	}
-	p.batch.Release()
-	p.batch = nil
 	// A batch that was begun as Idle may have taken a while: park tells whether there is another.
 }
 

@@ -151,7 +151,8 @@ func (s *Server) enter(ctx context.Context, q Request, hub *fanout.Hub, f *feed)
 			return p, err
 		}
 	case at != nil:
-		o.Next, o.Epoch = at.Next, at.Epoch
+		o.Next, o.Epoch, o.Doubt = at.Next, at.Epoch, at.Doubt
+		p.snapshot = at.Doubt && p.picture && q.Renew
 		if o.Next == nil {
 			o.Next = []int64{}
 		}

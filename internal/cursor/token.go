@@ -56,6 +56,9 @@ type StreamCursor struct {
 	// Cut is how often the log lost its end under the consumer; 0 without one. A cursor of a lower number than the
 	// consumer's points at what may be lost.
 	Cut uint64
+	// Doubt says that the client's picture of what is true now may have what is gone: who comes back with it is given a
+	// snapshot.
+	Doubt bool
 }
 
 // Cursor is a place in each of a number of streams.
@@ -104,10 +107,11 @@ func Max(a, b []int64) []int64 {
 // Every later version keeps the first byte and the checksum, so that a token of a later version is told apart from a
 // damaged one.
 const (
-	format    = 1
-	formatCut = 2
-	crcLen    = 4
-	minStream = 4 + 8 + 1
+	format      = 1
+	formatCut   = 2
+	formatDoubt = 3
+	crcLen      = 4
+	minStream   = 4 + 8 + 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -117,9 +121,7 @@ func Append(dst []byte, c Cursor) []byte {
 	n := len(dst)
 	version := byte(format)
 	for i := range c.Streams {
-		if c.Streams[i].cut() > 0 {
-			version = formatCut
-		}
+		version = max(version, c.Streams[i].format())
 	}
 	dst = append(dst, version)
 	for i := range c.Streams {
@@ -132,10 +134,7 @@ func Append(dst []byte, c Cursor) []byte {
 // token's length.
 func AppendOne(dst []byte, s StreamCursor) []byte {
 	n := len(dst)
-	version := byte(format)
-	if s.cut() > 0 {
-		version = formatCut
-	}
+	version := s.format()
 	dst = append(dst, version)
 	dst = appendStream(dst, &s, version)
 	return seal(dst, n)
@@ -149,10 +148,27 @@ func (s *StreamCursor) cut() uint64 {
 	return s.Cut
 }
 
+// format is the lowest that can tell all of the place.
+func (s *StreamCursor) format() byte {
+	switch {
+	case s.Doubt:
+		return formatDoubt
+	case s.cut() > 0:
+		return formatCut
+	}
+	return format
+}
+
 func appendStream(dst []byte, s *StreamCursor, version byte) []byte {
 	dst = append(dst, s.Tag[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, s.Epoch)
 	head := uint64(len(s.Next)) << 1
+	if version == formatDoubt {
+		head <<= 1
+		if s.Doubt {
+			head |= 2
+		}
+	}
 	if !s.Lease.IsZero() {
 		head |= 1
 	}
@@ -163,7 +179,7 @@ func appendStream(dst []byte, s *StreamCursor, version byte) []byte {
 	if head&1 != 0 {
 		dst = binary.BigEndian.AppendUint64(dst, s.Lease.Incarnation)
 		dst = binary.AppendUvarint(dst, s.Lease.Number)
-		if version == formatCut {
+		if version >= formatCut {
 			dst = binary.AppendUvarint(dst, s.Cut)
 		}
 	}
@@ -194,23 +210,23 @@ func Parse(token string) (Cursor, error) {
 		return Cursor{}, ErrMalformed
 	}
 	version := body[0]
-	if version > formatCut {
+	if version > formatDoubt {
 		return Cursor{}, ErrVersion
 	}
 	if version < format || len(body) == 1 {
 		return Cursor{}, ErrMalformed
 	}
 	var c Cursor
-	cut := false
+	lowest := byte(format)
 	for body = body[1:]; len(body) > 0; {
 		s, rest, ok := parseStream(body, version)
 		if !ok || len(c.Streams) == MaxStreams {
 			return Cursor{}, ErrMalformed
 		}
 		c.Streams, body = append(c.Streams, s), rest
-		cut = cut || s.Cut > 0
+		lowest = max(lowest, s.format())
 	}
-	if cut != (version == formatCut) {
+	if version != lowest {
 		return Cursor{}, ErrMalformed
 	}
 	return c, nil
@@ -224,6 +240,11 @@ func parseStream(b []byte, version byte) (s StreamCursor, rest []byte, ok bool) 
 	s.Epoch = binary.BigEndian.Uint64(b[4:])
 	head, b, ok := uvarint(b[12:])
 	// Each offset takes a byte at least: what follows bounds the allocation, whatever the count says.
+	leased := head&1 != 0
+	if version == formatDoubt {
+		s.Doubt = head&2 != 0
+		head >>= 1
+	}
 	if n := head >> 1; !ok || n > MaxPartitions || n > uint64(len(b)) {
 		return s, nil, false
 	}
@@ -235,7 +256,7 @@ func parseStream(b []byte, version byte) (s StreamCursor, rest []byte, ok bool) 
 		}
 		s.Next[i] = int64(v)
 	}
-	if head&1 == 0 {
+	if !leased {
 		return s, b, true
 	}
 	if len(b) < 8 {
@@ -243,7 +264,7 @@ func parseStream(b []byte, version byte) (s StreamCursor, rest []byte, ok bool) 
 	}
 	s.Lease.Incarnation = binary.BigEndian.Uint64(b)
 	s.Lease.Number, b, ok = uvarint(b[8:])
-	if ok && version == formatCut {
+	if ok && version >= formatCut {
 		s.Cut, b, ok = uvarint(b)
 	}
 	return s, b, ok && !s.Lease.IsZero() && s.Cut <= MaxCut

@@ -28,12 +28,16 @@ func TestTokenComesBackAsItWent(t *testing.T) {
 	leased.Lease = Lease{Incarnation: math.MaxUint64, Number: 300}
 	cut := leased
 	cut.Cut = MaxCut
+	doubt, doubtCut := sample(2), cut
+	doubt.Doubt, doubtCut.Doubt = true, true
 	wide := sample(MaxPartitions)
 	for name, c := range map[string]Cursor{
 		"one stream":        {Streams: []StreamCursor{sample(12)}},
 		"lease":             {Streams: []StreamCursor{leased}},
 		"cut":               {Streams: []StreamCursor{cut}},
 		"one of them cut":   {Streams: []StreamCursor{leased, cut, sample(1)}},
+		"doubt":             {Streams: []StreamCursor{doubt}},
+		"doubt and cut":     {Streams: []StreamCursor{leased, doubtCut, sample(1)}},
 		"several streams":   {Streams: []StreamCursor{sample(1), leased, {Tag: TagOf("x"), Next: []int64{math.MaxInt64}}}},
 		"no partitions":     {Streams: []StreamCursor{{Tag: TagOf("x"), Epoch: 1}}},
 		"widest":            {Streams: []StreamCursor{wide}},
@@ -76,6 +80,11 @@ func TestTokenTextIsFixed(t *testing.T) {
 	const wantCut = "Ah9qgywAAAAAAAAAAQcAf4ABAAAAAAAAAAIDBMQ6jyY"
 	if got := string(AppendOne(nil, s)); got != wantCut {
 		t.Fatalf("got %s, want %s", got, wantCut)
+	}
+	s.Doubt = true
+	const wantDoubt = "Ax9qgywAAAAAAAAAAQ8Af4ABAAAAAAAAAAIDBFRsdwk"
+	if got := string(AppendOne(nil, s)); got != wantDoubt {
+		t.Fatalf("got %s, want %s", got, wantDoubt)
 	}
 }
 
@@ -120,9 +129,10 @@ func TestBrokenAndNewerTokensAreToldApart(t *testing.T) {
 		"checksum alone":           {forge(), ErrMalformed},
 		"no stream":                {forge(1), ErrMalformed},
 		"version 0":                {forge(append([]byte{0}, stream...)...), ErrMalformed},
-		"next version":             {forge(3, 1, 2, 3), ErrVersion},
+		"next version":             {forge(4, 1, 2, 3), ErrVersion},
 		"no cut in format 2":       {forge(append(append([]byte{2}, stream[1:]...), 0)...), ErrMalformed},
 		"a cut of 0 in format 2":   {forge(append(append([]byte{2}, stream[1:]...), 1, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0)...), ErrMalformed},
+		"no doubt in format 3":     {forge(append(append([]byte{3}, stream[1:]...), 0)...), ErrMalformed},
 		"too many cuts":            {forge(append(append([]byte{2}, stream[1:]...), append([]byte{1, 0, 0, 0, 0, 0, 0, 0, 1, 1}, binary.AppendUvarint(nil, MaxCut+1)...)...)...), ErrMalformed},
 		"far version, empty":       {forge(255), ErrVersion},
 		"stream cut short":         {forge(stream...), ErrMalformed},

@@ -56,6 +56,7 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 func (r *Reader) lost(re *broker.RangeError) {
 	g := re.Gap()
 	r.tell(g)
+	r.unsure = r.whole
 	for len(r.vec) <= int(g.Partition) {
 		r.vec = append(r.vec, 0)
 	}

@@ -22,6 +22,7 @@ type Conflated struct {
 	seq    uint64 // the first entry that it has not been given
 
 	tip  *Tip    // where the last batch ended
+	was  *Tip    // and the one before
 	fold *latest // what came since; nil: nothing
 	most int64   // bytes that fold may take
 	held int64   // of them, those that are counted
@@ -48,8 +49,12 @@ func (h *Hub) Conflated(o Options, interval time.Duration) *Conflated {
 // Reader is what tells of gaps and of health. Its position is not the batches'.
 func (c *Conflated) Reader() *Reader { return c.r }
 
-// Position is where the last batch ended: the vector, and its text where all share it. The slice must not be changed.
-func (c *Conflated) Position() (vec []int64, text []byte) { return c.tip.vec, c.tip.Cursor() }
+// Position is where the last batch ended, or where the reader is Stale: the vector, its epoch, and its text. The slices must
+// not be changed.
+func (c *Conflated) Position() (vec []int64, epoch uint64, text []byte) { return c.tip.position() }
+
+// Before is where the last batch began, which is where a client stands until it has been given all of it.
+func (c *Conflated) Before() (vec []int64, epoch uint64, text []byte) { return c.was.position() }
 
 // Close takes the reader out of its hub.
 func (c *Conflated) Close() {
@@ -96,6 +101,7 @@ func (c *Conflated) Take() (*Batch, Status) {
 		switch {
 		case s == Stale:
 			c.drop()
+			c.stay()
 			return nil, Stale
 		case s == Idle && len(entries) > 0: // it may be Stale
 			continue
@@ -121,6 +127,7 @@ func (c *Conflated) Fill(ctx context.Context) (*Batch, Status, error) {
 	c.put(entries)
 	if s == Stale {
 		c.drop()
+		c.stay()
 	}
 	if c.full() {
 		return c.give(), s, err
@@ -144,7 +151,7 @@ func (c *Conflated) put(entries []*Entry) {
 		if e.vec == nil && !e.Beside {
 			e = e.Clone()
 		}
-		if c.fold.put(e) != nil {
+		if c.fold.put(e.unkeyed()) != nil {
 			c.r.hub.m.superseded.Inc()
 		}
 	}
@@ -156,6 +163,7 @@ func (c *Conflated) full() bool { return c.fold != nil && c.fold.bytes > c.most 
 
 // give makes a batch of what was folded.
 func (c *Conflated) give() *Batch {
+	c.was = c.tip
 	c.stay()
 	if c.fold == nil {
 		return nil
@@ -207,6 +215,7 @@ func (c *Conflated) next() (b *Batch, s Status, ok bool) {
 		return nil, Idle, false
 	}
 	if cv.tickSeq > c.seq {
+		c.was = c.tip
 		b, c.seq, c.tip = cv.frame(c.seq)
 	}
 	return b, Idle, true
@@ -427,7 +436,7 @@ func (cv *cview) put(entries []*Entry) {
 		return
 	}
 	for _, e := range entries {
-		if before := cv.latest.put(e); before != nil && before.seq >= cv.tickSeq {
+		if before := cv.latest.put(e.unkeyed()); before != nil && before.seq >= cv.tickSeq {
 			cv.hub.m.superseded.Inc()
 		}
 	}

@@ -170,6 +170,16 @@ func (e *Entry) cause() string {
 	return "unreadable"
 }
 
+// unkeyed is the entry as it is folded: what is no event takes the place of none, whatever its key.
+func (e *Entry) unkeyed() *Entry {
+	if e.Skipped == "" || e.tombstone {
+		return e
+	}
+	u := *e
+	u.Key, u.twin = 0, 0
+	return &u
+}
+
 // Tombstone reports whether the entry's record is one.
 func (e *Entry) Tombstone() bool { return e.tombstone }
 
@@ -218,6 +228,8 @@ func (t *Tip) Cursor() []byte {
 	})
 	return t.text
 }
+
+func (t *Tip) position() (vec []int64, epoch uint64, text []byte) { return t.vec, t.ep, t.Cursor() }
 
 // Bytes is about what the entry takes in memory.
 func (e *Entry) Bytes() int64 { return e.size() }

@@ -17,6 +17,7 @@ import (
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/event"
+	"github.com/eventissuer/eventissuer/internal/fanout/fanouttest"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
@@ -115,18 +116,18 @@ func ids(from, to int) (s []string) {
 }
 
 func TestCursorsBeforeALostEndAreToldAGapAndJoinWhatFollows(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	for i := range 10 {
-		l.append(0, trainEvent(i))
+		l.Append(0, trainEvent(i))
 	}
 	h := open(t, start(t, Config{Log: l}))
 	live := drive(t, h, Options{})
-	ahead := drive(t, h, Options{Next: []int64{10}, Epoch: cursor.EpochOf(l.epoch)})
+	ahead := drive(t, h, Options{Next: []int64{10}, Epoch: cursor.EpochOf(l.Epoch)})
 	ahead.until(func([]string) bool { return ahead.r.live })
-	l.lose(0, 6)
+	l.Lose(0, 6)
 	live.until(func([]string) bool { return len(live.gaps) > 0 })
 	for i := range 8 { // beyond where the cursors stood, so that offsets alone would not tell
-		l.append(0, trainEvent(100+i))
+		l.Append(0, trainEvent(100+i))
 	}
 	want := []broker.Gap{{Partition: 0, From: 10, To: 6, Reason: broker.GapTruncated}}
 	for name, d := range map[string]*driver{"live": live, "resumed": ahead} {
@@ -143,14 +144,14 @@ func TestAnAnswerFromBeforeALostEndServesNobodyAfterIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hold atomic.Bool
 		held := make(chan struct{})
-		l := newMemoryLog(1)
-		l.late = func() {
+		l := fanouttest.NewLog(1)
+		l.Late = func() {
 			if hold.CompareAndSwap(true, false) {
 				<-held
 			}
 		}
 		for i := range 10 {
-			l.append(0, trainEvent(i))
+			l.Append(0, trainEvent(i))
 		}
 		hs, err := New(Config{Log: l})
 		if err != nil {
@@ -162,7 +163,7 @@ func TestAnAnswerFromBeforeALostEndServesNobodyAfterIt(t *testing.T) {
 		defer running.Wait()
 		defer cancel()
 		h := open(t, hs)
-		epoch := cursor.EpochOf(l.epoch)
+		epoch := cursor.EpochOf(l.Epoch)
 		fill := func(next int64) {
 			r := h.Reader(Options{Next: []int64{next}, Epoch: epoch})
 			defer r.Close()
@@ -175,7 +176,7 @@ func TestAnAnswerFromBeforeALostEndServesNobodyAfterIt(t *testing.T) {
 			running.Go(func() { fill(next) })
 			synctest.Wait()
 		}
-		l.lose(0, 6)
+		l.Lose(0, 6)
 		synctest.Wait()
 		hold.Store(false)
 		reread := make(chan []*Entry)
@@ -203,18 +204,18 @@ func TestAnAnswerFromBeforeALostEndServesNobodyAfterIt(t *testing.T) {
 }
 
 func TestACursorBeyondTheEndIsProbedAndNeverJoinedAsLive(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	for i := range 5 {
-		l.append(0, trainEvent(i))
+		l.Append(0, trainEvent(i))
 	}
 	h := open(t, start(t, Config{Log: l}))
-	d := drive(t, h, Options{Next: []int64{9}, Epoch: cursor.EpochOf(l.epoch)})
+	d := drive(t, h, Options{Next: []int64{9}, Epoch: cursor.EpochOf(l.Epoch)})
 	d.until(func([]string) bool { return len(d.gaps) > 0 })
 	if diff := cmp.Diff([]broker.Gap{{Partition: 0, From: 9, To: 5, Reason: broker.GapTruncated}}, d.gaps); diff != "" {
 		t.Error(diff)
 	}
 	for i := range 6 {
-		l.append(0, trainEvent(50+i))
+		l.Append(0, trainEvent(50+i))
 	}
 	if diff := cmp.Diff(ids(50, 56), d.until(count(6))); diff != "" {
 		t.Error(diff)
@@ -222,18 +223,18 @@ func TestACursorBeyondTheEndIsProbedAndNeverJoinedAsLive(t *testing.T) {
 }
 
 func TestARemadeTopicIsToldAndReadFromItsBeginning(t *testing.T) {
-	l := newMemoryLog(2)
+	l := fanouttest.NewLog(2)
 	for i := range 10 {
-		l.append(i%2, trainEvent(i))
+		l.Append(i%2, trainEvent(i))
 	}
 	hs := start(t, Config{Log: l})
 	h := open(t, hs)
-	old := cursor.EpochOf(l.epoch)
+	old := cursor.EpochOf(l.Epoch)
 	live := drive(t, h, Options{})
 	away := drive(t, h, Options{Next: []int64{0, 0}, Epoch: old})
-	l.recreate(1)
+	l.Recreate(1)
 	for i := range 20 { // more than before: the old offsets exist again
-		l.append(0, trainEvent(100+i))
+		l.Append(0, trainEvent(100+i))
 	}
 	for name, d := range map[string]*driver{"live": live, "behind": away, "comes back": drive(t, h, Options{Next: []int64{3, 4}, Epoch: old})} {
 		got := d.until(func(ids []string) bool { return len(ids) > 0 && ids[len(ids)-1] == "119" })
@@ -248,13 +249,13 @@ func TestARemadeTopicIsToldAndReadFromItsBeginning(t *testing.T) {
 }
 
 func TestAPositionOfTheOldTopicIsNeverGivenTheNewOnesEpoch(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	h := open(t, start(t, Config{Log: l}))
 	d := drive(t, h, Options{})
 	old := cursor.EpochOf(h.Epoch())
-	l.append(0, trainEvent(0))
+	l.Append(0, trainEvent(0))
 	d.until(count(1))
-	l.recreate(1)
+	l.Recreate(1)
 	for deadline := time.Now().Add(10 * time.Second); cursor.EpochOf(h.Epoch()) == old; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the hub does not notice")
@@ -270,13 +271,13 @@ func TestAPositionOfTheOldTopicIsNeverGivenTheNewOnesEpoch(t *testing.T) {
 }
 
 func TestANewPartitionIsReadFromItsBeginning(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	h := open(t, start(t, Config{Log: l}))
 	d := drive(t, h, Options{})
-	l.append(0, trainEvent(1))
+	l.Append(0, trainEvent(1))
 	d.until(count(1))
-	l.grow(3)
-	l.append(2, trainEvent(2))
+	l.Grow(3)
+	l.Append(2, trainEvent(2))
 	if diff := cmp.Diff([]string{"2"}, d.until(count(1))); diff != "" {
 		t.Error(diff)
 	}
@@ -286,26 +287,26 @@ func TestANewPartitionIsReadFromItsBeginning(t *testing.T) {
 }
 
 func TestAnOutageIsToldAndSoIsItsEnd(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	h := open(t, start(t, Config{Log: l}))
 	f, err := filter.Compile(filter.Query{Subjects: []string{"/train/3"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := drive(t, h, Options{Filter: f})
-	l.outage(true)
+	l.Outage(true)
 	d.until(func([]string) bool { return d.r.Health() != nil })
-	l.outage(false)
+	l.Outage(false)
 	d.until(func([]string) bool { return d.r.Health() == nil })
-	l.append(0, trainEvent(3))
+	l.Append(0, trainEvent(3))
 	d.until(count(1))
 }
 
 func TestADeletedTopicEndsItsReaders(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	h := open(t, start(t, Config{Log: l}))
 	d := drive(t, h, Options{})
-	l.change(func() { l.gone = true })
+	l.Change(func() { l.Gone = true })
 	d.until(func([]string) bool { return h.Err() != nil })
 	if _, s := d.r.Take(nil, 1); s != Ended || !errors.Is(h.Err(), ErrGone) {
 		t.Errorf("status %v, %v", s, h.Err())
@@ -314,7 +315,7 @@ func TestADeletedTopicEndsItsReaders(t *testing.T) {
 
 func TestOneEventWakesOnlyParkedReadersThatItConcerns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemoryLog(1)
+		l := fanouttest.NewLog(1)
 		hs, err := New(Config{Log: l})
 		if err != nil {
 			t.Fatal(err)
@@ -339,8 +340,8 @@ func TestOneEventWakesOnlyParkedReadersThatItConcerns(t *testing.T) {
 			}
 			readers = append(readers, r)
 		}
-		l.append(0, trainEvent(4))
-		l.append(0, trainEvent(14)) // its reader is awake by now, and finds it by itself
+		l.Append(0, trainEvent(4))
+		l.Append(0, trainEvent(14)) // its reader is awake by now, and finds it by itself
 		synctest.Wait()
 		if diff := cmp.Diff([]int{0, 0, 0, 0, 1, 0, 0, 0, 0, 0}, woken); diff != "" {
 			t.Error(diff)
@@ -354,7 +355,7 @@ func TestOneEventWakesOnlyParkedReadersThatItConcerns(t *testing.T) {
 // A session over several streams is woken by one of them and parks them all again.
 func TestAReaderThatParksAgainHidesNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newMemoryLog(1)
+		l := fanouttest.NewLog(1)
 		hs, err := New(Config{Log: l})
 		if err != nil {
 			t.Fatal(err)
@@ -377,7 +378,7 @@ func TestAReaderThatParksAgainHidesNoOther(t *testing.T) {
 				t.Fatal("nothing is due")
 			}
 		}
-		l.append(0, trainEvent(0))
+		l.Append(0, trainEvent(0))
 		synctest.Wait()
 		if diff := cmp.Diff([]int{1, 1, 1}, woken); diff != "" {
 			t.Error(diff)
@@ -386,15 +387,15 @@ func TestAReaderThatParksAgainHidesNoOther(t *testing.T) {
 }
 
 func TestTenThousandReadersThatComeBackShareTheReadsOfTheLog(t *testing.T) {
-	l := newMemoryLog(4)
+	l := fanouttest.NewLog(4)
 	for i := range 20_000 {
-		l.append(i%4, trainEvent(i))
+		l.Append(i%4, trainEvent(i))
 	}
 	h := open(t, start(t, Config{Log: l}))
 	var running sync.WaitGroup
 	for i := range 10_000 {
 		running.Go(func() {
-			r := h.Reader(Options{Next: []int64{int64(4000 + i%1000), 4500, 4100, int64(4990 - i%900)}, Epoch: cursor.EpochOf(l.epoch)})
+			r := h.Reader(Options{Next: []int64{int64(4000 + i%1000), 4500, 4100, int64(4990 - i%900)}, Epoch: cursor.EpochOf(l.Epoch)})
 			defer r.Close()
 			got := 0
 			for {
@@ -417,13 +418,13 @@ func TestTenThousandReadersThatComeBackShareTheReadsOfTheLog(t *testing.T) {
 		})
 	}
 	running.Wait()
-	if n := l.reads.Load(); n > 40 {
+	if n := l.Reads.Load(); n > 40 {
 		t.Errorf("the log was read %d times", n)
 	}
 }
 
 func TestRingsStayWithinTheirBoundsTogether(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	const total = 1 << 20
 	hs := start(t, Config{Log: l, RingBytes: 1 << 20, MemoryBytes: total})
 	var drivers []*driver
@@ -436,7 +437,7 @@ func TestRingsStayWithinTheirBoundsTogether(t *testing.T) {
 	}
 	pad := strings.Repeat("x", 1000)
 	for i := range 3000 {
-		l.append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":%q}`, i, pad))
+		l.Append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":%q}`, i, pad))
 	}
 	for _, d := range drivers {
 		d.until(count(3000))
@@ -447,7 +448,7 @@ func TestRingsStayWithinTheirBoundsTogether(t *testing.T) {
 }
 
 func TestHubsWithoutReadersEnd(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	hs := start(t, Config{Log: l, Linger: 20 * time.Millisecond})
 	h := open(t, hs)
 	<-h.done
@@ -459,7 +460,7 @@ func TestHubsWithoutReadersEnd(t *testing.T) {
 func BenchmarkPublish(b *testing.B) {
 	for _, sessions := range []int{1, 1000, 100_000} {
 		b.Run(fmt.Sprintf("distinctFilters=%d", sessions), func(b *testing.B) {
-			l := newMemoryLog(1)
+			l := fanouttest.NewLog(1)
 			hs, err := New(Config{Log: l, RingBytes: 8 << 20})
 			if err != nil {
 				b.Fatal(err)
@@ -487,7 +488,7 @@ func BenchmarkPublish(b *testing.B) {
 }
 
 func BenchmarkTake(b *testing.B) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	h := open(b, start(b, Config{Log: l}))
 	r := h.Reader(Options{})
 	defer r.Close()
@@ -511,9 +512,9 @@ func BenchmarkTake(b *testing.B) {
 func TestARingThatStandsStillGivesWayToThoseThatGrow(t *testing.T) {
 	const total = 1 << 20
 	pad := strings.Repeat("x", 1000)
-	logs := map[string]*memoryLog{}
+	logs := map[string]*fanouttest.Log{}
 	for i := range 20 {
-		logs[fmt.Sprint(i)] = newMemoryLog(1)
+		logs[fmt.Sprint(i)] = fanouttest.NewLog(1)
 	}
 	hs := start(t, Config{Log: manyLogs(logs), RingBytes: total, MemoryBytes: total})
 	for i := range 20 { // one after the other
@@ -524,7 +525,7 @@ func TestARingThatStandsStillGivesWayToThoseThatGrow(t *testing.T) {
 		}
 		d := drive(t, h, Options{})
 		for n := range 300 {
-			logs[name].append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":%q}`, n, pad))
+			logs[name].Append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":%q}`, n, pad))
 		}
 		d.until(count(300))
 	}
@@ -535,7 +536,7 @@ func TestARingThatStandsStillGivesWayToThoseThatGrow(t *testing.T) {
 }
 
 // manyLogs is several topics, each a log of its own.
-type manyLogs map[string]*memoryLog
+type manyLogs map[string]*fanouttest.Log
 
 func (m manyLogs) Describe(ctx context.Context, topic string) (broker.TopicInfo, error) {
 	return m[topic].Describe(ctx, topic)
@@ -566,7 +567,7 @@ func (m manyLogs) Tail(ctx context.Context, topic string, epoch broker.Epoch, fr
 }
 
 func TestFiltersOfManyReadersTakeNoMoreThanTheirShareOfMemory(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	const ring = 1 << 20
 	hs := start(t, Config{Log: l, RingBytes: ring, MemoryBytes: 64 << 20})
 	h, err := hs.Open(t.Context(), Stream{Name: "s", Topic: "s"})
@@ -584,7 +585,7 @@ func TestFiltersOfManyReadersTakeNoMoreThanTheirShareOfMemory(t *testing.T) {
 			drivers = append(drivers, drive(t, h, Options{Filter: f}))
 		}
 		for i := range events {
-			l.append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","subject":"a%d"}`, i, i%600))
+			l.Append(0, fmt.Sprintf(`{"specversion":"1.0","id":"%d","source":"/s","type":"t","subject":"a%d"}`, i, i%600))
 		}
 		for i, d := range drivers {
 			if ids := d.until(count(events - events/600)); slices.Contains(ids, fmt.Sprint(i)) {
@@ -605,7 +606,7 @@ func TestFiltersOfManyReadersTakeNoMoreThanTheirShareOfMemory(t *testing.T) {
 }
 
 func TestAFilterThatFailsTakesTheEventFromNobody(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	hs := start(t, Config{Log: l})
 	h := open(t, hs)
 	broken := new(filter.Filter) // it was never compiled
@@ -618,8 +619,8 @@ func TestAFilterThatFailsTakesTheEventFromNobody(t *testing.T) {
 		broken.Match(&event.Event{})
 	}()
 	all, failing := drive(t, h, Options{}), drive(t, h, Options{Filter: broken})
-	behind := drive(t, h, Options{Filter: broken, Next: []int64{0}, Epoch: cursor.EpochOf(l.epoch)})
-	l.append(0, trainEvent(1))
+	behind := drive(t, h, Options{Filter: broken, Next: []int64{0}, Epoch: cursor.EpochOf(l.Epoch)})
+	l.Append(0, trainEvent(1))
 	for _, d := range []*driver{all, failing, behind} {
 		if got := d.until(count(1)); !slices.Equal(got, []string{"1"}) {
 			t.Errorf("got %v", got)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/fanout/fanouttest"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
@@ -106,7 +107,7 @@ func TestParkedReadersAreWokenForAllThatConcernsThem(t *testing.T) {
 func parkSchedule(t *testing.T, seed uint64) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 2))
-	log := newMemoryLog(1 + rnd.IntN(3))
+	log := fanouttest.NewLog(1 + rnd.IntN(3))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -128,7 +129,7 @@ func parkSchedule(t *testing.T, seed uint64) {
 		id, subject := fmt.Sprint(published), fmt.Sprintf("/train/%d", rnd.IntN(4))
 		number[id], subjects[id] = published, subject
 		published++
-		log.append(rnd.IntN(len(log.parts)), fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/s","type":"t","subject":%q}`, id, subject))
+		log.Append(rnd.IntN(len(log.Parts)), fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/s","type":"t","subject":%q}`, id, subject))
 	}
 	var clients []*follow
 	join := func() {
@@ -146,14 +147,14 @@ func parkSchedule(t *testing.T, seed uint64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := Options{Filter: compiled, Epoch: cursor.EpochOf(log.epoch), Notify: func() {
+		o := Options{Filter: compiled, Epoch: cursor.EpochOf(log.Epoch), Notify: func() {
 			select {
 			case f.wake <- struct{}{}:
 			default:
 			}
 		}}
 		if rnd.IntN(2) == 0 {
-			o.Next = make([]int64, len(log.parts)) // from the oldest
+			o.Next = make([]int64, len(log.Parts)) // from the oldest
 		} else {
 			f.born = published
 		}
@@ -179,15 +180,15 @@ func parkSchedule(t *testing.T, seed uint64) {
 			time.Sleep(time.Duration(rnd.IntN(5)) * time.Millisecond)
 		case x < 84: // what is lost can be told from what follows only if it is noticed before
 			synctest.Wait()
-			p := rnd.IntN(len(log.parts))
-			log.lose(p, log.parts[p].next-rnd.Int64N(log.parts[p].next+1)/4)
+			p := rnd.IntN(len(log.Parts))
+			log.Lose(p, log.Parts[p].Next-rnd.Int64N(log.Parts[p].Next+1)/4)
 			synctest.Wait()
 		case x < 86:
 			synctest.Wait()
-			log.recreate(len(log.parts))
+			log.Recreate(len(log.Parts))
 			synctest.Wait()
-		case x < 88 && len(log.parts) < 5:
-			log.grow(len(log.parts) + 1)
+		case x < 88 && len(log.Parts) < 5:
+			log.Grow(len(log.Parts) + 1)
 		}
 	}
 	time.Sleep(time.Second) // those who wait before they ask the log again
@@ -197,8 +198,8 @@ func parkSchedule(t *testing.T, seed uint64) {
 		if f.err != nil {
 			t.Errorf("client %d: %v", i, f.err)
 		}
-		for _, q := range log.parts {
-			for _, r := range q.records {
+		for _, q := range log.Parts {
+			for _, r := range q.Records {
 				e := newEntry(&r, nil, nil)
 				id := e.Event.ID()
 				if number[id] >= f.born && (f.subject == "" || f.subject == subjects[id]) && f.seen[id] != 1 {

@@ -48,6 +48,8 @@ type Options struct {
 	// Whole says that the picture has all there is, from a snapshot. Where the hub cannot tell what goes away the reader is
 	// Stale.
 	Whole bool
+	// Doubt says that the picture may have what is gone already.
+	Doubt bool
 	// Renew has the reader be Stale where it would be Behind.
 	Renew bool
 	// Only restricts the reader to one partition where Single is set; Next then says where to begin in that one alone,
@@ -105,7 +107,7 @@ func (h *Hub) Reader(o Options) *Reader {
 		o.Next, o.Epoch = o.Since.tip.vec, o.Since.tip.ep
 	}
 	if o.Whole && o.Next != nil {
-		r.unsure = h.doubts(o.Since)
+		r.unsure = o.Doubt || h.doubts(o.Since)
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -123,6 +125,7 @@ func (h *Hub) Reader(o Options) *Reader {
 	case o.Epoch != cursor.EpochOf(h.epoch):
 		r.vec = r.masked(o.Next)
 		r.recreated(len(h.tip.vec))
+		r.unsure = r.whole // of the life before
 	default:
 		r.vec = r.masked(o.Next)
 		r.join()
@@ -158,6 +161,9 @@ func (r *Reader) notify() {
 
 // Health is the problem that keeps the hub from the log, as of the last Take, Park or Fill.
 func (r *Reader) Health() error { return r.bad }
+
+// Doubtful reports whether the client's picture may have what is gone, so that the reader is Stale once it has met the ring.
+func (r *Reader) Doubtful() bool { return r.unsure }
 
 // Gaps returns what the reader lost since the last call. It is to be told before anything taken later.
 func (r *Reader) Gaps() []broker.Gap {

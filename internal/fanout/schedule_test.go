@@ -16,6 +16,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/fanout/fanouttest"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
@@ -27,7 +28,7 @@ var seedFlag = flag.Uint64("seed", 0, "seed of the random schedules; 0 draws one
 type world struct {
 	t        *testing.T
 	rnd      *rand.Rand
-	log      *memoryLog
+	log      *fanouttest.Log
 	replicas []*Hubs
 	clients  []*client
 	values   []map[int64]string // per partition: subject of each offset ever written
@@ -184,7 +185,7 @@ func (w *world) publish() {
 	if bad {
 		value = `no event`
 	}
-	o := w.log.append(p, value)
+	o := w.log.Append(p, value)
 	if bad {
 		w.skipped[p][o] = true
 	} else {
@@ -221,7 +222,7 @@ func (w *world) newClient(i int) *client {
 	}
 	if w.rnd.IntN(3) == 0 { // from some place in the past
 		bounds, _ := w.log.Bounds(w.t.Context(), "s")
-		c.epoch = cursor.EpochOf(w.log.epoch)
+		c.epoch = cursor.EpochOf(w.log.Epoch)
 		for _, b := range bounds {
 			c.next = append(c.next, b.First+w.rnd.Int64N(b.Next-b.First+1))
 		}
@@ -253,7 +254,7 @@ func schedule(t *testing.T, seed uint64) {
 	t.Helper()
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	n := 1 + rnd.IntN(3)
-	w := &world{t: t, rnd: rnd, log: newMemoryLog(n)}
+	w := &world{t: t, rnd: rnd, log: fanouttest.NewLog(n)}
 	for range n {
 		w.values = append(w.values, map[int64]string{})
 		w.skipped = append(w.skipped, map[int64]bool{})
@@ -282,13 +283,13 @@ func schedule(t *testing.T, seed uint64) {
 		case x < 40 && len(w.clients) < 12:
 			w.clients = append(w.clients, w.newClient(len(w.clients)))
 		case x < 42:
-			w.log.hole(rnd.IntN(n), rnd.Int64N(5))
+			w.log.Hole(rnd.IntN(n), rnd.Int64N(5))
 		case x < 43:
 			p := rnd.IntN(n)
 			b, _ := w.log.Bounds(ctx, "s")
-			w.log.retain(p, b[p].First+rnd.Int64N(b[p].Next-b[p].First+1)/2)
+			w.log.Retain(p, b[p].First+rnd.Int64N(b[p].Next-b[p].First+1)/2)
 		case x < 45:
-			w.log.outage(rnd.IntN(2) == 0)
+			w.log.Outage(rnd.IntN(2) == 0)
 		case len(w.clients) > 0:
 			c := w.clients[rnd.IntN(len(w.clients))]
 			switch {
@@ -301,7 +302,7 @@ func schedule(t *testing.T, seed uint64) {
 			}
 		}
 	}
-	w.log.outage(false)
+	w.log.Outage(false)
 	bounds, _ := w.log.Bounds(ctx, "s")
 	for _, c := range w.clients {
 		if c.reader == nil {

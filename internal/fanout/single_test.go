@@ -9,6 +9,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/internal/cursor"
+	"github.com/eventissuer/eventissuer/internal/fanout/fanouttest"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
@@ -19,18 +20,18 @@ func TestAReaderOfOnePartitionSeesThatOneAlone(t *testing.T) {
 	}
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		l := newMemoryLog(3)
+		l := fanouttest.NewLog(3)
 		var at [4][]string // ids by partition and offset; "" for a hole
 		n := 0
 		add := func(count, partitions int) {
 			for range count {
 				p := r.IntN(partitions)
 				if r.IntN(12) == 0 {
-					l.hole(p, 1)
+					l.Hole(p, 1)
 					at[p] = append(at[p], "")
 					continue
 				}
-				l.append(p, trainEvent(n))
+				l.Append(p, trainEvent(n))
 				at[p] = append(at[p], fmt.Sprint(n))
 				n++
 			}
@@ -47,7 +48,7 @@ func TestAReaderOfOnePartitionSeesThatOneAlone(t *testing.T) {
 		for range 6 {
 			p := r.IntN(3)
 			from := r.IntN(len(at[p]) + 1)
-			o := Options{Next: make([]int64, p+1), Epoch: cursor.EpochOf(l.epoch), Single: true, Only: int32(p)}
+			o := Options{Next: make([]int64, p+1), Epoch: cursor.EpochOf(l.Epoch), Single: true, Only: int32(p)}
 			if o.Next[p] = int64(from); r.IntN(2) == 0 {
 				o.Filter = trains
 			}
@@ -55,7 +56,7 @@ func TestAReaderOfOnePartitionSeesThatOneAlone(t *testing.T) {
 		}
 		add(r.IntN(100), 3)
 		if r.IntN(2) == 0 {
-			l.grow(4)
+			l.Grow(4)
 			add(r.IntN(60), 4)
 		}
 		for _, x := range readers {
@@ -81,18 +82,18 @@ func TestAReaderOfOnePartitionSeesThatOneAlone(t *testing.T) {
 }
 
 func TestAReaderOfOnePartitionIsToldItsOwnGapsAlone(t *testing.T) {
-	l := newMemoryLog(2)
+	l := fanouttest.NewLog(2)
 	for i := range 20 {
-		l.append(i%2, trainEvent(i))
+		l.Append(i%2, trainEvent(i))
 	}
 	h := open(t, start(t, Config{Log: l}))
-	other := drive(t, h, Options{Next: []int64{10}, Epoch: cursor.EpochOf(l.epoch), Single: true})
-	mine := drive(t, h, Options{Next: []int64{0, 10}, Epoch: cursor.EpochOf(l.epoch), Single: true, Only: 1})
+	other := drive(t, h, Options{Next: []int64{10}, Epoch: cursor.EpochOf(l.Epoch), Single: true})
+	mine := drive(t, h, Options{Next: []int64{0, 10}, Epoch: cursor.EpochOf(l.Epoch), Single: true, Only: 1})
 	mine.until(func([]string) bool { return mine.r.live })
-	l.lose(1, 7)
+	l.Lose(1, 7)
 	mine.until(func([]string) bool { return len(mine.gaps) > 0 })
-	l.append(0, trainEvent(100))
-	l.append(1, trainEvent(101))
+	l.Append(0, trainEvent(100))
+	l.Append(1, trainEvent(101))
 	if diff := cmp.Diff([]string{"101"}, mine.until(count(1))); diff != "" {
 		t.Error(diff)
 	}

@@ -84,9 +84,7 @@ func (b *Batch) Next(at *int) (p *Piece, ok bool) {
 func (b *Batch) wants(e *Entry) bool { return b.filter == nil || b.hub.matches(b.filter, e) }
 
 // Position is where reading goes on after the batch: the vector, its epoch and its text. The slice must not be changed.
-func (b *Batch) Position() (vec []int64, epoch uint64, text []byte) {
-	return b.tip.vec, b.tip.ep, b.tip.Cursor()
-}
+func (b *Batch) Position() (vec []int64, epoch uint64, text []byte) { return b.tip.position() }
 
 // Release ends the caller's use of the batch. Its entries stay what they are for whoever still has them.
 func (b *Batch) Release() {

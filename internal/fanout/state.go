@@ -370,8 +370,9 @@ func (m *maker) read(ctx context.Context) error {
 		if batch.Next <= m.vec[p] {
 			return fmt.Errorf("%w: nothing to read at offset %d of partition %d though the log goes on", broker.ErrUnavailable, m.vec[p], p)
 		}
+		batch.Records = slices.DeleteFunc(batch.Records, func(r broker.Record) bool { return r.Offset >= m.end[p] }) // the hub's to tell
 		m.fold(batch.Records)
-		m.vec[p] = batch.Next
+		m.vec[p] = min(batch.Next, m.end[p])
 		if n := len(batch.Records); n > 0 {
 			m.times[p] = batch.Records[n-1].Timestamp.UnixMilli()
 		}

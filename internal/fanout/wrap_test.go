@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/fanout/fanouttest"
 )
 
 // plain is a stream whose records say nothing of CloudEvents.
@@ -49,7 +50,7 @@ func (d *driver) taken(n int) (got []string) {
 }
 
 func TestPlainRecordsAreReadLiveAndFromTheLogAlike(t *testing.T) {
-	l := newMemoryLog(1)
+	l := fanouttest.NewLog(1)
 	registry := prometheus.NewRegistry()
 	hs := start(t, Config{Log: l, Registerer: registry})
 	h, err := hs.Open(t.Context(), plain)
@@ -57,16 +58,16 @@ func TestPlainRecordsAreReadLiveAndFromTheLogAlike(t *testing.T) {
 		t.Fatal(err)
 	}
 	live := drive(t, h, Options{})
-	l.append(0, `{"id":"a","train":61}`)
-	l.append(0, `no JSON`)
-	l.change(func() {
-		q := &l.parts[0]
-		q.records = append(q.records, broker.Record{Offset: q.next, Value: []byte(trainEvent(7)), Headers: []broker.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}}},
-			broker.Record{Offset: q.next + 1})
-		q.next += 2
+	l.Append(0, `{"id":"a","train":61}`)
+	l.Append(0, `no JSON`)
+	l.Change(func() {
+		q := &l.Parts[0]
+		q.Records = append(q.Records, broker.Record{Offset: q.Next, Value: []byte(trainEvent(7)), Headers: []broker.Header{{Key: "content-type", Value: []byte("application/cloudevents+json")}}},
+			broker.Record{Offset: q.Next + 1})
+		q.Next += 2
 	})
-	l.append(0, `{"train":{}}`)
-	l.append(0, `{"train":"62"}`)
+	l.Append(0, `{"train":{}}`)
+	l.Append(0, `{"train":"62"}`)
 	want := []string{"a", "skipped", "7", "skipped", "skipped", "none"}
 	if diff := cmp.Diff(want, live.taken(len(want))); diff != "" {
 		t.Errorf("live: (-want +got):\n%s", diff)
@@ -84,7 +85,7 @@ eventissuer_fanout_skipped_records_total{cause="unreadable",stream="s"} 2
 `), "eventissuer_fanout_skipped_records_total"); err != nil {
 		t.Error(err)
 	}
-	l.change(func() { l.gone = true })
+	l.Change(func() { l.Gone = true })
 	<-h.done
 	if n, err := testutil.GatherAndCount(registry, "eventissuer_fanout_skipped_records_total"); err != nil || n != 0 {
 		t.Errorf("%d counters are left of a stream that is gone: %v", n, err)
@@ -92,7 +93,7 @@ eventissuer_fanout_skipped_records_total{cause="unreadable",stream="s"} 2
 }
 
 func TestAHubServesOneWayOfReadingAStream(t *testing.T) {
-	hs := start(t, Config{Log: newMemoryLog(1)})
+	hs := start(t, Config{Log: fanouttest.NewLog(1)})
 	first, err := hs.Open(t.Context(), plain)
 	if err != nil {
 		t.Fatal(err)
