@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -201,22 +202,23 @@ func (c *Conflated) next() (b *Batch, s Status, ok bool) {
 	if c.r.glance() {
 		return nil, Ended, true
 	}
+	if cv.life == c.life && cv.tickSeq <= c.seq && !cv.changed {
+		cv.advance()
+	}
 	if cv.life != c.life || c.seq < cv.floor {
 		c.shared = false
 		c.r.stand(c.tip)
 		return nil, Idle, false
 	}
-	if cv.tickSeq <= c.seq && !cv.changed {
-		cv.advance()
+	if c.seq >= cv.tickSeq {
+		return nil, Idle, true
 	}
-	if cv.life != c.life {
-		c.shared = false
-		c.r.stand(c.tip)
-		return nil, Idle, false
-	}
-	if cv.tickSeq > c.seq {
+	b, to, tip := cv.give(c.seq)
+	if b != nil {
 		c.was = c.tip
-		b, c.seq, c.tip = cv.frame(c.seq)
+	}
+	if c.seq, c.tip = to, tip; c.seq < cv.tickSeq {
+		return b, More, true
 	}
 	return b, Idle, true
 }
@@ -261,9 +263,12 @@ func (r *Reader) signalled() bool {
 	return r.sig != h.sig
 }
 
-// cview is what readers with equal filters and intervals are given: the latest entry of each key of the last intervals, by
-// a reader of its own. It reads the ring alone. Where it falls out of that its readers go on by themselves until they meet
-// it again.
+// cview is what readers with equal filters and intervals are given: the latest entry of each key, in the order in which they
+// came, taken by a reader of its own. Each reader has a place in that order: before it are entries that it was given. It
+// is given those after it, piece by piece and each as it is by then, whenever an interval has ended since. Its place is thus
+// a position in the log, too: what came before and it was not given has been followed by something that comes after.
+//
+// The view reads the ring alone. Where it falls out of that its readers go on by themselves until they meet it again.
 type cview struct {
 	lot
 	// static
@@ -288,20 +293,33 @@ type cview struct {
 	bytes   int64  // of latest, as the hub counts them
 	changed bool   // since the last tick
 	floor   uint64 // all that came from here on is in latest
-	tickSeq uint64 // up to here readers may be given it
+	tickSeq uint64 // where the last interval ended
 	tickTip *Tip
-	ticks   []uint64          // the last of them, for readers that are a few behind
-	frames  map[uint64]*Batch // of the last tick, by where they begin; nil ones have nothing
-	room    atomic.Int64      // bytes of encodings that may still be kept
+	ticks   []uint64 // the last of them, for readers that are behind
+	row     *row     // nil: latest has changed since one was made
+	room    atomic.Int64
 	sig     uint64
 	buf     []*Entry
 }
 
+// row is latest cut into pieces.
+type row struct {
+	entries []*Entry
+	ends    []int
+	begun   map[uint64]*step // pieces that some are given, by where they begin
+}
+
+// step is a piece of a row, and where who is given it stands afterwards.
+type step struct {
+	batch *Batch
+	to    uint64
+}
+
 const (
 	drainStep     = 100 * time.Millisecond // what came is taken from the ring at least this often
-	ticksMost     = 16                     // intervals that a reader may be behind and still share what others are given
-	framesMost    = 8                      // shared at a time
-	encodedMost   = 16 << 20               // bytes of one view's shared encodings at a time
+	ticksMost     = 16                     // intervals that a reader may be behind and still go on with the others
+	stepsMost     = 256                    // shared at a time
+	encodedMost   = 16 << 20               // bytes of one row's shared encodings
 	conflatedMost = 64 << 20               // bytes of all views of a hub
 )
 
@@ -366,7 +384,7 @@ func (cs *cviews) leave(cv *cview) {
 func (cv *cview) begin() {
 	cv.reader = cv.hub.Reader(cv.options)
 	cv.tickSeq, cv.tickTip = cv.reader.pos, cv.reader.tip
-	cv.floor, cv.ticks, cv.frames, cv.changed = cv.tickSeq, nil, map[uint64]*Batch{}, false
+	cv.floor, cv.ticks, cv.row, cv.changed = cv.tickSeq, nil, nil, false
 	cv.sig = cv.reader.sig
 	cv.due.Store(0)
 	cv.latest = newLatest()
@@ -441,6 +459,7 @@ func (cv *cview) put(entries []*Entry) {
 		}
 	}
 	cv.count()
+	cv.row = nil
 	if !cv.changed {
 		cv.changed = true
 		now := cv.hub.now()
@@ -471,47 +490,70 @@ func (cv *cview) overfull() bool {
 
 // tick gives the readers what came. The caller holds mu and has drained.
 func (cv *cview) tick() {
-	from := cv.tickSeq
-	cv.ticks = append(cv.ticks, from)
+	cv.ticks = append(cv.ticks, cv.tickSeq)
 	cv.tickSeq, cv.tickTip = cv.reader.pos, cv.reader.tip
 	cv.changed = false
 	cv.due.Store(0)
-	cv.frames = map[uint64]*Batch{}
-	cv.room.Store(encodedMost)
-	cv.frame(from) // now: for most it is this one
-	switch {
-	case cv.overfull():
-		cv.ticks, cv.floor = cv.ticks[:0], cv.tickSeq
-	case len(cv.ticks) > ticksMost:
-		cv.ticks = cv.ticks[1:]
+	most := ticksMost
+	if cv.overfull() {
+		most = 1
+	}
+	if n := len(cv.ticks); n > most {
+		cv.ticks = cv.ticks[n-most:]
 		cv.floor = cv.ticks[0]
 	}
 	for e := cv.latest.oldest(); e != nil && e.seq < cv.floor; e = cv.latest.oldest() {
 		cv.latest.drop()
+		cv.row = nil
 	}
 	cv.count()
 	cv.wakeAll()
 }
 
-// frame returns what a reader is given that has all before from, nil where that is nothing, and how far it then is. The
-// caller holds mu.
-func (cv *cview) frame(from uint64) (b *Batch, to uint64, tip *Tip) {
-	if b, ok := cv.frames[from]; ok {
-		return b, cv.tickSeq, cv.tickTip
+// give returns the piece that begins at a place, nil where there is none, and where who is given it then stands. The caller
+// holds mu.
+func (cv *cview) give(from uint64) (b *Batch, to uint64, tip *Tip) {
+	if cv.row == nil {
+		cv.cut()
 	}
-	entries := cv.latest.since(from)
-	if cv.changed {
-		// What was the latest at the tick may be so no longer: a reader that is late is given what is the latest now.
-		to, tip = cv.reader.pos, cv.reader.tip
-		return &Batch{keys: len(entries), all: entries, tip: tip, hub: cv.hub}, to, tip
+	w := cv.row
+	if s, ok := w.begun[from]; ok {
+		return s.batch, s.to, s.batch.tip
 	}
-	if len(entries) > 0 {
-		b = &Batch{keys: len(entries), list: cutPieces(entries, &cv.room), tip: cv.tickTip, hub: cv.hub}
+	begin := sort.Search(len(w.entries), func(i int) bool { return w.entries[i].seq >= from })
+	to, tip = cv.reader.pos, cv.reader.tip
+	if begin == len(w.entries) {
+		return nil, to, tip
 	}
-	if len(cv.frames) < framesMost {
-		cv.frames[from] = b
+	end := w.ends[sort.SearchInts(w.ends, begin+1)]
+	if end < len(w.entries) {
+		last := w.entries[end-1]
+		to, tip = last.seq+1, cv.hub.tipAt(last.vec, cv.tickTip.ep, last.Cursor())
 	}
-	return b, cv.tickSeq, cv.tickTip
+	piece := &Piece{Entries: w.entries[begin:end:end], Last: true, room: &cv.room}
+	s := &step{to: to, batch: &Batch{list: []*Piece{piece}, tip: tip, hub: cv.hub}}
+	if len(w.begun) < stepsMost {
+		w.begun[from] = s
+	} else {
+		piece.room = nil
+	}
+	return s.batch, to, tip
+}
+
+// cut makes a row of what is the latest now. A piece ends at an entry that has a position, behind all that came with it.
+func (cv *cview) cut() {
+	w := &row{entries: cv.latest.all(), begun: map[uint64]*step{}}
+	size := 0
+	for i, e := range w.entries {
+		size += e.pieceBytes()
+		last := i == len(w.entries)-1
+		if last || e.vec != nil && w.entries[i+1].seq > e.seq && size+w.entries[i+1].pieceBytes() > pieceMost {
+			w.ends = append(w.ends, i+1)
+			size = 0
+		}
+	}
+	cv.row = w
+	cv.room.Store(encodedMost)
 }
 
 // rest leaves the view until something comes, or what is there is due. The caller holds mu.

@@ -135,21 +135,3 @@ func (l *latest) all() []*Entry {
 	}
 	return all
 }
-
-// since returns the entries whose place in the hub's order is from or higher, the oldest first.
-func (l *latest) since(from uint64) []*Entry {
-	n, i := 0, l.last
-	for ; i != none && l.slots[i].entry.seq >= from; i = l.slots[i].prev {
-		n++
-	}
-	if i == none {
-		i = l.first
-	} else {
-		i = l.slots[i].next
-	}
-	since := make([]*Entry, 0, n)
-	for ; i != none; i = l.slots[i].next {
-		since = append(since, l.slots[i].entry)
-	}
-	return since
-}
