@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,8 @@ type Conflated struct {
 	shared bool
 	life   uint64 // of cv
 	seq    uint64 // the first entry that it has not been given
+	row    *row   // what it is being given; nil: nothing
+	torn   bool   // the row was taken from it, so that it is to be given another at once
 
 	tip  *Tip    // where the last batch ended
 	was  *Tip    // and the one before
@@ -62,6 +65,9 @@ func (c *Conflated) Close() {
 	c.drop()
 	if c.cv != nil {
 		c.cv.lot.unpark(c.r)
+		c.cv.mu.Lock()
+		c.leaveRow()
+		c.cv.mu.Unlock()
 		c.r.hub.conflated.leave(c.cv)
 	}
 	c.r.Close()
@@ -205,22 +211,38 @@ func (c *Conflated) next() (b *Batch, s Status, ok bool) {
 	if cv.life == c.life && cv.tickSeq <= c.seq && !cv.changed {
 		cv.advance()
 	}
-	if cv.life != c.life || c.seq < cv.floor {
-		c.shared = false
+	if cv.life != c.life || c.row == nil && c.seq < cv.floor {
+		c.leaveRow()
+		c.shared, c.torn = false, false
 		c.r.stand(c.tip)
 		return nil, Idle, false
 	}
-	if c.seq >= cv.tickSeq {
-		return nil, Idle, true
+	if c.row != nil && c.row.revoked {
+		c.row, c.torn = nil, true
 	}
-	b, to, tip := cv.give(c.seq)
+	if c.row == nil {
+		if c.seq >= cv.tickSeq && !c.torn {
+			return nil, Idle, true
+		}
+		c.row, c.torn = cv.use(), false
+	}
+	b, to, tip := c.row.give(c.seq, cv)
 	if b != nil {
 		c.was = c.tip
 	}
-	if c.seq, c.tip = to, tip; c.seq < cv.tickSeq {
+	if c.seq, c.tip = to, tip; to < c.row.to {
 		return b, More, true
 	}
+	c.leaveRow()
 	return b, Idle, true
+}
+
+// leaveRow ends the use of a row. The caller holds the view's mutex.
+func (c *Conflated) leaveRow() {
+	if c.row != nil {
+		c.cv.done(c.row)
+		c.row = nil
+	}
 }
 
 // Park leaves the reader to be woken once a batch is due. It returns false where something is: then Take.
@@ -231,7 +253,7 @@ func (c *Conflated) Park() bool {
 	cv := c.cv
 	cv.mu.Lock()
 	defer cv.mu.Unlock()
-	if cv.life != c.life || c.seq < cv.tickSeq || c.r.signalled() {
+	if cv.life != c.life || c.row != nil || c.torn || c.seq < cv.tickSeq || c.r.signalled() {
 		return false
 	}
 	cv.park(c.r)
@@ -264,9 +286,12 @@ func (r *Reader) signalled() bool {
 }
 
 // cview is what readers with equal filters and intervals are given: the latest entry of each key, in the order in which they
-// came, taken by a reader of its own. Each reader has a place in that order: before it are entries that it was given. It
-// is given those after it, piece by piece and each as it is by then, whenever an interval has ended since. Its place is thus
-// a position in the log, too: what came before and it was not given has been followed by something that comes after.
+// came, taken by a reader of its own. Each reader has a place in that order: before it are entries that it was given. When
+// an interval has ended it is given those after it, as they are then, piece by piece. Its place is always a position in the
+// log, too: what came before it and was not given has been followed by something that comes after it.
+//
+// While a reader is given pieces they are kept for it, in a row. Where rows take too much the oldest are let go, and their
+// readers go on from their places in what is the latest by then.
 //
 // The view reads the ring alone. Where it falls out of that its readers go on by themselves until they meet it again.
 type cview struct {
@@ -297,16 +322,22 @@ type cview struct {
 	tickTip *Tip
 	ticks   []uint64 // the last of them, for readers that are behind
 	row     *row     // nil: latest has changed since one was made
-	room    atomic.Int64
+	rows    []*row   // that readers are given, the oldest first
 	sig     uint64
 	buf     []*Entry
 }
 
-// row is latest cut into pieces.
+// row is latest cut into pieces, as it was at one moment. It is guarded by the mutex of its view.
 type row struct {
 	entries []*Entry
 	ends    []int
 	begun   map[uint64]*step // pieces that some are given, by where they begin
+	room    atomic.Int64     // bytes of encodings that may still be kept
+	to      uint64           // where who has been given all of it stands
+	tip     *Tip
+	bytes   int64
+	users   int
+	revoked bool
 }
 
 // step is a piece of a row, and where who is given it stands afterwards.
@@ -321,6 +352,7 @@ const (
 	stepsMost     = 256                    // shared at a time
 	encodedMost   = 16 << 20               // bytes of one row's shared encodings
 	conflatedMost = 64 << 20               // bytes of all views of a hub
+	rowsMost      = 64 << 20               // bytes of all rows that readers of a hub are given, encodings not counted
 )
 
 // cviews are the conflated views of a hub.
@@ -329,6 +361,7 @@ type cviews struct {
 	views map[string]*cview // guarded by mu
 	count atomic.Int64      // of views
 	bytes atomic.Int64      // of all
+	rows  atomic.Int64      // bytes of rows that readers are given
 }
 
 // enter finds or makes a view, and counts one reader in.
@@ -476,8 +509,11 @@ func (cv *cview) count() {
 // advance moves on over what does not concern the view, so that its readers' cursors do. The caller holds mu.
 func (cv *cview) advance() {
 	cv.drain()
-	if !cv.changed {
+	if !cv.changed && cv.reader.pos > cv.tickSeq {
 		cv.tickSeq, cv.tickTip = cv.reader.pos, cv.reader.tip
+		if cv.row != nil {
+			cv.row.to, cv.row.tip = cv.tickSeq, cv.tickTip
+		}
 	}
 	cv.rest()
 }
@@ -510,42 +546,44 @@ func (cv *cview) tick() {
 	cv.wakeAll()
 }
 
-// give returns the piece that begins at a place, nil where there is none, and where who is given it then stands. The caller
-// holds mu.
-func (cv *cview) give(from uint64) (b *Batch, to uint64, tip *Tip) {
+// use returns the row of what is the latest now, and counts a reader in. The caller holds mu.
+func (cv *cview) use() *row {
 	if cv.row == nil {
 		cv.cut()
 	}
 	w := cv.row
-	if s, ok := w.begun[from]; ok {
-		return s.batch, s.to, s.batch.tip
+	if w.users++; w.users > 1 {
+		return w
 	}
-	begin := sort.Search(len(w.entries), func(i int) bool { return w.entries[i].seq >= from })
-	to, tip = cv.reader.pos, cv.reader.tip
-	if begin == len(w.entries) {
-		return nil, to, tip
+	cv.rows = append(cv.rows, w)
+	held := cv.hub.conflated.rows.Add(w.bytes)
+	for held > rowsMost && len(cv.rows) > 1 {
+		oldest := cv.rows[0]
+		oldest.revoked = true
+		cv.rows = cv.rows[1:]
+		held = cv.hub.conflated.rows.Add(-oldest.bytes)
 	}
-	end := w.ends[sort.SearchInts(w.ends, begin+1)]
-	if end < len(w.entries) {
-		last := w.entries[end-1]
-		to, tip = last.seq+1, cv.hub.tipAt(last.vec, cv.tickTip.ep, last.Cursor())
+	return w
+}
+
+// done ends a reader's use of a row. The caller holds mu.
+func (cv *cview) done(w *row) {
+	if w.users--; w.users > 0 || w.revoked {
+		return
 	}
-	piece := &Piece{Entries: w.entries[begin:end:end], Last: true, room: &cv.room}
-	s := &step{to: to, batch: &Batch{list: []*Piece{piece}, tip: tip, hub: cv.hub}}
-	if len(w.begun) < stepsMost {
-		w.begun[from] = s
-	} else {
-		piece.room = nil
-	}
-	return s.batch, to, tip
+	cv.rows = slices.DeleteFunc(cv.rows, func(o *row) bool { return o == w })
+	cv.hub.conflated.rows.Add(-w.bytes)
 }
 
 // cut makes a row of what is the latest now. A piece ends at an entry that has a position, behind all that came with it.
+// The caller holds mu.
 func (cv *cview) cut() {
-	w := &row{entries: cv.latest.all(), begun: map[uint64]*step{}}
+	w := &row{entries: cv.latest.all(), begun: map[uint64]*step{}, to: cv.reader.pos, tip: cv.reader.tip}
+	w.room.Store(encodedMost)
 	size := 0
 	for i, e := range w.entries {
 		size += e.pieceBytes()
+		w.bytes += e.size()
 		last := i == len(w.entries)-1
 		if last || e.vec != nil && w.entries[i+1].seq > e.seq && size+w.entries[i+1].pieceBytes() > pieceMost {
 			w.ends = append(w.ends, i+1)
@@ -553,7 +591,30 @@ func (cv *cview) cut() {
 		}
 	}
 	cv.row = w
-	cv.room.Store(encodedMost)
+}
+
+// give returns the piece that begins at a place, nil where there is none, and where who is given it then stands.
+func (w *row) give(from uint64, cv *cview) (b *Batch, to uint64, tip *Tip) {
+	if s, ok := w.begun[from]; ok {
+		return s.batch, s.to, s.batch.tip
+	}
+	begin := sort.Search(len(w.entries), func(i int) bool { return w.entries[i].seq >= from })
+	to, tip = w.to, w.tip
+	if begin == len(w.entries) {
+		return nil, to, tip
+	}
+	end := w.ends[sort.SearchInts(w.ends, begin+1)]
+	if end < len(w.entries) {
+		last := w.entries[end-1]
+		to, tip = last.seq+1, cv.hub.tipAt(last.vec, w.tip.ep, last.Cursor())
+	}
+	piece := &Piece{Entries: w.entries[begin:end:end], Last: true}
+	s := &step{to: to, batch: &Batch{list: []*Piece{piece}, tip: tip, hub: cv.hub}}
+	if len(w.begun) < stepsMost {
+		w.begun[from] = s
+		piece.room = &w.room
+	}
+	return s.batch, to, tip
 }
 
 // rest leaves the view until something comes, or what is there is due. The caller holds mu.
