@@ -155,8 +155,7 @@ func (f *feed) finish(o *output, p *part) {
 	}
 	vec, epoch, _ := b.Position()
 	p.snapshot, p.first, p.epoch = false, false, epoch
-	f.stand(p, vec)
-	f.codec.control(o, "live", Live{Stream: p.stream}, f.cursor())
+	f.codec.control(o, "live", Live{Stream: p.stream}, f.at(p, vec)) // its reader may tell of a loss since
 }
 
 // gatherBatch gives the next piece of what is due to a part that is given each key's latest event.

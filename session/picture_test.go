@@ -34,6 +34,7 @@ type gallery struct {
 	state    fanout.State
 	clients  []*painter
 	serial   int
+	pad      int // most of an event's data
 	compacts bool
 	retained bool
 }
@@ -65,12 +66,13 @@ type painter struct {
 	seen     map[int]bool   // ids of events that it was given
 	from     []int64        // where its first cursor stood
 	since    map[string]int // on this connection: the newest id of each key
-	reset    bool           // a snapshot came on this connection
+	stood    []int64        // on this connection: the newest cursor, in the topic of
+	life     uint64
 	anyDrops bool
 }
 
 func TestPicturesAreWhatTheLogSays(t *testing.T) {
-	seed, runs := *seedFlag, 40
+	seed, runs := *seedFlag, 25
 	if seed == 0 {
 		seed = rand.Uint64()
 	} else {
@@ -97,6 +99,11 @@ func paint(t *testing.T, seed uint64) {
 	n := 1 + rnd.IntN(3)
 	g := &gallery{t: t, rnd: rnd, log: fanouttest.NewLog(n), state: fanout.State{Window: -1, MaxKeys: 1000, MaxBytes: 1 << 20}}
 	g.compacts = rnd.IntN(2) == 0
+	g.pad = 200
+	ring := int64(2000 + rnd.IntN(30_000))
+	if rnd.IntN(4) == 0 { // so that pictures take several pieces
+		g.pad, ring = 12_000, 50*ring
+	}
 	if rnd.IntN(4) == 0 {
 		g.state.MaxKeys = 3 + rnd.IntN(pictureKeys)
 	}
@@ -106,7 +113,7 @@ func paint(t *testing.T, seed uint64) {
 	defer cancel()
 	for range 3 {
 		hubs, err := fanout.New(fanout.Config{
-			Log: g.log, RingBytes: int64(2000 + rnd.IntN(30_000)), MemoryBytes: 1 << 20, CatchUpReads: 1 + rnd.IntN(3), Linger: 300 * time.Millisecond,
+			Log: g.log, RingBytes: ring, MemoryBytes: 4 << 20, CatchUpReads: 1 + rnd.IntN(3), Linger: 300 * time.Millisecond,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -118,6 +125,7 @@ func paint(t *testing.T, seed uint64) {
 	for range rnd.IntN(60) {
 		g.publish()
 	}
+	g.clients = append(g.clients, g.client(0))
 	for range 700 {
 		switch x := rnd.IntN(100); {
 		case x < 25:
@@ -142,23 +150,56 @@ func paint(t *testing.T, seed uint64) {
 			time.Sleep(time.Duration(rnd.IntN(400)) * time.Millisecond)
 		case len(g.clients) > 0:
 			switch c := g.clients[rnd.IntN(len(g.clients))]; {
-			case c.feed == nil:
-				c.connect(ctx)
-			case x < 50:
+			case c.feed != nil && x < 50:
 				c.cut()
-			case x < 51 && c.whole:
+			case c.feed != nil && x < 51 && c.whole:
 				c.requery()
 			default:
-				c.step(ctx)
+				c.drive(ctx)
 			}
 		}
 	}
 	g.log.Outage(false)
 	time.Sleep(5 * time.Second)
+	g.settle(ctx)
+	// What comes while all are there, or but some of them, is told to each as it comes.
+	for range 1 + rnd.IntN(3) {
+		for _, c := range g.clients {
+			if rnd.IntN(4) == 0 {
+				c.cut()
+			}
+		}
+		if rnd.IntN(3) == 0 {
+			g.log.Recreate(n)
+			time.Sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
+		}
+		for range 1 + rnd.IntN(80) {
+			g.publish()
+			if rnd.IntN(4) == 0 {
+				g.clients[rnd.IntN(len(g.clients))].drive(ctx)
+			}
+		}
+		g.settle(ctx)
+	}
+	for _, c := range g.clients {
+		c.cut()
+	}
+}
+
+// settle has every client come to the end of the log, and compares.
+func (g *gallery) settle(ctx context.Context) {
 	for _, c := range g.clients {
 		c.finish(ctx)
 		c.check()
-		c.cut()
+	}
+}
+
+// drive has the client do something.
+func (c *painter) drive(ctx context.Context) {
+	if c.feed == nil {
+		c.connect(ctx)
+	} else {
+		c.step(ctx)
 	}
 }
 
@@ -177,7 +218,7 @@ func (g *gallery) publish() {
 		}
 	default:
 		r.Value = fmt.Appendf(nil, `{"specversion":"1.0","id":"%d","source":"/s","type":"t","subject":%q,"grade":%d,"data":"%s"}`,
-			g.serial, key, g.rnd.IntN(10), strings.Repeat("x", g.rnd.IntN(200)))
+			g.serial, key, g.rnd.IntN(10), strings.Repeat("x", g.rnd.IntN(g.pad)))
 	}
 	g.log.Put(k%len(g.log.Parts), r)
 }
@@ -280,7 +321,7 @@ func (c *painter) connect(ctx context.Context) {
 	if c.messages {
 		f.codec = &batchCodec{}
 	}
-	c.feed, c.drawing, c.parked, c.since, c.reset = &f, -1, false, map[string]int{}, false
+	c.feed, c.drawing, c.parked, c.since, c.stood = &f, -1, false, map[string]int{}, nil
 	c.out.reset()
 	c.feed.begin(&c.out)
 	c.read()
@@ -373,7 +414,7 @@ func (c *painter) take(m pictureMessage) {
 		if !c.whole && !c.request.Renew {
 			t.Fatalf("%s: a snapshot that it did not ask for", c.name)
 		}
-		c.picture, c.drawing, c.reset = map[string]shown{}, m.Snapshot.Keys, true
+		c.picture, c.drawing = map[string]shown{}, m.Snapshot.Keys
 		c.anyDrops = c.anyDrops || m.Snapshot.Dropped > 0
 		c.since, c.seen, c.from = map[string]int{}, map[int]bool{}, nil // it takes the place of what came before
 	case m.Live != nil:
@@ -385,7 +426,7 @@ func (c *painter) take(m pictureMessage) {
 		delete(c.picture, m.Removed.Subject)
 		c.anyDrops = c.anyDrops || m.Removed.Reason == "dropped"
 	case m.Gap != nil:
-		c.since = map[string]int{}
+		c.since, c.stood = map[string]int{}, nil
 		if m.Gap.Reason == "recreated" {
 			c.from = make([]int64, len(c.g.log.Parts))
 		}
@@ -429,7 +470,12 @@ func (c *painter) take(m pictureMessage) {
 	if c.drawing >= 0 && !at.Streams[0].Doubt {
 		t.Fatalf("%s: a snapshot begins with a cursor that does not lead to another", c.name)
 	}
-	c.cursor = m.Cursor
+	for p, next := range at.Streams[0].Next {
+		if p < len(c.stood) && next < c.stood[p] && c.life == at.Streams[0].Epoch {
+			t.Fatalf("%s (%+v): its cursor went back from %v to %v with %+v", c.name, c.request, c.stood, at.Streams[0].Next, m)
+		}
+	}
+	c.cursor, c.stood, c.life = m.Cursor, at.Streams[0].Next, at.Streams[0].Epoch
 	if c.from == nil && c.drawing < 0 {
 		c.from = at.Streams[0].Next
 	}

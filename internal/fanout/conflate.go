@@ -43,7 +43,9 @@ func (h *Hub) Conflated(o Options, interval time.Duration) *Conflated {
 		c.cv = h.conflated.enter(h, Options{Filter: o.Filter, Picture: o.Picture, Whole: o.Whole}, interval)
 		if o.Next == nil && o.Since == nil {
 			c.cv.mu.Lock()
-			c.follow(c.cv.tickSeq, c.cv.tickTip)
+			if c.cv.reader.gen == c.r.gen {
+				c.follow(c.cv.tickSeq, c.cv.tickTip)
+			}
 			c.cv.mu.Unlock()
 		}
 	}

@@ -191,12 +191,12 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 	}
 	from, size := len(dst), 0
 	full := func(e *Entry) bool {
-		if n := len(dst) - from; n > 0 && (size+len(e.frame) > maxBytes || n >= takeEntries) {
-			return true
-		}
+		n := len(dst) - from
+		return n > 0 && (size+len(e.frame) > maxBytes || n >= takeEntries)
+	}
+	give := func(e *Entry) {
 		size += len(e.frame)
 		dst = append(dst, e)
-		return false
 	}
 	r.pos = max(r.pos, h.ring.first)
 	whole := r.view.whole()
@@ -211,31 +211,31 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 		if r.behind(e) || !r.view.sees(e.Partition) {
 			continue
 		}
-		if r.view.picture {
-			if !r.show(e, full) {
-				return r.took(dst, from, More)
-			}
-			continue
-		}
-		if !whole && e.Skipped == "" && !r.view.wants(&e.Event) {
+		if !r.view.picture && !whole && e.Skipped == "" && !r.view.wants(&e.Event) {
 			continue
 		}
 		if full(e) {
 			return r.took(dst, from, More)
+		}
+		if r.view.picture {
+			r.show(e, give)
+		} else {
+			give(e)
 		}
 	}
 	if v := r.view; !whole && !v.unlisted {
 		for i := v.from(r.pos); i < len(v.matches); i++ {
 			r.pos = v.matches[i]
 			e := h.ring.at(r.pos)
-			switch {
-			case r.behind(e):
-			case v.picture:
-				if !r.show(e, full) {
+			if !r.behind(e) {
+				if full(e) {
 					return r.took(dst, from, More)
 				}
-			case full(e):
-				return r.took(dst, from, More)
+				if v.picture {
+					r.show(e, give)
+				} else {
+					give(e)
+				}
 			}
 			r.pos++
 		}
@@ -248,22 +248,21 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 	return dst, Idle
 }
 
-// show gives a reader with a picture what an entry means to it: what is gone by it, and the entry itself or that its key
-// has nothing any more that the reader sees. It returns false where there is no room for all of that.
-func (r *Reader) show(e *Entry, full func(*Entry) bool) bool {
+// show gives a reader with a picture what an entry means to it: what is gone by it, and the entry itself or that its key has
+// nothing any more that the reader sees.
+func (r *Reader) show(e *Entry, give func(*Entry)) {
 	h, v := r.hub, r.view
 	for _, l := range h.ring.leftAt(e.seq) {
-		if v.wants(&l.entry.Event) && full(e.departure(l.entry)) {
-			return false
+		if v.wants(&l.entry.Event) {
+			give(e.departure(l.entry))
 		}
 	}
 	switch before := h.ring.before(e.seq); {
 	case e.Skipped == "" && v.wants(&e.Event), e.Skipped != "" && !e.tombstone:
-		return !full(e)
+		give(e)
 	case before != nil && v.wants(&before.Event):
-		return !full(e.removal(before))
+		give(e.removal(before))
 	}
-	return true
 }
 
 // behindStatus is what a reader is that cannot be given what comes next from the ring.
@@ -515,7 +514,12 @@ func (r *Reader) stand(t *Tip) {
 	defer h.mu.RUnlock()
 	r.live, r.last, r.tip, r.skip = false, nil, nil, noSkip
 	r.vec = slices.Clone(t.vec)
-	if r.gen == h.gen {
+	switch {
+	case r.gen != h.gen: // it will look at what was cut
+	case t.ep != h.tip.ep:
+		r.recreated(len(h.tip.vec))
+		r.unsure = r.whole
+	default:
 		r.join()
 	}
 }
