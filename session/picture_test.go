@@ -328,6 +328,15 @@ func (c *painter) connect(ctx context.Context) {
 }
 
 func (c *painter) cut() {
+	if c.feed != nil && c.g.rnd.IntN(3) == 0 { // it is sent away, and told where it stands
+		c.out.reset()
+		c.feed.codec.control(&c.out, "drain", Drain{}, c.feed.cursor())
+		var m pictureMessage
+		if err := json.Unmarshal(c.out.buf, &m); err != nil {
+			c.g.t.Fatal(err)
+		}
+		c.take(m)
+	}
 	if c.feed != nil {
 		c.feed.unpark()
 		c.feed.close()
@@ -395,7 +404,9 @@ func (c *painter) read() {
 	torn := c.g.rnd.IntN(50) == 0
 	for i, text := range texts {
 		if torn && i >= len(texts)/2 {
-			c.cut()
+			c.feed.unpark()
+			c.feed.close()
+			c.feed = nil
 			return
 		}
 		var m pictureMessage

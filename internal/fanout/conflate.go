@@ -24,6 +24,7 @@ type Conflated struct {
 	seq    uint64 // the first entry that it has not been given
 	row    *row   // what it is being given; nil: nothing
 	torn   bool   // the row was taken from it, so that it is to be given another at once
+	with   bool   // it was parked with the others, not as a reader of the hub
 
 	tip  *Tip    // where the last batch ended
 	was  *Tip    // and the one before
@@ -65,8 +66,8 @@ func (c *Conflated) Before() (vec []int64, epoch uint64, text []byte) { return c
 // Close takes the reader out of its hub.
 func (c *Conflated) Close() {
 	c.drop()
+	c.Unpark()
 	if c.cv != nil {
-		c.cv.lot.unpark(c.r)
 		c.cv.mu.Lock()
 		c.leaveRow()
 		c.cv.mu.Unlock()
@@ -83,6 +84,7 @@ func (c *Conflated) stay() {
 
 // follow has the reader go on with the others. The caller holds the view's mutex.
 func (c *Conflated) follow(seq uint64, tip *Tip) {
+	c.Unpark()
 	c.shared, c.life, c.seq, c.tip = true, c.cv.life, seq, tip
 }
 
@@ -214,6 +216,7 @@ func (c *Conflated) next() (b *Batch, s Status, ok bool) {
 		cv.advance()
 	}
 	if cv.life != c.life || c.row == nil && c.seq < cv.floor {
+		c.Unpark()
 		c.leaveRow()
 		c.shared, c.torn = false, false
 		c.r.stand(c.tip)
@@ -250,6 +253,7 @@ func (c *Conflated) leaveRow() {
 // Park leaves the reader to be woken once a batch is due. It returns false where something is: then Take.
 func (c *Conflated) Park() bool {
 	if !c.shared {
+		c.with = false
 		return c.fold == nil && c.r.Park()
 	}
 	cv := c.cv
@@ -258,15 +262,17 @@ func (c *Conflated) Park() bool {
 	if cv.life != c.life || c.row != nil || c.torn || c.seq < cv.tickSeq || c.r.signalled() {
 		return false
 	}
+	c.with = true
 	cv.park(c.r)
 	return true
 }
 
 // Unpark takes the reader back before it was woken.
 func (c *Conflated) Unpark() {
-	c.r.Unpark()
-	if c.cv != nil {
-		c.cv.lot.unpark(c.r)
+	if c.with {
+		c.cv.unpark(c.r)
+	} else {
+		c.r.Unpark()
 	}
 }
 
@@ -306,7 +312,8 @@ type cview struct {
 	phase    time.Duration // by which its intervals begin after those of others
 	timer    *time.Timer
 
-	due atomic.Int64 // Unix nanoseconds; 0: nothing waits
+	woke atomic.Int64 // Unix nanoseconds: since when something waits that was not seen; 0: nothing does
+	due  atomic.Int64 // when it is to be given; 0: nothing waits
 
 	readers int // guarded by the cviews' mutex
 
@@ -354,11 +361,15 @@ const (
 	stepsMost     = 256                    // shared at a time
 	encodedMost   = 16 << 20               // bytes of one row's shared encodings
 	conflatedMost = 64 << 20               // bytes of all views of a hub
-	rowsMost      = 64 << 20               // bytes of all rows that readers of a hub are given, encodings not counted
+	rowsMost      = 64 << 20               // and of all rows
 )
 
 // cviews are the conflated views of a hub.
 type cviews struct {
+	// static
+	most     int64 // bytes of all
+	rowsMost int64 // bytes of all rows that readers are given, encodings not counted
+
 	mu    sync.Mutex
 	views map[string]*cview // guarded by mu
 	count atomic.Int64      // of views
@@ -435,7 +446,10 @@ func (cv *cview) restart() {
 }
 
 // wake is called by the hub when something came that the view has not seen. It does not block.
-func (cv *cview) wake() { cv.timer.Reset(cv.pause()) }
+func (cv *cview) wake() {
+	cv.woke.CompareAndSwap(0, cv.hub.now().UnixNano())
+	cv.timer.Reset(cv.pause())
+}
 
 // pause is how long the view may wait with what is due.
 func (cv *cview) pause() time.Duration {
@@ -497,8 +511,11 @@ func (cv *cview) put(entries []*Entry) {
 	cv.row = nil
 	if !cv.changed {
 		cv.changed = true
-		now := cv.hub.now()
-		cv.due.Store(now.Add(cv.interval - (time.Duration(now.UnixNano())-cv.phase)%cv.interval).UnixNano())
+		came := time.Duration(cv.woke.Load())
+		if came == 0 {
+			came = time.Duration(cv.hub.now().UnixNano())
+		}
+		cv.due.Store(int64(came + cv.interval - (came-cv.phase)%cv.interval))
 	}
 }
 
@@ -523,7 +540,7 @@ func (cv *cview) advance() {
 // overfull reports whether the view holds more than it may: then its readers are given it before the interval ends.
 func (cv *cview) overfull() bool {
 	all := &cv.hub.conflated
-	return all.bytes.Load() > conflatedMost && cv.bytes > conflatedMost/max(1, all.count.Load())
+	return all.bytes.Load() > all.most && cv.bytes > all.most/max(1, all.count.Load())
 }
 
 // tick gives the readers what came. The caller holds mu and has drained.
@@ -559,7 +576,7 @@ func (cv *cview) use() *row {
 	}
 	cv.rows = append(cv.rows, w)
 	held := cv.hub.conflated.rows.Add(w.bytes)
-	for held > rowsMost && len(cv.rows) > 1 {
+	for held > cv.hub.conflated.rowsMost && len(cv.rows) > 1 {
 		oldest := cv.rows[0]
 		oldest.revoked = true
 		cv.rows = cv.rows[1:]
@@ -624,6 +641,7 @@ func (cv *cview) rest() {
 	if cv.closed || cv.ended {
 		return
 	}
+	cv.woke.Store(0)
 	if !cv.reader.Park() || cv.changed {
 		cv.timer.Reset(cv.pause())
 	}

@@ -138,7 +138,8 @@ func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 	}
 	h.index.Panicked = h.panicked
 	h.all = h.newView(nil, everyPartition, "")
-	h.bases.hub = h
+	h.bases.hub, h.bases.most = h, baseMost
+	h.conflated.most, h.conflated.rowsMost = conflatedMost, rowsMost
 	h.wake = make([][]*Reader, len(h.shards)+1)
 	if err := h.locate(ctx, false); err != nil {
 		return nil, err

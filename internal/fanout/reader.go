@@ -283,7 +283,7 @@ func (h *Hub) doubts(since *Batch) bool {
 		defer h.mu.RUnlock()
 		return since.base.gen != h.gen
 	}
-	return h.state == nil || h.state.dropped > 0
+	return h.state != nil && h.state.dropped > 0
 }
 
 // mayMiss notes that the log told something that a picture cannot be made from: what it took away is not known there.
@@ -514,12 +514,7 @@ func (r *Reader) stand(t *Tip) {
 	defer h.mu.RUnlock()
 	r.live, r.last, r.tip, r.skip = false, nil, nil, noSkip
 	r.vec = slices.Clone(t.vec)
-	switch {
-	case r.gen != h.gen: // it will look at what was cut
-	case t.ep != h.tip.ep:
-		r.recreated(len(h.tip.vec))
-		r.unsure = r.whole
-	default:
+	if r.gen == h.gen { // else it will look at what was cut
 		r.join()
 	}
 }

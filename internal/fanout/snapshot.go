@@ -163,7 +163,8 @@ type base struct {
 // bases are the states that snapshots are being given from. Whoever comes is given the newest one for a moment, or for
 // as long as there is no room for another: what follows it is in the ring, or in the log.
 type bases struct {
-	hub *Hub
+	hub  *Hub
+	most int64 // bytes of all, or as many states as basesMost, whatever is more
 
 	mu   sync.Mutex
 	all  []*base // the oldest first; guarded by mu
@@ -172,7 +173,7 @@ type bases struct {
 
 const (
 	baseFresh    = 500 * time.Millisecond // for how long a base is shared in any case
-	baseMost     = 64 << 20               // bytes of all bases of a hub, or as many states as basesMost, whatever is more
+	baseMost     = 64 << 20               // bytes of all bases of a hub
 	basesMost    = 3
 	basePatience = 2 * time.Minute // after which who is still given a base makes room where there is none
 	filtersMost  = 64              // filters whose snapshots of one base are shared
@@ -254,7 +255,7 @@ func (bs *bases) make() *base {
 	for _, b := range bs.all {
 		held += b.bytes
 	}
-	if len(bs.all) > 0 && held+bytes > max(baseMost, basesMost*bytes) {
+	if len(bs.all) > 0 && held+bytes > max(bs.most, basesMost*bytes) {
 		if oldest := bs.all[0]; h.now().Sub(oldest.made) > basePatience {
 			bs.revoke(oldest)
 		} else {
