@@ -471,15 +471,12 @@ func (c *painter) take(m pictureMessage) {
 	if m.Cursor == "" {
 		return
 	}
-	if c.drawing >= 0 && m.Snapshot == nil {
-		t.Fatalf("%s: a cursor in the middle of a snapshot", c.name)
-	}
 	at, err := cursor.Parse(m.Cursor)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.drawing >= 0 && !at.Streams[0].Doubt {
-		t.Fatalf("%s: a snapshot begins with a cursor that does not lead to another", c.name)
+		t.Fatalf("%s: a cursor in the middle of a snapshot that does not lead to another", c.name)
 	}
 	for p, next := range at.Streams[0].Next {
 		if p < len(c.stood) && next < c.stood[p] && c.life == at.Streams[0].Epoch {
