@@ -72,7 +72,7 @@ type painter struct {
 }
 
 func TestPicturesAreWhatTheLogSays(t *testing.T) {
-	seed, runs := *seedFlag, 25
+	seed, runs := *seedFlag, 12
 	if seed == 0 {
 		seed = rand.Uint64()
 	} else {

@@ -287,7 +287,12 @@ func TestSnapshotsOfSlowReadersAreBounded(t *testing.T) {
 		for range 10 {
 			next()
 		}
-		if n := len(h.bases.all); n > basesMost+1 {
+		states := func() (n int, last *base) {
+			h.bases.mu.Lock()
+			defer h.bases.mu.Unlock()
+			return len(h.bases.all), h.bases.last
+		}
+		if n, _ := states(); n > basesMost+1 {
 			t.Fatalf("%d states are held", n)
 		}
 		if at := slices.IndexFunc(held, func(b *Batch) bool { _, ok := b.Next(new(int)); return !ok }); at >= 0 {
@@ -309,7 +314,7 @@ func TestSnapshotsOfSlowReadersAreBounded(t *testing.T) {
 			b.Release()
 		}
 		time.Sleep(time.Second)
-		if len(h.bases.all) > 0 || h.bases.last != nil {
+		if n, last := states(); n > 0 || last != nil {
 			t.Error("states are kept that nobody is given")
 		}
 	})
