@@ -159,7 +159,7 @@ func (s *server) listen(ctx context.Context) error {
 		}
 		return fmt.Errorf("listen on %s: %w", s.config.Listen, err)
 	}
-	s.listener = listener
+	s.listener = shallow{listener}
 	s.life.closing("listener", func() error {
 		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			return err

@@ -83,18 +83,31 @@ func detailOf(body []byte) string {
 	return strings.TrimPrefix(problem.Title+": "+problem.Detail, ": ")
 }
 
-// make creates a resource where there is none of its name yet. It looks first, so that a restart is no row of refused
-// requests in the gateway's log; that another makes it meanwhile is well.
-func (a *api) make(ctx context.Context, collection, name string, resource any) error {
-	_, res, err := a.do(ctx, http.MethodGet, collection+"/"+url.PathEscape(name), "", nil, http.StatusOK, http.StatusNotFound)
-	if err != nil || res.StatusCode == http.StatusOK {
-		return err
+// make creates a resource where there is none of its name yet, and returns the one that was there, or nil. It looks first,
+// so that a restart is no row of refused requests in the gateway's log; that another makes it meanwhile is well.
+func (a *api) make(ctx context.Context, collection, name string, resource any) (found json.RawMessage, err error) {
+	answer, res, err := a.do(ctx, http.MethodGet, collection+"/"+url.PathEscape(name), "", nil, http.StatusOK, http.StatusNotFound)
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode == http.StatusOK {
+		return answer, nil
 	}
 	body, err := json.Marshal(resource)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, _, err = a.do(ctx, http.MethodPost, collection, "application/json", body, http.StatusOK, http.StatusCreated, http.StatusConflict)
+	return nil, err
+}
+
+// patch changes what the merge patch names of a resource, and leaves the rest.
+func (a *api) patch(ctx context.Context, path string, changes any) error {
+	body, err := json.Marshal(changes)
+	if err != nil {
+		return err
+	}
+	_, _, err = a.do(ctx, http.MethodPatch, path, "application/merge-patch+json", body, http.StatusOK)
 	return err
 }
 

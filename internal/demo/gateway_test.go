@@ -58,7 +58,7 @@ func (g *fakeGateway) RoundTrip(r *http.Request) (*http.Response, error) {
 		return answer(409, `{"title":"it exists"}`), nil
 	case r.Method == "POST" && r.URL.Path == "/v1/events":
 		return g.publish(r, body)
-	case r.Method == "GET" && strings.HasPrefix(r.URL.Path, "/v1/streams/"):
+	case r.Method == "GET" && strings.HasSuffix(r.URL.Path, "/events"):
 		return g.page(r), nil
 	}
 	return answer(404, `{"title":"nothing here"}`), nil

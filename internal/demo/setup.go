@@ -4,24 +4,48 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"time"
 )
 
-// setUp makes the streams that do not exist yet, and brings the event types to what they are to be.
-func (d *Demo) setUp(ctx context.Context) error {
-	type stream struct {
-		Name        string `json:"name"`
-		Partitions  int    `json:"partitions"`
-		Retention   string `json:"retention"`
-		Description string `json:"description"`
+// stream is a definition as the API takes it.
+type stream struct {
+	Name        string `json:"name"`
+	Partitions  int    `json:"partitions"`
+	Retention   string `json:"retention"`
+	State       *state `json:"state,omitempty"`
+	Description string `json:"description"`
+}
+
+type state struct {
+	Window   string `json:"window"`
+	MaxKeys  int    `json:"maxKeys"`
+	MaxBytes string `json:"maxBytes"`
+}
+
+func streams() []stream {
+	return []stream{
+		{
+			Name: PositionStream, Partitions: 3, Retention: "24h", Description: "Where each running train of Norway is, every few seconds.",
+			// A map begins with it. A train that has said nothing for so long is no longer under way.
+			State: &state{Window: "90s", MaxKeys: 5000, MaxBytes: "16MiB"},
+		},
+		// What happened at a station is history, of which the latest of each train says little: it keeps no state.
+		{Name: MovementStream, Partitions: 3, Retention: "168h", Description: "Arrivals, departures and delays of the trains of Norway."},
 	}
-	for _, s := range []stream{
-		{PositionStream, 3, "24h", "Where each running train of Norway is, every few seconds."},
-		{MovementStream, 3, "168h", "Arrivals, departures and delays of the trains of Norway."},
-	} {
-		if err := d.api.make(ctx, "/v1/streams", s.Name, s); err != nil {
+}
+
+// setUp makes the streams that do not exist yet, and brings the event types to what they are to be. A stream that an earlier
+// version made without a state is given one; a state that somebody has changed stays as it is.
+func (d *Demo) setUp(ctx context.Context) error {
+	for _, s := range streams() {
+		found, err := d.api.make(ctx, "/v1/streams", s.Name, s)
+		if err != nil {
+			return err
+		}
+		if err := d.giveState(ctx, s, found); err != nil {
 			return err
 		}
 	}
@@ -31,6 +55,23 @@ func (d *Demo) setUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// giveState gives the stream that was found its state, if it has none.
+func (d *Demo) giveState(ctx context.Context, s stream, found json.RawMessage) error {
+	if s.State == nil || found == nil {
+		return nil
+	}
+	var is struct {
+		State json.RawMessage `json:"state"`
+	}
+	if err := json.Unmarshal(found, &is); err != nil {
+		return fmt.Errorf("read the definition of %s: %w", s.Name, err)
+	}
+	if is.State != nil {
+		return nil
+	}
+	return d.api.patch(ctx, "/v1/streams/"+url.PathEscape(s.Name), map[string]any{"state": s.State})
 }
 
 //go:embed types

@@ -18,6 +18,31 @@
  *
  * Events come at least once and, for one key, in order. After an interruption the events after the last cursor come
  * again, so nothing is lost.
+ *
+ * Of a stream that keeps state, `from: "snapshot"` first gives what is true now, and then what changes:
+ *
+ *     const trains = new Map();
+ *     issuer.subscribe({
+ *       streams: "train-positions",
+ *       from: "snapshot",
+ *       conflate: "1s",
+ *       overflow: "snapshot",
+ *       onEvent: (event) => trains.set(event.subject, event.data),
+ *       onControl: ({ name, payload }) => {
+ *         if (name === "snapshot") trains.clear();
+ *         if (name === "removed") trains.delete(payload.subject);
+ *       },
+ *     });
+ *
+ * The control `snapshot` begins it, with how many keys there are; the latest event of each key follows, and `live` ends it.
+ * Then every event comes as usual, and `removed` where a key has none any more. Another snapshot may come at any time,
+ * where the server cannot tell what went away meanwhile: then forget what you had of that stream, as above. Of several
+ * streams each has its own. A page that is loaded again always begins with a snapshot. Within the page it goes on from the
+ * cursor, and is told what was removed meanwhile; a connection that is lost within a snapshot gets a whole one again.
+ *
+ * With `conflate` there comes once in so long the latest event of each key alone, and with `overflow: "snapshot"` a reader
+ * that has fallen far behind gets a snapshot rather than what it missed. So a slow line shows what is true now, and not
+ * what was true long ago. Without either every event comes, however late.
  */
 
 /**
@@ -38,11 +63,13 @@
  * @property {string | string[]} [resource]
  * @property {string} [sql] an expression in CESQL, such as "line = 'L1'"
  *
- * @typedef {"gap" | "skipped" | "stalled" | "resumed" | "waiting" | "drain" | "problem"} ControlName
+ * @typedef {"gap" | "skipped" | "stalled" | "resumed" | "waiting" | "drain" | "problem" | "snapshot" | "live" | "removed"} ControlName
  *
  * @typedef {object} Control A control message of the API.
  * @property {ControlName} name
- * @property {Record<string, any>} payload
+ * @property {Record<string, any>} payload of snapshot {stream, keys, dropped?}: dropped are the keys the server had no room
+ *   for; of live {stream}; of removed {stream, subject, source, type, id, reason}, the event that is gone, and because it was
+ *   "deleted", has "changed" so that the filter does not match any more, or was "dropped", being too old or too much
  *
  * @typedef {"connecting" | "open" | "reconnecting" | "closed"} Phase
  *
@@ -58,23 +85,28 @@
  * @property {string} [url] of the server; default: where the page came from
  * @property {string | string[]} [streams] default: those of the types in the filter
  * @property {Filter} [filter]
- * @property {string | Date} [from] "latest" (default), "oldest" or a time: where to begin without a cursor
- * @property {string} [after] a cursor to go on after
- * @property {string} [remember] a key of localStorage: keep the cursor there, and go on after it when the page is loaded again
+ * @property {string | Date} [from] "latest" (default), "oldest", "snapshot" or a time: where to begin without a cursor. A stream
+ *   that keeps no state has no snapshots: the answer is 409, which ends it.
+ * @property {string} [after] a cursor to go on after; with from: "snapshot", as one who has the picture up to there
+ * @property {string} [remember] a key of localStorage: keep the cursor there, and go on after it when the page is loaded again.
+ *   With from: "snapshot" nothing is kept: a page that has just been loaded has no picture that it could go on with.
+ * @property {number | string} [conflate] milliseconds, or as "2s"; 100 ms to a minute: once in so long the latest event of each
+ *   key, in place of every event
+ * @property {"snapshot"} [overflow] a snapshot in place of what was missed, where that is much
  * @property {number} [silence] milliseconds: connect anew when nothing came for so long. For streams that are never quiet.
  * @property {(event: CloudEvent, cursor: string) => void} onEvent
  * @property {(control: Control) => void} [onControl]
  * @property {(state: State) => void} [onState]
  *
  * @typedef {object} Subscription
- * @property {string} cursor the last one that came with an event, or ""
+ * @property {string} cursor the last one that came with an event or before it, or ""
  * @property {State} state
  * @property {() => void} reconnect connects anew at once, from the cursor
  * @property {() => void} close ends it; nothing is called afterwards
  */
 
 /** @type {ControlName[]} */
-const CONTROLS = ["gap", "skipped", "stalled", "resumed", "waiting", "drain", "problem"];
+const CONTROLS = ["gap", "skipped", "stalled", "resumed", "waiting", "drain", "problem", "snapshot", "live", "removed"];
 
 /** Answers that will not change by asking again. */
 const FINAL = new Set([400, 401, 403, 404, 409, 410]);
@@ -148,12 +180,15 @@ class Reader {
   #cursor = "";
   #recalled = false;
   #from;
+  /** @type {string | undefined} */ #remember;
+  /** @type {Set<string>} streams of which a snapshot has begun and not ended */ #partial = new Set();
   #stored = 0;
   #pauses = 0;
 
   /** @param {SubscribeOptions} options */
   constructor(options) {
     this.#options = options;
+    this.#remember = options.from === "snapshot" ? undefined : options.remember;
     const recalled = options.after ? undefined : this.#recall();
     this.#recalled = recalled !== undefined;
     this.#cursor = options.after ?? recalled ?? "";
@@ -173,8 +208,13 @@ class Reader {
   }
 
   reconnect() {
+    this.#anew({});
+  }
+
+  /** @param {Partial<State>} why */
+  #anew(why) {
     if (this.#state.phase === "closed") return;
-    this.#set("reconnecting", { attempt: this.#state.attempt });
+    this.#set("reconnecting", { attempt: this.#state.attempt, ...why });
     this.#connect();
   }
 
@@ -198,7 +238,7 @@ class Reader {
   };
 
   #address() {
-    const { streams, filter } = this.#options;
+    const { streams, filter, conflate, overflow } = this.#options;
     const url = new URL("/v1/events", this.#options.url ?? location.origin);
     for (const stream of list(streams)) url.searchParams.append("stream", stream);
     for (const attribute of /** @type {const} */ (["type", "source", "subject", "resource"])) {
@@ -206,13 +246,17 @@ class Reader {
     }
     if (filter?.sql) url.searchParams.set("filter", filter.sql);
     if (this.#cursor) url.searchParams.set("after", this.#cursor);
-    else if (this.#from) url.searchParams.set("from", this.#from);
+    // Beside a cursor it says that there is a picture, of which it is to be told what goes away.
+    if (this.#from && (!this.#cursor || this.#from === "snapshot")) url.searchParams.set("from", this.#from);
+    if (conflate !== undefined) url.searchParams.set("conflate", typeof conflate === "number" ? `${conflate}ms` : conflate);
+    if (overflow) url.searchParams.set("overflow", overflow);
     return url;
   }
 
   #connect() {
     clearTimeout(this.#retry);
     this.#source?.close();
+    if (this.#partial.size) this.#forget();
     const address = this.#address();
     const source = new EventSource(address);
     this.#source = source;
@@ -234,13 +278,25 @@ class Reader {
     source.onerror = () => {
       clearTimeout(this.#watch);
       const attempt = this.#state.attempt + 1;
-      if (source.readyState === EventSource.CONNECTING) {
+      if (this.#partial.size && this.#cursor) {
+        source.close(); // the browser would go on from the cursor
+        void this.#gaveUp(source, address, attempt);
+      } else if (source.readyState === EventSource.CONNECTING) {
         // The browser comes back by itself, with the newest cursor as Last-Event-ID, heartbeats' included.
         this.#set("reconnecting", { attempt });
       } else {
         void this.#gaveUp(source, address, attempt);
       }
     };
+  }
+
+  /**
+   * Within a snapshot the picture before it is gone, and this one is not whole: no cursor is a place to go on from.
+   */
+  #forget() {
+    this.#partial.clear();
+    this.#cursor = "";
+    this.#from = "snapshot";
   }
 
   /**
@@ -282,6 +338,8 @@ class Reader {
   #control(name, message) {
     this.#pass(message);
     const payload = JSON.parse(message.data || "{}");
+    if (name === "snapshot") this.#partial.add(payload.stream);
+    if (name === "live") this.#partial.delete(payload.stream);
     this.#options.onControl?.({ name, payload });
     if (name === "problem" && FINAL.has(payload.status)) this.#fail(payload.title ?? `problem ${payload.status}`, payload.status);
   }
@@ -298,24 +356,22 @@ class Reader {
     const { silence } = this.#options;
     if (!silence) return;
     clearTimeout(this.#watch);
-    this.#watch = setTimeout(() => this.reconnect(), silence);
+    this.#watch = setTimeout(() => this.#anew({ reason: `nothing came for ${silence / 1000} s` }), silence);
   }
 
   #keep = () => {
-    const { remember } = this.#options;
-    if (!remember || !this.#cursor) return;
+    if (!this.#remember || !this.#cursor) return;
     this.#stored = Date.now();
     try {
-      localStorage.setItem(remember, this.#cursor);
+      localStorage.setItem(this.#remember, this.#cursor);
     } catch {
       // A page without storage goes on without remembering.
     }
   };
 
   #recall() {
-    const { remember } = this.#options;
     try {
-      return (remember && localStorage.getItem(remember)) || undefined;
+      return (this.#remember && localStorage.getItem(this.#remember)) || undefined;
     } catch {
       return undefined;
     }

@@ -209,6 +209,8 @@ test("a stream that falls silent is opened anew where it was", async () => {
     { streams: "one", silence: 700 },
     async (page) => {
       assert.deepEqual((await events(page, 2)).slice(0, 2), [["a", "c1"], ["b", "c2"]]);
+      const states = await page.evaluate(() => /** @type {any} */ (globalThis).states);
+      assert.equal(states.find((/** @type {any} */ s) => s.phase === "reconnecting").reason, "nothing came for 0.7 s");
     },
   );
 });
@@ -232,4 +234,90 @@ test("after close nothing is called any more", async () => {
       assert.deepEqual(await page.evaluate(() => [/** @type {any} */ (globalThis).events.length, /** @type {any} */ (globalThis).states.length]), [before, states]);
     },
   );
+});
+
+const snapshot = (/** @type {number} */ keys) => `event: snapshot\ndata: {"stream":"one","keys":${keys}}\n\n`;
+const live = (/** @type {string} */ cursor) => `id: ${cursor}\nevent: live\ndata: {"stream":"one"}\n\n`;
+const plain = (/** @type {string} */ id) => block("", id).replace("id: \n", "");
+const picture = { streams: "one", from: "snapshot", conflate: 2000, overflow: "snapshot" };
+
+/**
+ * How a connection was asked for.
+ * @param {URL | undefined} url
+ */
+const began = (url) => ["from", "after", "conflate", "overflow"].map((name) => url?.searchParams.get(name) ?? "");
+
+/** @param {import("playwright-core").Page} page */
+const controls = (page) => page.evaluate(() => /** @type {any} */ (globalThis).controls);
+
+test("a snapshot begins a picture, which goes on from the cursor and is asked for in the same way", async () => {
+  let n = 0;
+  await reading(
+    (request, response) => {
+      if (request.method === "HEAD") return void response.writeHead(503).end();
+      n++;
+      if (n === 1) {
+        stream(response, 'event: waiting\ndata: {"reason":"snapshot","detail":"the state is being read"}\n\n');
+        stream(response, snapshot(2) + plain("a") + plain("b") + live("c1") + plain("c") + "id: c2\n\n" + plain("d"));
+        stream(response, 'event: removed\ndata: {"stream":"one","subject":"/a","source":"/test","type":"test","id":"a","reason":"dropped"}\n\nid: c3\n\n');
+        setTimeout(() => response.end(), 100);
+      } else if (n === 2) response.writeHead(503).end();
+      else stream(response, plain("e") + "id: c4\n\n");
+    },
+    picture,
+    async (page) => {
+      // What comes between cursors has that before it: after a loss it comes again.
+      assert.deepEqual(await events(page, 5), [["a", ""], ["b", ""], ["c", "c1"], ["d", "c2"], ["e", "c2"]]);
+      assert.deepEqual((await controls(page)).map((/** @type {any} */ c) => c.name), ["waiting", "snapshot", "live", "removed"]);
+      assert.deepEqual((await controls(page))[3].payload, { stream: "one", subject: "/a", source: "/test", type: "test", id: "a", reason: "dropped" });
+      assert.deepEqual(began(asked[0]), ["snapshot", "", "2000ms", "snapshot"]);
+      assert.deepEqual(began(asked.at(-1)), ["snapshot", "c2", "2000ms", "snapshot"]);
+    },
+  );
+});
+
+test("a connection that is lost within a snapshot gets a whole one again, also where there was a cursor before it", async () => {
+  /** @type {(string | undefined)[]} */
+  const presented = [];
+  await reading(
+    (request, response) => {
+      if (request.method === "HEAD") return void response.writeHead(200).end();
+      presented.push(request.headers["last-event-id"]?.toString());
+      const n = presented.length;
+      if (n === 1) stream(response, "retry: 50\n\n" + snapshot(2) + plain("a"));
+      else if (n === 2) stream(response, "retry: 50\n\n" + snapshot(2) + plain("a") + plain("b") + live("c1") + block("c2", "c") + snapshot(2) + plain("b"));
+      else return stream(response, snapshot(2) + plain("b") + plain("d") + live("c5"));
+      setTimeout(() => response.end(), 100);
+    },
+    { ...picture, conflate: "1s" },
+    async (page) => {
+      assert.deepEqual((await events(page, 7)).map((/** @type {any} */ e) => e[0]), ["a", "a", "b", "c", "b", "b", "d"]);
+      assert.deepEqual(asked.map(began), Array(3).fill(["snapshot", "", "1s", "snapshot"]));
+      assert.deepEqual(presented, [undefined, undefined, undefined]);
+      await page.waitForFunction(() => /** @type {any} */ (globalThis).reading.cursor === "c5");
+    },
+  );
+});
+
+test("a page that is loaded again has no picture, and begins with a snapshot whatever it is to remember", async () => {
+  const options = { ...picture, remember: "test.picture" };
+  await reading(
+    (_, response) => stream(response, snapshot(1) + plain("a") + live("c1") + block("c2", "b")),
+    options,
+    async (page) => {
+      await events(page, 2);
+      await page.evaluate(() => localStorage.setItem("test.picture", "c0"));
+      await begin(page, options);
+      await events(page, 2);
+      assert.deepEqual(began(asked.at(-1)), ["snapshot", "", "2000ms", "snapshot"]);
+      assert.equal(await page.evaluate(() => localStorage.getItem("test.picture")), "c0");
+    },
+  );
+});
+
+test("a stream without a state ends what asks for its snapshot", async () => {
+  await reading((_, response) => void response.writeHead(409).end(), picture, async (page) => {
+    await page.waitForFunction(() => /** @type {any} */ (globalThis).states.at(-1)?.phase === "closed");
+    assert.equal(await page.evaluate(() => /** @type {any} */ (globalThis).states.at(-1).status), 409);
+  });
 });
