@@ -152,3 +152,27 @@ func TestQueryAsABodyTakesWhatAReadOfAPictureTakes(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestSessionEndsOnceItsStreamKeepsNoState(t *testing.T) {
+	for _, transport := range transports {
+		t.Run(transport, func(t *testing.T) {
+			h := newHarness(t).withState("places")
+			h.put("places", "a=1")
+			const path = "/v1/streams/places/events"
+			r := h.open(t, transport, path+"?from=snapshot")
+			r.expect("snapshot places 1", "a=1", "live places@")
+			h.must(h.send("PATCH", "/v1/streams/places", `{"state":null}`, "Content-Type: application/merge-patch+json"), http.StatusOK)
+			h.must(h.send("GET", path+"?from=snapshot", ""), http.StatusConflict)
+			h.must(h.send("GET", path, ""), http.StatusOK) // by which the replica takes notice
+			h.put("places", "b=2")
+			for r.queue = nil; len(r.queue) == 0 || strings.HasPrefix(r.queue[0], "b=2"); {
+				message, err := r.next()
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.queue = r.told(message)
+			}
+			r.expect("problem no-state@")
+		})
+	}
+}

@@ -86,6 +86,10 @@ func (p *part) floor() []int64 {
 
 // renew gives the next piece of a part's snapshot.
 func (f *feed) renew(o *output, p *part) fanout.Status {
+	if f.failure != nil {
+		p.status = fanout.Ended
+		return fanout.Ended
+	}
 	if p.batch == nil {
 		b := p.reader.Hub().TrySnapshot(f.filter, p.floor())
 		if b == nil {
