@@ -119,6 +119,42 @@ func TestReaderThatFellBehindIsGivenASnapshotWhereItAskedForThat(t *testing.T) {
 	}
 }
 
+func TestSnapshotTakesACursorAwayUntilItIsWhole(t *testing.T) {
+	h := newHarness(t).withState("places")
+	var s streamAnswer
+	h.must(h.send("GET", "/v1/streams/places", ""), http.StatusOK).decode(t, &s)
+	h.put("places", "a=1", "b=2")
+	for _, tc := range []struct{ query, begins string }{
+		// A browser that is cut in the middle comes back with what it had last: that must not be a cursor from before, whose
+		// picture it no longer has.
+		{"from=snapshot&overflow=snapshot", "snapshot places 2!"},
+		// This one did not ask for a picture: without its cursor it would begin at the latest event.
+		{"overflow=snapshot", "snapshot places 2"},
+	} {
+		r := h.open(t, mediaSSE, "/v1/streams/places/events?"+tc.query+"&after="+s.Oldest)
+		r.expect("@", tc.begins, "a=1", "b=2", "live places@")
+		r.end()
+	}
+}
+
+func TestFilterChangedInFlightIsGivenItsSnapshot(t *testing.T) {
+	for _, transport := range []string{session.SubprotocolEvents, session.SubprotocolBatch} {
+		for _, query := range []string{"from=snapshot", "from=snapshot&conflate=200ms"} {
+			t.Run(transport+" "+query, func(t *testing.T) {
+				h := newHarness(t).withState("places")
+				h.put("places", "a=1,red", "b=2,blue")
+				r := h.open(t, transport, "/v1/streams/places/events?"+query)
+				r.expect("snapshot places 2", "a=1", "b=2", "live places@")
+				r.say(`{"query":{"filter":"color = 'red'"}}`)
+				// Until the new filter's picture is there, no cursor says that the client has it.
+				r.expect("queried", "snapshot places 1", "a=1", "live places@")
+				r.say(`{"query":{}}`)
+				r.expect("queried", "snapshot places 2", "a=1", "b=2", "live places@")
+			})
+		}
+	}
+}
+
 func TestNamedConsumerIsGivenEachKeysLatestAndAcknowledges(t *testing.T) {
 	h := newHarness(t).withState("places")
 	h.must(h.sendJSON("PUT", "/v1/streams/places/consumers/app", `{"from":"oldest","reset":true}`), http.StatusOK)

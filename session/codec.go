@@ -64,7 +64,8 @@ type codec interface {
 	end(o *output, cursor []byte)
 	// cursor writes a first block or a heartbeat.
 	cursor(o *output, cursor []byte)
-	// control writes a control message of API.md's table. cursor may be nil.
+	// control writes a control message of API.md's table. cursor may be nil; one that is empty says that the client has none
+	// any more.
 	control(o *output, name string, payload any, cursor []byte)
 	// flush ends what event began.
 	flush(o *output)
@@ -143,7 +144,7 @@ func (sseCodec) cursor(o *output, cursor []byte) {
 }
 
 func (sseCodec) control(o *output, name string, payload any, cursor []byte) {
-	if cursor != nil {
+	if cursor != nil { // an empty id has a browser come back without one
 		o.buf = append(o.buf, "id: "...)
 		o.buf = append(o.buf, cursor...)
 		o.buf = append(o.buf, '\n')
@@ -202,7 +203,7 @@ func appendControl(dst []byte, name string, payload any, cursor []byte) []byte {
 	dst = append(dst, name...)
 	dst = append(dst, `":`...)
 	dst = append(dst, mustJSON(payload)...)
-	if cursor != nil {
+	if len(cursor) > 0 {
 		dst = append(dst, `,"cursor":"`...)
 		dst = append(dst, cursor...)
 		dst = append(dst, '"')
@@ -318,7 +319,7 @@ func (c *eventCodec) open(dst []byte, name string, cursor []byte) []byte {
 	dst = append(dst, `,"id":"`...)
 	dst = append(dst, c.id()...)
 	dst = append(dst, '"')
-	if cursor != nil {
+	if len(cursor) > 0 {
 		dst = append(dst, `,"eventissuercursor":"`...)
 		dst = append(dst, cursor...)
 		dst = append(dst, '"')

@@ -144,7 +144,12 @@ func (f *feed) await(ctx context.Context, o *output, p *part) (fanout.Status, er
 // start begins to give a snapshot.
 func (f *feed) start(o *output, p *part, b *fanout.Batch) {
 	p.batch, p.at = b, 0
-	f.codec.control(o, "snapshot", Snapshot{Stream: p.stream, Keys: b.Keys(), Dropped: b.Dropped()}, nil)
+	var cursor []byte
+	if f.whole && !p.first {
+		// What its cursor stood for, the client no longer has: until it has all of this one there is none.
+		p.first, cursor = true, []byte{}
+	}
+	f.codec.control(o, "snapshot", Snapshot{Stream: p.stream, Keys: b.Keys(), Dropped: b.Dropped()}, cursor)
 }
 
 // finish ends a snapshot: its part goes on from there.
@@ -287,7 +292,9 @@ func (f *feed) requery(o *output, p *part) {
 	options.Next, options.Epoch = append([]int64{}, vec...), p.reader.Epoch()
 	f.read(p, p.reader.Hub(), options, f.whole)
 	f.tell(o, p, p.reader.Gaps(), true)
-	p.snapshot = p.picture && f.whole
+	if p.picture && f.whole {
+		p.snapshot, p.first = true, true // a cursor would say that the client has the new filter's picture
+	}
 }
 
 // beat tells a client that is given nothing that its session lives: by its cursor, or before there is one by what it waits
