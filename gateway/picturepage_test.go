@@ -83,7 +83,54 @@ func TestPageOfEachKeysLatestHasAllSinceTheCursor(t *testing.T) {
 	p.expect("")
 }
 
+func TestPageOfEachKeysLatestLosesNothingOfAnyStream(t *testing.T) {
+	h := newHarness(t).withState("places", "trains")
+	p := &pages{h, "/v1/events?stream=places&stream=trains&from=snapshot&conflate=1s"}
+	p.expect("snapshot places 0: snapshot trains 0:")
+	h.putSeen(t, "places", "a=1", "a=2")
+	h.putSeen(t, "trains", "b=3", "c=4", "c=")
+	p.expect("a=2 b=3 removed trains c=4 deleted")
+	h.putSeen(t, "trains", "b=5")
+	p.expect("b=5")
+}
+
+func TestPageOfEachKeysLatestLosesNothingBehindManyTombstones(t *testing.T) {
+	h := newHarness(t)
+	h.must(h.sendJSON("POST", "/v1/streams", `{"name":"places","partitions":1,"compaction":true}`), http.StatusCreated)
+	h.must(h.sendJSON("POST", "/v1/event-types", `{"type":"places","stream":"places"}`), http.StatusCreated)
+	for i := range 40 {
+		h.put("places", fmt.Sprintf("%d=", i))
+	}
+	h.put("places", "a=1")
+	p := &pages{h, "/v1/streams/places/events?from=oldest&conflate=1s"}
+	p.expect("a=1 16 skipped")
+	p.expect("")
+}
+
 // Clients and proxies take so many headers, and not more.
+func TestPageOnWhichMoreIsGoneThanHeadersTellIsASnapshot(t *testing.T) {
+	h := newHarness(t).withState("places")
+	keys := make([]string, 70)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("%d=", i)
+		h.put("places", keys[i]+"x")
+	}
+	h.put("places", "a=1")
+	a := h.must(h.send("GET", "/v1/streams/places/events?from=snapshot&conflate=1s", ""), http.StatusOK)
+	if got := words(t, a); !strings.HasPrefix(got, "snapshot places 71: ") {
+		t.Fatal(got)
+	}
+	h.putSeen(t, "places", keys...)
+	eventually(t, "a snapshot without them", func() bool { // one may be shared for a moment
+		link, _, _ := strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"+h.server.URL), ">")
+		a = h.must(h.send("GET", link, ""), http.StatusOK)
+		if n := len(a.header.Values("Removed")); n > 0 {
+			t.Fatalf("%d headers tell what is gone", n)
+		}
+		return words(t, a) == "snapshot places 1: a=1"
+	})
+}
+
 func TestPageOfAReaderThatFellBehindIsASnapshotWhereItAskedForThat(t *testing.T) {
 	h := newHarness(t).withState("places")
 	var s streamAnswer

@@ -65,6 +65,28 @@ func (f *feed) midway() bool {
 	return false
 }
 
+// begun reports whether something is being given that has one cursor at its end.
+func (f *feed) begun() bool {
+	for i := range f.parts {
+		if f.parts[i].batch != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// renewAll has all of the feed's streams given anew, in place of what it is about to give.
+func (f *feed) renewAll() {
+	for i := range f.parts {
+		p := &f.parts[i]
+		if p.batch != nil {
+			p.batch.Release()
+			p.batch = nil
+		}
+		p.snapshot = p.picture || p.snapshot
+	}
+}
+
 // unfinished reports whether the client has not been given all that its first cursor is to stand for.
 func (f *feed) unfinished() bool {
 	for i := range f.parts {
@@ -221,7 +243,11 @@ func (f *feed) giveBatch(o *output, p *part) {
 	if !shared || piece == nil {
 		f.codec.end(o, f.at(p, vec))
 	}
-	p.batch.Release()
+	if f.page {
+		f.kept = append(f.kept, p.batch)
+	} else {
+		p.batch.Release()
+	}
 	p.batch = nil
 	// A batch that was begun as Idle may have taken a while: park tells whether there is another.
 }
