@@ -34,7 +34,7 @@ func (g *Gateway) asyncapiPage(w http.ResponseWriter, r *http.Request) {
 		operations["read."+stream.Name] = document{
 			"action": "send", "channel": reference,
 			"summary":  "Read with GET /v1/streams/" + stream.Name + "/events.",
-			"bindings": document{"http": document{"method": "GET", "query": readParameters(), "bindingVersion": "0.3.0"}},
+			"bindings": document{"http": document{"method": "GET", "query": readParameters(stream), "bindingVersion": "0.3.0"}},
 		}
 		operations["publish."+stream.Name] = document{
 			"action": "receive", "channel": reference,
@@ -69,7 +69,7 @@ func channel(stream catalog.Stream, types []catalog.EventType) document {
 		"address":  "/v1/streams/" + url.PathEscape(stream.Name) + "/events",
 		"messages": messages,
 		"servers":  []any{document{"$ref": "#/servers/gateway"}},
-		"bindings": document{"ws": document{"method": "GET", "query": readParameters(), "bindingVersion": "0.1.0"}},
+		"bindings": document{"ws": document{"method": "GET", "query": readParameters(stream), "bindingVersion": "0.1.0"}},
 	}
 	if stream.Description != "" {
 		c["description"] = stream.Description
@@ -77,16 +77,22 @@ func channel(stream catalog.Stream, types []catalog.EventType) document {
 	return c
 }
 
-// readParameters are those of a read that a client of any transport uses; the OpenAPI document has them all.
-func readParameters() document {
+// readParameters are those of a read of the stream that a client of any transport uses; the OpenAPI document has them all.
+func readParameters(stream catalog.Stream) document {
 	text := func(description string) document { return document{"type": "string", "description": description} }
-	return document{"type": "object", "properties": document{
-		"after":   text("A cursor: read what follows it."),
-		"from":    text("Where to begin without a cursor: oldest, latest, or a time."),
-		"type":    text("Only events of this type."),
-		"subject": text("Only events with this subject."),
-		"filter":  text("A CloudEvents SQL expression."),
-	}}
+	properties := document{
+		"after":    text("A cursor: read what follows it."),
+		"from":     text("Where to begin without a cursor: oldest, latest, or a time."),
+		"type":     text("Only events of this type."),
+		"subject":  text("Only events with this subject."),
+		"filter":   text("A CloudEvents SQL expression."),
+		"conflate": text("Each key's latest event once in this time, such as 2s."),
+	}
+	if stream.State != nil {
+		properties["from"] = text("Where to begin without a cursor: snapshot (the latest event of each key, then what follows), oldest, latest, or a time.")
+		properties["overflow"] = text("snapshot: a reader that fell behind is given a snapshot in place of what it missed.")
+	}
+	return document{"type": "object", "properties": properties}
 }
 
 // message describes an event type. Its schema goes among schemas.

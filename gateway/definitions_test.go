@@ -337,13 +337,20 @@ func TestDefinitionsCanBeReadWhileTheLogIsAway(t *testing.T) {
 }
 
 func TestAsyncAPIDescribesStreamsAndTypes(t *testing.T) {
-	h := newHarness(t).withTrains()
+	h := newHarness(t).withTrains().withState("places")
 	h.must(h.sendJSON("POST", "/v1/event-types", `{"type":"train.*","stream":"trains","description":"anything else"}`), http.StatusCreated)
 	var doc struct {
 		AsyncAPI string
 		Channels map[string]struct {
 			Address  string
 			Messages map[string]map[string]string
+			Bindings struct {
+				WS struct {
+					Query struct {
+						Properties map[string]struct{ Description string }
+					}
+				}
+			}
 		}
 		Components struct{ Messages map[string]json.RawMessage }
 	}
@@ -356,6 +363,17 @@ func TestAsyncAPIDescribesStreamsAndTypes(t *testing.T) {
 		name, _ := url.PathUnescape(strings.TrimPrefix(ref["$ref"], "#/components/messages/"))
 		if doc.Components.Messages[name] == nil {
 			t.Errorf("message %s points at %s, which is not there", key, ref["$ref"])
+		}
+	}
+	for stream, keeps := range map[string]bool{"trains": false, "places": true} {
+		parameters := doc.Channels[stream].Bindings.WS.Query.Properties
+		for name := range parameters {
+			if err := new(readQuery).fromURL(url.Values{name: {"1"}}); err != nil {
+				t.Errorf("%s: %v", stream, err)
+			}
+		}
+		if _, overflow := parameters["overflow"]; overflow != keeps || strings.Contains(parameters["from"].Description, "snapshot") != keeps {
+			t.Errorf("%s keeps a state: %v, and is described with %+v", stream, keeps, parameters)
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -147,6 +149,44 @@ func TestEveryOperationIsDescribedWhole(t *testing.T) {
 					t.Errorf("%s does not describe {%s}", name, variable)
 				}
 			}
+		}
+	}
+}
+
+func TestWhatAReadTakesIsDescribed(t *testing.T) {
+	d, err := describe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taken, described []string
+	for field := range reflect.TypeFor[readQuery]().Fields() {
+		taken = append(taken, field.Tag.Get("json"))
+	}
+	for name := range d.doc.Components.Schemas["EventsQuery"].Value.Properties {
+		described = append(described, name)
+	}
+	slices.Sort(taken)
+	slices.Sort(described)
+	if diff := cmp.Diff(taken, described); diff != "" {
+		t.Errorf("what a body takes (-) and what is described (+) differ:\n%s", diff)
+	}
+	for path, others := range map[string]int{ // beside the members of a body
+		"/v1/events":                  -1, // filters
+		"/v1/streams/{stream}/events": -2, // and streams
+	} {
+		parameters := 0
+		for _, p := range d.doc.Paths.Value(path).Get.Parameters {
+			if p.Value.In != "query" {
+				continue
+			}
+			parameters++
+			var q readQuery
+			if err := q.fromURL(url.Values{p.Value.Name: {"1"}}); err != nil || reflect.ValueOf(q).IsZero() {
+				t.Errorf("%s describes %s, which is not taken: %v", path, p.Value.Name, err)
+			}
+		}
+		if want := len(taken) + others; parameters != want {
+			t.Errorf("%s describes %d parameters, and takes %d", path, parameters, want)
 		}
 	}
 }

@@ -37,7 +37,7 @@ func isLoopback(host string) bool {
 }
 
 // exposedHeaders are those of our answers' headers that pages of other origins may read.
-const exposedHeaders = "Cursor, Drain, ETag, Gap, Link, Location, Retry-After, Skipped, Stalled, Waiting, " + requestIDHeader
+const exposedHeaders = "Cursor, Drain, ETag, Gap, Link, Location, Removed, Retry-After, Skipped, Snapshot, Stalled, Waiting, " + requestIDHeader
 
 // guardOrigins applies the list of origins: to what pages of other origins may read (CORS), and to what they may do.
 // A write from a page of a foreign origin is refused even where the browser would send it without asking: without

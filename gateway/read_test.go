@@ -12,7 +12,7 @@ import (
 )
 
 func TestBadInputToReadsIsEachItsOwnProblem(t *testing.T) {
-	h := newHarness(t).withTrains()
+	h := newHarness(t).withTrains().withState("places")
 	h.must(h.sendJSON("POST", "/v1/streams", `{"name":"planes","partitions":1}`), http.StatusCreated)
 	var planes streamAnswer
 	h.must(h.send("GET", "/v1/streams/planes", ""), http.StatusOK).decode(t, &planes)
@@ -45,6 +45,16 @@ func TestBadInputToReadsIsEachItsOwnProblem(t *testing.T) {
 		{"a wait that is none", trains + "?wait=rubbish", nil, 400, "invalid-parameter"},
 		{"a bad name of a consumer", trains + "?consumer=a/b", nil, 400, "invalid-parameter"},
 		{"a consumer's name that begins with a sign", trains + "?consumer=-x", nil, 400, "invalid-parameter"},
+		{"a snapshot of a stream without state", trains + "?from=snapshot", nil, 409, "no-state"},
+		{"a snapshot of several, one without state", "/v1/events?stream=places&stream=trains&from=snapshot", nil, 409, "no-state"},
+		{"an overflow to a snapshot without state", trains + "?overflow=snapshot", nil, 409, "no-state"},
+		{"another overflow", "/v1/streams/places/events?overflow=drop", nil, 400, "invalid-parameter"},
+		{"a snapshot for a consumer", "/v1/streams/places/events?from=snapshot&consumer=app", nil, 400, "invalid-parameter"},
+		{"too short an interval", trains + "?conflate=99ms", nil, 400, "invalid-parameter"},
+		{"too long an interval", trains + "?conflate=61s", nil, 400, "invalid-parameter"},
+		{"an interval that is none", trains + "?conflate=always", nil, 400, "invalid-parameter"},
+		{"no interval", trains + "?conflate=0s", nil, 400, "invalid-parameter"},
+		{"two intervals", trains + "?conflate=1s&conflate=2s", nil, 400, "invalid-parameter"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := *h
@@ -69,9 +79,15 @@ func TestBadInputToReadsIsEachItsOwnProblem(t *testing.T) {
 		`{"streams":`:         "malformed-json",
 		`{"stream":"trains"}`: "invalid-body",
 		`{"streams":["trains"],"filters":[{"sql":"subject LIK 'x'"}]}`: "invalid-filter",
+		`{"streams":["trains"],"from":"snapshot"}`:                     "no-state",
+		`{"streams":["trains"],"overflow":"snapshot"}`:                 "no-state",
+		`{"streams":["places"],"overflow":"snap"}`:                     "invalid-parameter",
+		`{"streams":["places"],"from":"snapshot","consumer":"app"}`:    "invalid-parameter",
+		`{"streams":["trains"],"conflate":"2m"}`:                       "invalid-parameter",
+		`{"streams":["trains"],"conflate":2}`:                          "invalid-body",
 	} {
-		a := h.must(h.sendJSON("POST", "/v1/events:query", body), http.StatusBadRequest)
-		if p := a.problem(t); p.Type != "/problems/"+kind {
+		a := h.sendJSON("POST", "/v1/events:query", body)
+		if p := a.problem(t); p.Type != "/problems/"+kind || a.status != http.StatusBadRequest && kind != "no-state" {
 			t.Errorf("%s: %s", body, a.body)
 		}
 	}
@@ -251,6 +267,7 @@ func TestAQueryInFlightIsRefusedForWhatItCannotChange(t *testing.T) {
 		`{}`:                     true,
 		`{"streams":["trains"]}`: false, `{"after":"x"}`: false, `{"from":"oldest"}`: false, `{"consumer":"zz"}`: false, `{"autosave":true}`: false,
 		`{"limit":1}`: false, `{"wait":"1s"}`: false, `{"heartbeat":"1s"}`: false, `{"flush":"1s"}`: false, `{"event":"type"}`: false,
+		`{"conflate":"1s"}`: false, `{"overflow":"snapshot"}`: false, `{"from":"snapshot"}`: false,
 	} {
 		ws, _, err := websocket.Dial(t.Context(), h.server.URL+"/v1/streams/trains/events", &websocket.DialOptions{Subprotocols: []string{"eventissuer.v1"}}) //nolint:bodyclose // taken over
 		if err != nil {
@@ -275,7 +292,7 @@ func TestAQueryInFlightIsRefusedForWhatItCannotChange(t *testing.T) {
 func TestPagesOfOtherOriginsMayReadAllThatAPageTells(t *testing.T) {
 	h := newHarness(t, func(c *Config, _ *Deps) { c.Origins = []string{"https://app.example"} }).withTrains()
 	a := h.must(h.send("GET", "/v1/streams/trains/events", "", "Origin: https://app.example"), http.StatusOK)
-	for _, name := range []string{"Cursor", "Gap", "Skipped", "Stalled", "Waiting", "Drain", "Link"} {
+	for _, name := range []string{"Cursor", "Gap", "Skipped", "Stalled", "Waiting", "Drain", "Link", "Snapshot", "Removed"} {
 		if !hasToken(a.header.Values("Access-Control-Expose-Headers"), name) {
 			t.Errorf("%s is not exposed: %v", name, a.header.Values("Access-Control-Expose-Headers"))
 		}

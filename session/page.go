@@ -51,24 +51,29 @@ type pageCodec struct {
 	room  int                // what most gave, once there is an event
 	bytes int
 	full  bool
+	ended bool // all that one cursor stands for is on it
+	over  bool // more is gone than can be told
 	short bool // there was no memory
 	at    []byte
 }
 
+// again empties the page: what comes makes void what is on it.
+func (c *pageCodec) again() {
+	c.page.Events, c.page.Removed, c.page.Skipped, c.at = nil, nil, nil, nil
+	c.bytes, c.full, c.ended, c.over = 0, false, false, false
+}
+
 func (c *pageCodec) event(_ *output, e *fanout.Entry, cursor []byte, _ bool) {
-	if c.full {
-		return
-	}
 	json := e.Event.JSON()
 	if cursor == nil { // it is whole, or not at all
 		c.page.Events = append(c.page.Events, json)
 		return
 	}
-	if len(c.page.Removed) > 0 {
+	if c.full || len(c.page.Removed) > 0 {
 		c.full = true
 		return
 	}
-	if len(c.page.Events) == 0 {
+	if c.room == 0 {
 		c.room = c.most(len(json))
 		c.short = c.room == 0
 	}
@@ -87,10 +92,17 @@ func (c *pageCodec) form() form { return noForm }
 
 func (c *pageCodec) blank() codec { return &pageCodec{} }
 
-// end ends a page of what belongs together.
+// end ends a page of what belongs together, once all streams had their turn.
 func (c *pageCodec) end(_ *output, cursor []byte) {
 	c.at = append(c.at[:0], cursor...)
-	c.full = true
+	c.ended = true
+}
+
+// reach notes where the page ends for now.
+func (c *pageCodec) reach(cursor []byte) {
+	if cursor != nil {
+		c.at = append(c.at[:0], cursor...)
+	}
 }
 
 func (c *pageCodec) control(_ *output, name string, payload any, cursor []byte) {
@@ -102,20 +114,22 @@ func (c *pageCodec) control(_ *output, name string, payload any, cursor []byte) 
 		c.page.Gaps = append(c.page.Gaps, p)
 	case Skipped:
 		if len(c.page.Skipped) >= min(c.limit, skippedOfPage) {
-			c.full = true
+			c.full = cursor != nil // what has one cursor is on one page, with as many as can be told
 			return
 		}
 		c.page.Skipped = append(c.page.Skipped, p)
-		c.at = append(c.at[:0], cursor...)
+		c.reach(cursor)
 	case Removed:
-		if cursor != nil && len(c.page.Removed) >= skippedOfPage {
+		switch n := len(c.page.Removed); {
+		case cursor == nil && n >= removedOfPage:
+			c.over = true
+			return
+		case cursor != nil && n >= skippedOfPage:
 			c.full = true
 			return
 		}
 		c.page.Removed = append(c.page.Removed, p)
-		if cursor != nil {
-			c.at = append(c.at[:0], cursor...)
-		}
+		c.reach(cursor)
 	case Snapshot:
 		c.page.Snapshots = append(c.page.Snapshots, p)
 	case Live:
@@ -255,7 +269,13 @@ func (s *Server) read(ctx context.Context, q Request, notify func(), wake, stopp
 	enough := time.Now().Add(max(q.Wait, s.scan))
 	until := time.NewTimer(max(0, q.Wait))
 	defer until.Stop()
-	for {
+	takes := f.whole || f.options.Renew // a snapshot at any time
+	for anew := false; ; {
+		if !anew && (f.whole && f.renewing() != nil || takes && c.over) {
+			anew = true
+			f.renewAll()
+			c.again()
+		}
 		status := f.gather(&o, &entries, pageBytes)
 		if status == fanout.Behind {
 			if status, err = f.fill(ctx, &o, &entries, blockOfPage); err != nil {
@@ -274,17 +294,23 @@ func (s *Server) read(ctx context.Context, q Request, notify func(), wake, stopp
 		if c.short {
 			return Page{}, nil, ErrPages
 		}
+		if c.full && !f.begun() {
+			break // a snapshot that is due comes with the next page
+		}
 		if f.midway() && status != fanout.Idle {
 			if closed(stopped) {
 				return Page{}, nil, ErrDraining
 			}
 			continue
 		}
-		if c.full || len(c.page.Events) >= c.limit || len(c.page.Events) > 0 && c.bytes >= c.room {
+		if takes && c.over && !anew {
+			continue // with a snapshot in its place
+		}
+		if c.full || c.ended || len(c.page.Events) >= c.limit || len(c.page.Events) > 0 && c.bytes >= c.room {
 			break
 		}
 		if status == fanout.More {
-			if time.Now().After(enough) || closed(stopped) {
+			if time.Now().After(enough) && !f.batches || closed(stopped) {
 				break // a client that gave up before it had a cursor would begin anew for ever
 			}
 			continue
@@ -310,7 +336,7 @@ func (s *Server) read(ctx context.Context, q Request, notify func(), wake, stopp
 			break
 		}
 	}
-	if c.full || (len(c.at) > 0 && len(c.page.Events) >= c.limit) {
+	if c.full || c.ended || (len(c.at) > 0 && len(c.page.Events) >= c.limit) {
 		c.page.Cursor = string(c.at)
 	} else {
 		c.page.Cursor = string(f.cursor())
@@ -343,6 +369,8 @@ func closed(c <-chan struct{}) bool {
 const (
 	// skippedOfPage bounds the records that a page says were passed: they are headers, of which proxies take little.
 	skippedOfPage = 16
+	// removedOfPage bounds what a page says is gone where it cannot be cut short for that.
+	removedOfPage = 64
 	blockOfPage   = 1 << 20
 	scanOfPage    = 10 * time.Second
 )

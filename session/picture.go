@@ -59,6 +59,28 @@ func (f *feed) midway() bool {
 	return false
 }
 
+// begun reports whether something is being given that has one cursor at its end.
+func (f *feed) begun() bool {
+	for i := range f.parts {
+		if f.parts[i].batch != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// renewAll has all of the feed's streams given anew, in place of what it is about to give.
+func (f *feed) renewAll() {
+	for i := range f.parts {
+		p := &f.parts[i]
+		if p.batch != nil {
+			p.batch.Release()
+			p.batch = nil
+		}
+		p.snapshot = p.picture || p.snapshot
+	}
+}
+
 // unfinished reports whether the client has not been given all that its first cursor is to stand for.
 func (f *feed) unfinished() bool {
 	for i := range f.parts {
@@ -84,6 +106,10 @@ func (p *part) floor() []int64 {
 
 // renew gives the next piece of a part's snapshot.
 func (f *feed) renew(o *output, p *part) fanout.Status {
+	if f.failure != nil {
+		p.status = fanout.Ended
+		return fanout.Ended
+	}
 	if p.batch == nil {
 		b := p.reader.Hub().TrySnapshot(f.filter, p.floor())
 		if b == nil {
@@ -138,6 +164,7 @@ func (f *feed) await(ctx context.Context, o *output, p *part) (fanout.Status, er
 // start begins to give a snapshot.
 func (f *feed) start(o *output, p *part, b *fanout.Batch) {
 	p.batch, p.at = b, 0
+	// What the client had is void from here on, and so is its cursor: who comes back with this one is given all of it again.
 	f.codec.control(o, "snapshot", Snapshot{Stream: p.stream, Keys: b.Keys(), Dropped: b.Dropped()}, f.cursor())
 }
 
@@ -204,7 +231,11 @@ func (f *feed) giveBatch(o *output, p *part) {
 		p.status = fanout.More
 		return
 	}
-	p.batch.Release()
+	if f.page {
+		f.kept = append(f.kept, p.batch)
+	} else {
+		p.batch.Release()
+	}
 	p.batch, p.epoch = nil, epoch
 	if !shared || piece == nil {
 		f.codec.end(o, f.at(p, vec))
