@@ -47,15 +47,21 @@ type pages struct {
 
 func (p *pages) expect(want string) {
 	p.h.t.Helper()
-	a := p.h.must(p.h.send("GET", p.next, ""), http.StatusOK)
-	if got := words(p.h.t.(*testing.T), a); got != want {
+	if got := p.ask(); got != want {
 		p.h.t.Errorf("the page has %q, want %q", got, want)
 	}
+}
+
+// ask returns what the next page has.
+func (p *pages) ask() string {
+	p.h.t.Helper()
+	a := p.h.must(p.h.send("GET", p.next, ""), http.StatusOK)
 	link, rel, _ := strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"+p.h.server.URL), ">")
 	if cursor := a.header.Get("Cursor"); cursor == "" || rel != `; rel="next"` || !strings.Contains(link, "after="+cursor) {
 		p.h.t.Errorf("Cursor is %q, Link is %q", cursor, a.header.Get("Link"))
 	}
 	p.next = link
+	return words(p.h.t.(*testing.T), a)
 }
 
 func TestPageOfASnapshotIsTheWholeStateAndTheNextWhatChanged(t *testing.T) {
@@ -107,6 +113,24 @@ func TestPageOfEachKeysLatestLosesNothingBehindManyTombstones(t *testing.T) {
 	p.expect("")
 }
 
+func TestPageTellsWhatGrewOldAndMovesOn(t *testing.T) {
+	h := newHarness(t).withState("places")
+	h.must(h.send("PATCH", "/v1/streams/places", `{"state":{"window":"1s"}}`, "Content-Type: application/merge-patch+json"), http.StatusOK)
+	h.put("places", "a=1")
+	p, n := &pages{h, "/v1/streams/places/events?from=snapshot&limit=1"}, 0
+	p.expect("snapshot places 1: a=1")
+	eventually(t, "what grew old is told, with the event that showed it", func() bool {
+		n++
+		event := fmt.Sprintf("b=%d", n)
+		h.putSeen(t, "places", event)
+		told := p.ask()
+		if told != event && told != event+" removed places a=1 dropped" {
+			t.Fatalf("the page has %q", told)
+		}
+		return told != event
+	})
+}
+
 // Clients and proxies take so many headers, and not more.
 func TestPageOnWhichMoreIsGoneThanHeadersTellIsASnapshot(t *testing.T) {
 	h := newHarness(t).withState("places")
@@ -116,18 +140,17 @@ func TestPageOnWhichMoreIsGoneThanHeadersTellIsASnapshot(t *testing.T) {
 		h.put("places", keys[i]+"x")
 	}
 	h.put("places", "a=1")
-	a := h.must(h.send("GET", "/v1/streams/places/events?from=snapshot&conflate=1s", ""), http.StatusOK)
-	if got := words(t, a); !strings.HasPrefix(got, "snapshot places 71: ") {
+	p := &pages{h, "/v1/streams/places/events?from=snapshot&conflate=1s"}
+	if got := p.ask(); !strings.HasPrefix(got, "snapshot places 71: ") {
 		t.Fatal(got)
 	}
 	h.putSeen(t, "places", keys...)
 	eventually(t, "a snapshot without them", func() bool { // one may be shared for a moment
-		link, _, _ := strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"+h.server.URL), ">")
-		a = h.must(h.send("GET", link, ""), http.StatusOK)
-		if n := len(a.header.Values("Removed")); n > 0 {
-			t.Fatalf("%d headers tell what is gone", n)
+		told := p.ask()
+		if strings.Contains(told, "removed") {
+			t.Fatal(told)
 		}
-		return words(t, a) == "snapshot places 1: a=1"
+		return told == "snapshot places 1: a=1"
 	})
 }
 

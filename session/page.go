@@ -55,12 +55,13 @@ type pageCodec struct {
 	over  bool // more is gone than can be told
 	short bool // there was no memory
 	at    []byte
+	gone  int // of Removed, those that at stands for, too: the others come with what is next
 }
 
 // again empties the page: what comes makes void what is on it.
 func (c *pageCodec) again() {
 	c.page.Events, c.page.Removed, c.page.Skipped, c.at = nil, nil, nil, nil
-	c.bytes, c.full, c.ended, c.over = 0, false, false, false
+	c.bytes, c.gone, c.full, c.ended, c.over = 0, 0, false, false, false
 }
 
 func (c *pageCodec) event(_ *output, e *fanout.Entry, cursor []byte, _ bool) {
@@ -69,7 +70,7 @@ func (c *pageCodec) event(_ *output, e *fanout.Entry, cursor []byte, _ bool) {
 		c.page.Events = append(c.page.Events, json)
 		return
 	}
-	if c.full || len(c.page.Removed) > 0 {
+	if c.full || c.gone > 0 {
 		c.full = true
 		return
 	}
@@ -83,7 +84,7 @@ func (c *pageCodec) event(_ *output, e *fanout.Entry, cursor []byte, _ bool) {
 	}
 	c.page.Events = append(c.page.Events, json)
 	c.bytes += len(json)
-	c.at = append(c.at[:0], cursor...)
+	c.reach(cursor)
 }
 
 func (c *pageCodec) cursor(*output, []byte) {}
@@ -102,6 +103,7 @@ func (c *pageCodec) end(_ *output, cursor []byte) {
 func (c *pageCodec) reach(cursor []byte) {
 	if cursor != nil {
 		c.at = append(c.at[:0], cursor...)
+		c.gone = len(c.page.Removed)
 	}
 }
 
@@ -120,11 +122,11 @@ func (c *pageCodec) control(_ *output, name string, payload any, cursor []byte) 
 		c.page.Skipped = append(c.page.Skipped, p)
 		c.reach(cursor)
 	case Removed:
-		switch n := len(c.page.Removed); {
-		case cursor == nil && n >= removedOfPage:
+		switch {
+		case cursor == nil && len(c.page.Removed) >= removedOfPage:
 			c.over = true
 			return
-		case cursor != nil && n >= skippedOfPage:
+		case cursor != nil && c.gone >= skippedOfPage:
 			c.full = true
 			return
 		}
