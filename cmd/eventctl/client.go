@@ -178,6 +178,7 @@ var remedies = map[string]string{ //nolint:gochecknoglobals // a constant table
 	"log-unavailable":      "try again; publishing the same events again is safe",
 	"not-ready":            "the server is starting or stopping: try again in a moment",
 	"overloaded":           "try again in a moment",
+	"no-state":             "leave out --snapshot and --overflow-snapshot, or give the stream a state: PATCH it with {\"state\":{}}, or in its file for 'eventctl types apply'",
 	"internal":             "tell the operator the request's id",
 }
 

@@ -31,7 +31,9 @@ type follower struct {
 	idle     time.Duration
 	// event is given each event, with its cursor. It may take its time: meanwhile nothing is read. An error ends it all.
 	event func(ctx context.Context, cursor string, event []byte) error
-	keep  *keeper
+	// told is given each control message but problems, beside what is noted of it; nil: nobody wants them.
+	told func(name string, data []byte) error
+	keep *keeper
 
 	cursor string        // of the last block that was read whole and, if it was an event, taken
 	left   int           // events until the end; 0: no end
@@ -203,6 +205,11 @@ func (f *follower) block(ctx context.Context, m *sse.Event) error {
 	switch {
 	case len(m.Event) > 0 && string(m.Event) != "message":
 		f.control(string(m.Event), m.Data)
+		if f.told != nil {
+			if err := f.told(string(m.Event), m.Data); err != nil {
+				return err
+			}
+		}
 	case len(m.Data) > 0:
 		if err := f.event(ctx, id, m.Data); err != nil {
 			return err
@@ -239,11 +246,23 @@ func (c *console) tell(name string, data []byte) {
 		Partition              int
 		From, To, Offset       json.Number
 		Groups                 []string
+		Keys, Dropped          int
+		Subject                string
 	}
 	_ = json.Unmarshal(data, &payload) // a payload in another form is shown as it is
 	switch name {
 	case "gap":
 		c.note("GAP in stream %s, partition %d: what was from %s up to %s is gone (%s)", payload.Stream, payload.Partition, payload.From, payload.To, payload.Reason)
+	case "snapshot":
+		missing := ""
+		if payload.Dropped > 0 {
+			missing = fmt.Sprintf("; the server has let %d go for want of room", payload.Dropped)
+		}
+		c.note("what is true now in stream %s: the latest events of %d keys%s", payload.Stream, payload.Keys, missing)
+	case "live":
+		c.note("that is all of stream %s; from here on what changes", payload.Stream)
+	case "removed":
+		c.note("gone from stream %s: %s (%s)", payload.Stream, payload.Subject, payload.Reason)
 	case "drain":
 		c.note("the server is going away; coming back at the next one")
 	case "waiting":

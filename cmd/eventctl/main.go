@@ -53,6 +53,7 @@ type cli struct {
 
 	Publish       publishCommand       `cmd:"" help:"Publish events from files, standard input, or the command line."`
 	Tail          tailCommand          `cmd:"" help:"Follow streams, or take a subscription's events; goes on by itself after any interruption."`
+	State         stateCommand         `cmd:"" help:"Show the latest event of each key of a stream."`
 	Listen        listenCommand        `cmd:"" help:"Forward events to a server under development as signed webhooks."`
 	Replay        replayCommand        `cmd:"" help:"Publish recorded events at the pace of their own times."`
 	Streams       streamsCommand       `cmd:"" help:"List, show, create and delete streams."`

@@ -21,6 +21,8 @@ func (p *printer) event(cursor string, event []byte) error {
 	switch {
 	case p.pretty:
 		p.forPeople(cursor, event)
+	case p.envelope && cursor == "": // of a snapshot that has not ended yet
+		fmt.Fprintf(&p.buffer, `{"event":%s}`+"\n", event)
 	case p.envelope:
 		quoted, err := json.Marshal(cursor)
 		if err != nil {
@@ -33,6 +35,20 @@ func (p *printer) event(cursor string, event []byte) error {
 	}
 	_, err := p.out.Write(p.buffer.Bytes())
 	return err
+}
+
+// told writes what else a program that keeps a picture of what is true now has to know, where it can be told apart from
+// events.
+func (p *printer) told(name string, data []byte) error {
+	if p.pretty || !p.envelope {
+		return nil
+	}
+	switch name {
+	case "snapshot", "live", "removed":
+		_, err := fmt.Fprintf(p.out, `{"%s":%s}`+"\n", name, data)
+		return err
+	}
+	return nil
 }
 
 // delivery writes an event of a subscription. Its envelope is the line that it came in.

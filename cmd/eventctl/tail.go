@@ -14,26 +14,50 @@ import (
 type tailCommand struct {
 	Streams []string `arg:"" optional:"" help:"Streams to follow, on one connection. None: those that the types of --type belong to."`
 
-	From         string   `placeholder:"WHERE" help:"Where to begin: oldest, latest (the default), or a time as 2026-01-02T03:04:05Z."`
-	After        string   `placeholder:"CURSOR" help:"Begin after this cursor."`
-	CursorFile   string   `name:"cursor-file" placeholder:"FILE" help:"Keep the cursor in this file: begin after it if it is there, else as --from or --after say."`
-	Consumer     string   `placeholder:"NAME" help:"Read as this named consumer, whose cursor the server keeps. What was printed is confirmed every 10 s and at the end."`
-	Subscription string   `placeholder:"ID|NAME" help:"Take this subscription's events, which its other readers then do not get, and acknowledge each one as soon as it is printed or --exec is done with it."`
-	Type         []string `sep:"none" help:"Only events of this type; a * at the end makes it a prefix. Repeatable."`
-	Source       []string `sep:"none" help:"Only events of this source; likewise."`
-	Subject      []string `sep:"none" help:"Only events with this subject; likewise. It stands in the address: not for identifiers of persons."`
-	Resource     []string `sep:"none" help:"Only events with this resource attribute; likewise."`
-	Filter       string   `placeholder:"CESQL" help:"Only events for which this CloudEvents SQL expression is true."`
+	From         string `placeholder:"WHERE" help:"Where to begin: oldest, latest (the default), or a time as 2026-01-02T03:04:05Z."`
+	After        string `placeholder:"CURSOR" help:"Begin after this cursor."`
+	CursorFile   string `name:"cursor-file" placeholder:"FILE" help:"Keep the cursor in this file: begin after it if it is there, else as --from or --after say."`
+	Consumer     string `placeholder:"NAME" help:"Read as this named consumer, whose cursor the server keeps. What was printed is confirmed every 10 s and at the end."`
+	Subscription string `placeholder:"ID|NAME" help:"Take this subscription's events, which its other readers then do not get, and acknowledge each one as soon as it is printed or --exec is done with it."`
+	picture      `embed:""`
+	matching     `embed:""`
+	reading      `embed:""`
+	working      `embed:""`
+}
 
-	reading `embed:""`
-	working `embed:""`
+// matching is which events are wanted.
+type matching struct {
+	Type     []string `sep:"none" help:"Only events of this type; a * at the end makes it a prefix. Repeatable."`
+	Source   []string `sep:"none" help:"Only events of this source; likewise."`
+	Subject  []string `sep:"none" help:"Only events with this subject; likewise. It stands in the address: not for identifiers of persons."`
+	Resource []string `sep:"none" help:"Only events with this resource attribute; likewise."`
+	Filter   string   `placeholder:"CESQL" help:"Only events for which this CloudEvents SQL expression is true."`
+}
+
+// add adds the filters to a query.
+func (m *matching) add(q url.Values) {
+	for name, values := range map[string][]string{"type": m.Type, "source": m.Source, "subject": m.Subject, "resource": m.Resource} {
+		if len(values) > 0 {
+			q[name] = values
+		}
+	}
+	if m.Filter != "" {
+		q.Set("filter", m.Filter)
+	}
+}
+
+// picture is what is wanted of streams that keep the latest event of each key.
+type picture struct {
+	Snapshot         bool   `help:"Begin with the latest event of each key, where the stream keeps a state (--state of 'streams create'), and be told when one is gone."`
+	Conflate         string `placeholder:"INTERVAL" help:"Only each key's latest event, once in so long: 100ms to 1m."`
+	OverflowSnapshot bool   `name:"overflow-snapshot" help:"Having fallen far behind, begin anew with the latest event of each key, rather than read what was missed."`
 }
 
 // reading is how events are read and printed.
 type reading struct {
 	Count    int  `short:"n" placeholder:"N" help:"End after so many events."`
 	Pretty   bool `help:"For people instead of programs: time, type and subject, then the data, indented."`
-	Envelope bool `help:"Print {\"cursor\":…,\"event\":…} instead of the event alone; of a subscription with group and attempt."`
+	Envelope bool `help:"Print {\"cursor\":…,\"event\":…} instead of the event alone; of a subscription with group and attempt; of --snapshot and --conflate lines {\"snapshot\":…}, {\"live\":…} and {\"removed\":…}, too."`
 
 	MaxEvent    int           `name:"max-event" default:"16777216" help:"Bytes of the largest event to be read (${default})."`
 	IdleTimeout time.Duration `name:"idle-timeout" default:"50s" help:"Take the connection for dead after so long without a byte; servers send a heartbeat every 15 s (${default})."`
@@ -48,6 +72,7 @@ func (t *tailCommand) Help() string {
   eventctl tail trains --subject /train/61 --from 2026-01-02T03:04:05Z
   eventctl tail trains --filter "delay > 60 AND subject LIKE '/train/%'"
   eventctl tail trains --cursor-file trains.cursor | my-program
+  eventctl tail positions --snapshot --conflate 2s --envelope | my-map
   eventctl tail --subscription billing --exec ./invoice
 
 One JSON event a line on standard output; what the server says besides (gaps, drains) on standard error. After an interruption it goes on where it was: nothing is missed, and the last event may be printed twice only if the program itself was killed. Of --subscription and --exec, 'eventctl subscriptions tail --help' says more.
@@ -69,12 +94,19 @@ func (t *tailCommand) address() (string, error) {
 	} else {
 		q["stream"] = t.Streams
 	}
-	for name, values := range map[string][]string{"type": t.Type, "source": t.Source, "subject": t.Subject, "resource": t.Resource} {
-		if len(values) > 0 {
-			q[name] = values
+	t.add(q)
+	from := t.From
+	if t.Snapshot {
+		if from != "" {
+			return "", &usageError{"--snapshot and --from both say where to begin: give one of them"}
 		}
+		from = "snapshot" // beside a cursor it says that what was printed is the picture up to there
 	}
-	for name, value := range map[string]string{"from": t.From, "filter": t.Filter, "consumer": t.Consumer} {
+	overflow := ""
+	if t.OverflowSnapshot {
+		overflow = "snapshot"
+	}
+	for name, value := range map[string]string{"from": from, "consumer": t.Consumer, "conflate": t.Conflate, "overflow": overflow} {
 		if value != "" {
 			q.Set(name, value)
 		}
@@ -88,7 +120,7 @@ func (t *tailCommand) address() (string, error) {
 // selects tells whether something says what to read, or from where.
 func (t *tailCommand) selects() bool {
 	return len(t.Streams)+len(t.Type)+len(t.Source)+len(t.Subject)+len(t.Resource) > 0 ||
-		t.From+t.After+t.CursorFile+t.Consumer+t.Filter != ""
+		t.From+t.After+t.CursorFile+t.Consumer+t.Filter != "" || t.picture != (picture{})
 }
 
 // Run is called by kong.
@@ -122,6 +154,7 @@ func (t *tailCommand) Run(ctx context.Context, c *client, o *console) error {
 	f := &follower{
 		client: c, console: o, path: path, cursor: cursor, maxEvent: t.MaxEvent, idle: t.IdleTimeout,
 		event: func(_ context.Context, cursor string, event []byte) error { return p.event(cursor, event) },
+		told:  p.told,
 		keep:  &keeper{client: c, console: o, file: t.CursorFile, consumer: t.Consumer, streams: t.Streams},
 		left:  t.Count,
 	}

@@ -69,6 +69,7 @@ type Hub struct {
 	// What is kept for snapshots; all guarded by viewsMu.
 	bounds   State
 	keeps    atomic.Bool // whether there are bounds; not guarded
+	ages     atomic.Bool // whether keys leave the state by their age; not guarded
 	state    *state      // nil: nobody asked, it is being built, or the log was cut since
 	building *building   // nil: it is not
 	bases    bases

@@ -549,7 +549,7 @@ func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry
 	base, beyond := h.ring.base, r.beyond()
 	h.mu.RUnlock()
 
-	if r.whole && h.drops.Load() > 0 {
+	if r.whole && (h.drops.Load() > 0 || h.ages.Load()) {
 		r.unsure = true // the log tells nothing of what was dropped meanwhile
 	}
 	h.m.catchingUp.Inc()

@@ -87,6 +87,7 @@ func (h *Hub) Keep(bounds State) {
 	}
 	h.bounds = bounds
 	h.keeps.Store(bounds != (State{}))
+	h.ages.Store(bounds != (State{}) && bounds.Window >= 0)
 	if bounds == (State{}) {
 		h.forgetState()
 	}
