@@ -149,7 +149,7 @@ func TestASlowConflatedReaderIsGivenTheLatest(t *testing.T) {
 		for _, id := range c.all(t) {
 			var n int
 			_, _ = fmt.Sscan(id, &n)
-			got[fmt.Sprint(n%50)] += 1
+			got[fmt.Sprint(n%50)]++
 			if n != want[fmt.Sprint(n%50)] {
 				t.Errorf("event %d of key %d, whose latest is %d", n, n%50, want[fmt.Sprint(n%50)])
 			}

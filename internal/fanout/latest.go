@@ -109,12 +109,12 @@ func (l *latest) oldest() *Entry {
 	return l.slots[l.first].entry
 }
 
-// drop forgets the oldest entry and returns it. There must be one.
-func (l *latest) drop() *Entry {
+// drop forgets the oldest entry. There must be one.
+func (l *latest) drop() {
 	if e := l.slots[l.first].entry; e.Key != 0 {
 		delete(l.at, e.id())
 	}
-	return l.release(l.first)
+	l.release(l.first)
 }
 
 func (l *latest) release(i int32) *Entry {

@@ -256,11 +256,11 @@ func (bs *bases) make() *base {
 		held += b.bytes
 	}
 	if len(bs.all) > 0 && held+bytes > max(bs.most, basesMost*bytes) {
-		if oldest := bs.all[0]; h.now().Sub(oldest.made) > basePatience {
-			bs.revoke(oldest)
-		} else {
+		oldest := bs.all[0]
+		if h.now().Sub(oldest.made) <= basePatience {
 			return nil
 		}
+		bs.revoke(oldest)
 	}
 	entries := h.state.latest.all()
 	now := h.now()

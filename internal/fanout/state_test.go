@@ -24,10 +24,6 @@ func put(l *fanouttest.Log, p int, key string, serial int, pad ...string) {
 		`{"specversion":"1.0","id":"%d","source":"/s","type":"t","subject":%q,"grade":%d,"data":%q}`, serial, key, serial%10, strings.Join(pad, ""))})
 }
 
-func bury(l *fanouttest.Log, p int, key string) {
-	l.Put(p, broker.Record{Key: []byte(key), Timestamp: time.Now()})
-}
-
 // pictureOf is what a batch shows.
 func pictureOf(t *testing.T, b *Batch) map[string]string {
 	t.Helper()
