@@ -1,6 +1,5 @@
 // @ts-check
 /** The page: everything is put together here. */
-import { subscribe } from "../client/eventissuer.js";
 import { CentreClock } from "./clock.js";
 import { ConnectionPanel, ConnectionState, OutageBanner } from "./connection-panel.js";
 import { Connection } from "./connection.js";
@@ -9,8 +8,9 @@ import { calm, find, make, write } from "./dom.js";
 import { Fleet, SHOWN_AFTER } from "./fleet.js";
 import { Follow } from "./follow.js";
 import { Land } from "./land.js";
-import { readNews, rowOf } from "./news.js";
+import { MOVEMENTS, POSITIONS } from "./news.js";
 import { PunctualityBar } from "./punctuality-bar.js";
+import { Reading } from "./reading.js";
 import { StationBoard } from "./station-board.js";
 import { ThemeSwitch } from "./theme-switch.js";
 import { Timetable } from "./timetable.js";
@@ -19,9 +19,6 @@ import { TrainList } from "./train-list.js";
 import { TrainMap, controls } from "./train-map.js";
 import { clockSeconds, delayText } from "./words.js";
 
-const STREAMS = ["train-positions", "train-movements"];
-/** There is no snapshot to begin with: the last seconds hold a position of every train, and what it draws behind it. */
-const BEGIN = 45_000;
 /** So many trains make a picture: with fewer in it, the closer map opens where more of them are. */
 const LIVELY = 6;
 
@@ -60,7 +57,7 @@ const maps = [parts.country, parts.lens];
 const fleet = new Fleet();
 const clock = new CentreClock();
 const continuity = new Continuity();
-const connection = new Connection(continuity);
+const connection = new Connection([POSITIONS, MOVEMENTS], continuity);
 /** @type {Follow | undefined} */
 let follow;
 /** The server's clock less ours. */
@@ -75,13 +72,24 @@ let begun = Infinity;
 let opened = false;
 
 const centreTime = () => stopped || clock.now();
+const serverTime = () => Date.now() + skew;
+
+/** @param {string} number of a train, which is told of by a stream of its own from now on */
+function followTrain(number) {
+  return new Follow(number, {
+    clock,
+    now: serverTime,
+    onPosition: (news) => fleet.apply(news),
+    onGone: () => fleet.remove(number),
+  });
+}
 
 /** @param {string} number of a train, or "" for none */
 function choose(number) {
   if (number === parts.list.selected && number) number = parts.lens.following ? "" : number;
   if (number !== parts.list.selected) {
     follow?.close();
-    follow = number ? new Follow(number, STREAMS, Date.now() + skew, clock) : undefined;
+    follow = number ? followTrain(number) : undefined;
   }
   parts.list.selected = number;
   for (const map of maps) {
@@ -137,7 +145,7 @@ function update() {
   const now = centreTime();
   each(
     () => write(parts.clock, clockSeconds(clock.known ? now : NaN)),
-    () => connection.settle(),
+    () => connection.settle(clock.now()),
     () => parts.state.update(connection),
     () => parts.banner.update(connection),
     () => parts.panel.update(connection, clock),
@@ -191,31 +199,17 @@ function frame(now) {
 }
 
 function read() {
-  subscribe({
-    streams: STREAMS,
-    from: new Date(Date.now() + skew - BEGIN),
-    silence: 60_000,
-    onEvent(event, cursor) {
-      const news = readNews(event);
-      if (!news || !clock.hear(news.train, news.time)) {
-        connection.onIgnored(cursor);
-        return;
-      }
-      if (!continuity.check(rowOf(news), news.sequence)) return;
-      if (stopped) [stopped, resumed] = [0, performance.now()];
+  new Reading({
+    clock,
+    fleet,
+    connection,
+    now: serverTime,
+    onNews(stream) {
       begun = Math.min(begun, performance.now());
-      connection.onEvent(cursor, news.time);
-      fleet.apply(news);
+      if (stopped && stream === POSITIONS) [stopped, resumed] = [0, performance.now()];
     },
-    onControl: (control) => connection.onControl(control),
-    onState(state) {
-      if (state.phase === "closed" && state.status === 404 && !Number.isFinite(begun)) {
-        // The demo makes its streams when the server is ready: whoever comes at once waits for them.
-        setTimeout(read, 1000);
-        return;
-      }
-      if (state.phase === "reconnecting" && !stopped && clock.known) stopped = clock.now();
-      connection.onState(state, clock.now());
+    onState(stream, state) {
+      if (stream === POSITIONS && state.phase === "reconnecting" && !stopped && clock.known) stopped = clock.now();
       update();
     },
   });

@@ -10,8 +10,12 @@
 const HEARD = 8000;
 /** Trains that tell times this far apart tell the same time. */
 const AGREE = 10_000;
-/** So many have to agree, or most where there are not so many. */
+/**
+ * So many have to agree, or most where there are not so many, and of many this part: where the centre's clock has just been
+ * set back, a snapshot has trains that told a later time before.
+ */
 const WITNESSES = 3;
+const PART = 1 / 4;
 /** An event may be told this much after it happened, and this much before, as clocks differ. */
 const LATE = 20 * 60_000;
 const EARLY = 60_000;
@@ -21,14 +25,14 @@ export class CentreClock {
   /** @type {Map<string, {at: number, offset: number}>} what each train said last, the newest last */
   #heard = new Map();
   #first = NaN;
-  /** the time of the last event that was believed */
-  #last = NaN;
+  /** @type {Map<string, number>} the time of the last event of each stream that was believed */
+  #last = new Map();
 
   /**
+   * Learns from a position.
    * @param {string} train
    * @param {number} time of the event, milliseconds of the epoch
    * @param {number} [now]
-   * @returns {boolean} whether that time can be believed
    */
   hear(train, time, now = performance.now()) {
     if (Number.isNaN(this.#first)) this.#first = now;
@@ -39,16 +43,13 @@ export class CentreClock {
       this.#heard.delete(old);
     }
     this.#learn(now);
-    const believed = this.#believes(time, now);
-    if (believed) this.#last = time;
-    return believed;
   }
 
   /** @param {number} now */
   #learn(now) {
     // Every event is late by its way here, an old one by more: the newest that has company is the truest.
     const offsets = [...this.#heard.values()].map((h) => h.offset).sort((a, b) => b - a);
-    const needed = Math.min(WITNESSES, Math.floor(offsets.length / 2) + 1);
+    const needed = Math.max(Math.min(WITNESSES, Math.floor(offsets.length / 2) + 1), Math.ceil(offsets.length * PART));
     const best = offsets.find((o, i) => o - (offsets[i + needed - 1] ?? -Infinity) < AGREE);
     if (best === undefined) return;
     const begun = now - this.#first >= 1000;
@@ -57,14 +58,17 @@ export class CentreClock {
   }
 
   /**
-   * @param {number} time
-   * @param {number} now
+   * Whether a time can be believed.
+   * @param {string} stream that tells it
+   * @param {number} time of the event, milliseconds of the epoch
+   * @param {number} [now]
    */
-  #believes(time, now) {
-    if (this.#offset === undefined) return true;
-    const ahead = time - this.now(now);
-    // After a long time without connection the events go on from where they were, far behind the clock.
-    return ahead < EARLY && (ahead > -LATE || time > this.#last - LATE);
+  believes(stream, time, now = performance.now()) {
+    const ahead = this.known ? time - this.now(now) : 0;
+    // After a long time without connection a stream's events go on from where they were, far behind the clock.
+    const believed = ahead < EARLY && (ahead > -LATE || time > (this.#last.get(stream) ?? NaN) - LATE);
+    if (believed) this.#last.set(stream, time);
+    return believed;
   }
 
   get known() {

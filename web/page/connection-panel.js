@@ -2,6 +2,7 @@
 /** <connection-state> in the header, <outage-banner> on the map, and <connection-panel> with all there is to know. */
 import { WINDOW } from "./connection.js";
 import { make, write } from "./dom.js";
+import { MOVEMENTS, POSITIONS } from "./news.js";
 import { clockSeconds, count, duration } from "./words.js";
 
 /** @typedef {import("./connection.js").Connection} Connection */
@@ -41,9 +42,10 @@ export class OutageBanner extends HTMLElement {
     const { outage, state } = connection;
     const since = outage ? Date.now() - (outage.back || outage.lost) : 0;
     if (state.phase === "closed") {
-      this.#show("bad", "The stream has ended.", state.reason ?? "");
+      this.#show("bad", "The reading has ended.", state.reason ?? "");
     } else if (outage && !outage.back && since > 400) {
-      this.#show("bad", "Connection lost", "The trains stand still. The cursor is kept: this page goes on where it was.");
+      const lacks = connection.open(POSITIONS) ? "What happens at stations is not told." : "The trains stand still.";
+      this.#show("bad", "Connection lost", `${lacks} The cursors are kept: this page goes on where it was.`);
     } else if (outage?.settled && since < 14_000) {
       this.#show(connection.lostInOutage ? "bad" : "good", "Nothing missed", connection.recovery());
       if (connection.lostInOutage) write(this.#head, "Events are missing");
@@ -71,6 +73,9 @@ export class ConnectionPanel extends HTMLElement {
   #received = make("output", { class: "big" });
   #last = make("dd");
   #since = make("dd");
+  #picture = make("dd", { title: "The map begins with where each train is, all at once." });
+  #then = make("dd", { title: "Once a second the latest position of each train that has told a new one" });
+  #leftOut = make("dd", { title: "Positions that newer ones of their train took the place of. On a good line there are none." });
   #repeated = make("dd", { title: "Told apart by their numbers" });
   #ignored = make("dd", { title: "Events of others, or with a time, place or train that cannot be" });
   #cursor = make("code");
@@ -86,11 +91,11 @@ export class ConnectionPanel extends HTMLElement {
     const figure = (/** @type {HTMLElement} */ value, /** @type {string} */ name, /** @type {string} */ title) =>
       make("div", { title }, value, make("span", { class: "quiet" }, name));
     this.append(
-      make("h2", { id: "connection-title" }, "The stream"),
+      make("h2", { id: "connection-title" }, "The streams"),
       make(
         "div",
         { class: "figures" },
-        figure(this.#lost, "lost", "Every train's events are numbered by the publisher; a hole in the numbers would be a lost event."),
+        figure(this.#lost, "lost", "Every train's events are numbered by the publisher. Of movements every one comes: a hole in the numbers would be a lost event."),
         figure(this.#rate, "events/s", "Over the last five seconds"),
         figure(this.#received, "received", "Since this page was opened"),
       ),
@@ -100,6 +105,9 @@ export class ConnectionPanel extends HTMLElement {
         {},
         make("dt", {}, "Last event"), this.#last,
         make("dt", {}, "Connected"), this.#since,
+        make("dt", {}, "Snapshot"), this.#picture,
+        make("dt", {}, "Positions"), this.#then,
+        make("dt", {}, "Left out"), this.#leftOut,
         make("dt", {}, "Repeated"), this.#repeated,
         make("dt", {}, "Ignored"), this.#ignored,
         make("dt", {}, "Cursor"), make("dd", { class: "cursor" }, this.#cursor, this.#copy),
@@ -124,7 +132,7 @@ export class ConnectionPanel extends HTMLElement {
    * @param {import("./clock.js").CentreClock} clock
    */
   update(connection, clock) {
-    const { continuity, state } = connection;
+    const { continuity, picture, state } = connection;
     const now = Date.now();
     const centre = clock.now();
     write(this.#lost, count(continuity.lost));
@@ -133,10 +141,14 @@ export class ConnectionPanel extends HTMLElement {
     write(this.#received, count(continuity.received));
     write(this.#last, connection.lastEvent ? `${((now - connection.lastEvent) / 1000).toFixed(1)} s ago` : "none yet");
     write(this.#since, state.phase === "open" ? `for ${duration(now - state.since)}` : "not now");
+    write(this.#picture, picture ? `${count(picture.trains)} trains` : "not yet");
+    write(this.#then, `${count(picture?.since ?? 0)} since`);
+    write(this.#leftOut, count(continuity.leftOut));
     write(this.#repeated, count(continuity.repeated));
     write(this.#ignored, count(connection.ignored));
-    write(this.#cursor, connection.cursor || "none yet");
-    this.#cursor.title = connection.cursor;
+    const cursor = connection.cursors.get(MOVEMENTS) ?? "";
+    write(this.#cursor, cursor || "none yet");
+    this.#cursor.title = `After the last movement: ${cursor || "none yet"}. The map has a cursor of its own: ${connection.cursors.get(POSITIONS) || "none yet"}.`;
     if (Math.abs(centre - now - this.#shift) > 1500) {
       this.#shift = Math.round((centre - now) / 1000) * 1000;
       this.#newest = -1;

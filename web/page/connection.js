@@ -1,21 +1,40 @@
 // @ts-check
-/** What the connection went through: state, rate, outages, and a journal of it. */
+/** What the page's connections went through, as one: state, rate, outages, the picture, and a journal of it. */
+import { INTERVAL } from "./fleet.js";
+import { MOVEMENTS, POSITIONS } from "./news.js";
 import { count, duration } from "./words.js";
 
 /** @typedef {import("../client/eventissuer.js").State} State */
 /** @typedef {import("../client/eventissuer.js").Control} Control */
+/** @typedef {import("./news.js").News} News */
 
 /** @typedef {{at: number, kind: "good" | "bad" | "note", text: string}} Note */
-/** @typedef {{lost: number, back: number, came: number, told: number, settled: boolean}} Outage times in milliseconds of the epoch; told is the centre's */
 /** @typedef {{live: number, late: number}} Second events of one second, late those that were read after an interruption */
+/**
+ * @typedef {object} Outage
+ * @property {number} lost milliseconds of the epoch
+ * @property {number} back milliseconds of the epoch; 0: not yet
+ * @property {number} told the centre's time when it was back: what happened before came meanwhile
+ * @property {number} came movements that came meanwhile
+ * @property {Set<string>} placed trains whose latest position came meanwhile
+ * @property {boolean} settled what came meanwhile is read
+ */
+/**
+ * @typedef {object} Picture
+ * @property {number} trains that it began with
+ * @property {number} since positions since then
+ */
 
 /** Seconds of the chart. */
 export const WINDOW = 90;
 const NOTES = 40;
+/** The worst of several is what all are. */
+const PHASES = ["open", "connecting", "reconnecting", "closed"];
 
 export class Connection {
-  /** @type {State} */ state = { phase: "connecting", since: Date.now(), attempt: 0 };
-  cursor = "";
+  /** @type {Map<string, State>} by stream */ #states;
+  /** @type {State} of all */ state = { phase: "connecting", since: Date.now(), attempt: 0 };
+  /** @type {Map<string, string>} by stream */ cursors = new Map();
   lastEvent = 0;
   /** @type {Outage | undefined} */ outage;
   /** @type {Outage[]} those of the chart's time, the current one last */ outages = [];
@@ -23,25 +42,43 @@ export class Connection {
   draining = false;
   /** @type {Set<string>} streams that the server cannot reach at the moment */ stalled = new Set();
   /** Events that are none of the centre's, or that no one can believe. */ ignored = 0;
+  /** @type {Picture | undefined} the last one that is whole */ picture;
+  /** @type {Picture | undefined} what is coming */ #coming;
   /** @type {Map<number, Second>} by the second in which they happened, the centre's */ #seconds = new Map();
-  #newest = 0;
+  #centre = 0;
   #opened = false;
   #lostBefore = 0;
 
-  /** @param {import("./continuity.js").Continuity} continuity */
-  constructor(continuity) {
+  /**
+   * @param {string[]} streams a connection each
+   * @param {import("./continuity.js").Continuity} continuity
+   */
+  constructor(streams, continuity) {
+    this.#states = new Map(streams.map((stream) => [stream, this.state]));
     this.continuity = continuity;
   }
 
   /**
+   * @param {string} stream
+   * @returns {boolean} whether it is being read
+   */
+  open(stream) {
+    return this.#states.get(stream)?.phase === "open";
+  }
+
+  /**
+   * @param {string} stream
    * @param {State} state
    * @param {number} centre the centre's time, milliseconds of the epoch
    */
-  onState(state, centre) {
-    const before = this.state;
-    this.state = state;
+  onState(stream, state, centre) {
+    const before = this.state.phase;
+    this.#states.set(stream, state);
+    const worst = (/** @type {State} */ s) => PHASES.indexOf(s.phase);
+    this.state = [...this.#states.values()].toSorted((a, b) => worst(b) - worst(a) || b.since - a.since)[0] ?? state;
+    const { phase } = this.state;
     const now = Date.now();
-    if (state.phase === "open" && before.phase !== "open") {
+    if (phase === "open" && before !== "open") {
       if (!this.#opened) this.note("good", "Connected.");
       else if (this.outage && !this.outage.back) {
         this.outage.back = now;
@@ -49,63 +86,81 @@ export class Connection {
       }
       this.#opened = true;
       this.draining = false;
-    } else if (state.phase === "reconnecting" && before.phase === "open") {
-      this.outage = { lost: now, back: 0, came: 0, told: 0, settled: false };
+    } else if (phase === "reconnecting" && before === "open") {
+      this.outage = { lost: now, back: 0, came: 0, placed: new Set(), told: 0, settled: false };
       this.outages = [...this.outages.filter((o) => o.back > now - WINDOW * 1000), this.outage];
       this.#lostBefore = this.continuity.lost;
       this.stalled.clear();
-      this.note(this.draining ? "note" : "bad", this.draining ? "The server sent us away; the cursor is kept." : "Connection lost; the cursor is kept.");
+      this.note(this.draining ? "note" : "bad", this.draining ? "The server sent us away; the cursors are kept." : "Connection lost; the cursors are kept.");
     } else if (state.phase === "closed") {
-      this.note("bad", `The stream has ended: ${state.reason ?? "closed"}.`);
+      this.note("bad", `The reading of ${stream} has ended: ${state.reason ?? "closed"}.`);
     }
   }
 
   /**
    * @param {string} cursor
-   * @param {number} time of the event, the centre's
+   * @param {News} news
    */
-  onEvent(cursor, time) {
-    this.cursor = cursor;
+  onPosition(cursor, news) {
+    if (this.#coming) this.#coming.trains++;
+    else if (this.picture) this.picture.since++;
+    if (this.#event(POSITIONS, cursor, news.time)) this.outage?.placed.add(news.train);
+  }
+
+  /**
+   * @param {string} cursor
+   * @param {News} news
+   */
+  onMovement(cursor, news) {
+    if (this.#event(MOVEMENTS, cursor, news.time) && this.outage) this.outage.came++;
+  }
+
+  /**
+   * @param {string} stream
+   * @param {string} cursor
+   * @param {number} time of the event, the centre's
+   * @returns {boolean} whether it came meanwhile: it happened before the connection was back
+   */
+  #event(stream, cursor, time) {
+    this.cursors.set(stream, cursor);
     this.lastEvent = Date.now();
-    const second = Math.floor(time / 1000);
-    if (second < this.#newest - 15) {
-      // The centre's clock was set back: what was told of these seconds was of another run.
-      this.#seconds.clear();
-      if (this.outage) this.outage.told = 0;
-      this.#newest = second;
-    }
-    this.#newest = Math.max(this.#newest, second);
-    // What happened before the connection was back came meanwhile.
-    const late = this.outage !== undefined && this.outage.back > 0 && !this.outage.settled && time <= this.outage.told;
-    if (this.outage && late) this.outage.came++;
+    // One of the connections may be back before the outage is over.
+    const { outage } = this;
+    const late = outage !== undefined && !outage.settled && (outage.back === 0 || time <= outage.told);
     // By the time at which they happened: what is read from the log at the beginning is no burst of events.
+    const second = Math.floor(time / 1000);
     const events = this.#seconds.get(second) ?? { live: 0, late: 0 };
     events[late ? "late" : "live"]++;
     this.#seconds.set(second, events);
-    if (this.#seconds.size > 2 * WINDOW) {
-      for (const s of this.#seconds.keys()) if (s < second - WINDOW - 10) this.#seconds.delete(s);
-    }
+    return late;
   }
 
   /**
    * An event that is not used: the place is kept all the same.
+   * @param {string} stream
    * @param {string} cursor
    */
-  onIgnored(cursor) {
-    this.cursor = cursor;
+  onIgnored(stream, cursor) {
+    this.cursors.set(stream, cursor);
     this.ignored++;
   }
 
   /**
    * Called now and then.
-   * @returns {boolean} whether an outage has just been settled: what came meanwhile is read
+   * @param {number} centre the centre's time
    */
-  settle() {
+  settle(centre) {
+    if (centre < this.#centre - 15_000) {
+      // The centre's clock was set back: what was told of these seconds was of another run.
+      this.#seconds.clear();
+      if (this.outage) this.outage.told = 0;
+    }
+    this.#centre = centre;
+    for (const second of this.#seconds.keys()) if (second < centre / 1000 - WINDOW - 10) this.#seconds.delete(second);
     const { outage } = this;
-    if (!outage?.back || outage.settled || Date.now() - outage.back < 4000) return false;
+    if (!outage?.back || outage.settled || Date.now() - outage.back < 4000) return;
     outage.settled = true;
     this.note(this.lostInOutage ? "bad" : "good", this.recovery());
-    return true;
   }
 
   /** Events that the numbering shows to be missing since the connection was lost. */
@@ -116,29 +171,47 @@ export class Connection {
   recovery() {
     const { outage } = this;
     if (!outage) return "";
-    return `Back after ${duration(outage.back - outage.lost)}: ${count(outage.came)} events came meanwhile, ${this.lostInOutage} lost.`;
+    const { came, placed } = outage;
+    return `Back after ${duration(outage.back - outage.lost)}: ${count(came)} movements came meanwhile, ${this.lostInOutage} lost, and the latest of ${count(placed.size)} trains.`;
   }
 
-  /** @param {Control} control */
-  onControl({ name, payload }) {
+  /**
+   * @param {string} stream
+   * @param {Control} control
+   */
+  onControl(stream, { name, payload }) {
     switch (name) {
+      case "snapshot":
+        this.#coming = { trains: 0, since: 0 };
+        if (payload["dropped"]) this.note("note", `The server had no room for ${count(payload["dropped"])} keys: those are missing.`);
+        break;
+      case "live":
+        this.note("good", `${this.picture ? "A new picture" : "The picture"}: ${count(this.#coming?.trains ?? 0)} trains at once.`);
+        this.picture = this.#coming ?? this.picture;
+        this.#coming = undefined;
+        break;
+      case "removed":
+        break; // a train less: the map shows it
+      case "waiting":
+        this.note("note", "The server reads where the trains are.");
+        break;
       case "gap":
-        this.note("bad", `Gap in ${payload["stream"]}: ${gapReason(payload["reason"])}; reading goes on at ${payload["to"]}.`);
+        this.note("bad", `Gap in ${stream}: ${gapReason(payload["reason"])}; reading goes on at ${payload["to"]}.`);
         break;
       case "skipped":
-        this.note("note", `A record of ${payload["stream"]} is no event and was passed.`);
+        this.note("note", `A record of ${stream} is no event and was passed.`);
         break;
       case "stalled":
-        this.stalled.add(payload["stream"]);
-        this.note("bad", `The log of ${payload["stream"]} cannot be reached; waiting.`);
+        this.stalled.add(stream);
+        this.note("bad", `The log of ${stream} cannot be reached; waiting.`);
         break;
       case "resumed":
-        this.stalled.delete(payload["stream"]);
-        this.note("good", `The log of ${payload["stream"]} is there again.`);
+        this.stalled.delete(stream);
+        this.note("good", `The log of ${stream} is there again.`);
         break;
       case "drain":
+        if (!this.draining) this.note("note", `The server is going away; coming back in ${Number(payload["retryAfter"] ?? 0).toFixed(1)} s.`);
         this.draining = true;
-        this.note("note", `The server is going away; coming back in ${Number(payload["retryAfter"] ?? 0).toFixed(1)} s.`);
         break;
       case "problem":
         this.note("bad", `${payload["title"] ?? "Problem"}. ${payload["detail"] ?? ""}`.trim());
@@ -157,11 +230,11 @@ export class Connection {
   }
 
   /**
-   * Events a second over five full seconds, those of the last one not counted: they may be on their way.
+   * Events a second over five full seconds, the last ones not counted: what happened in them may be on its way.
    * @param {number} centre the centre's time
    */
   rate(centre) {
-    const second = Math.floor(centre / 1000) - 1;
+    const second = Math.floor((centre - INTERVAL) / 1000) - 1;
     /** @type {number[]} */
     const known = [];
     for (let s = second - 5; s < second; s++) {

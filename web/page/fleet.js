@@ -15,10 +15,19 @@ import { project } from "./projection.js";
  * @property {number} speed in km/h
  */
 
-/** Positions come every five seconds: what is shown is a moment older, so that there is always a next one to move to. */
-export const SHOWN_AFTER = 5600;
-/** A train that told nothing for so long is taken off the map. */
-const FORGOTTEN_AFTER = 90_000;
+/** How often the latest positions come, in milliseconds. */
+export const INTERVAL = 1000;
+/**
+ * A train tells its position every five seconds, and it comes up to an interval later: what is shown is a moment older
+ * than that, so that there is always a next one to move to.
+ */
+export const SHOWN_AFTER = 5600 + INTERVAL;
+/** A train that has arrived at its last station stays for so long. */
+const STAYS = 20_000;
+/** A train that told nothing for so long is gone. The server says so earlier; it says nothing where no train tells anything. */
+const FORGOTTEN_AFTER = 120_000;
+/** So many positions before its first are guessed. */
+const GUESSED = 9;
 /** What a train draws behind it. */
 const KEPT = 5 * 60_000;
 /** Jumps smaller than this, in km, are driven; larger ones are caught up with in a moment. */
@@ -45,6 +54,12 @@ export class Train {
     this.samples = [];
     /** milliseconds of the epoch */
     this.told = 0;
+    /** the number of its last position */
+    this.sequence = 0;
+    /** the snapshot since which it was told of */
+    this.snapshot = 0;
+    /** there is no position of it any more */
+    this.gone = false;
     /** @type {Point} where it is drawn */
     this.shown = [NaN, NaN];
     this.bearing = 0;
@@ -58,8 +73,14 @@ export class Train {
     this.aside = 0;
   }
 
-  /** @param {import("./news.js").Position} news */
+  /**
+   * Takes a position, unless it is known: that of a followed train comes twice.
+   * @param {import("./news.js").Position} news
+   */
   hear(news) {
+    this.gone = false;
+    if (news.sequence <= this.sequence && news.time <= this.told) return;
+    this.sequence = news.sequence;
     if (this.serviceDate !== news.serviceDate) this.ended = false;
     this.line = news.line;
     this.operator = news.operator;
@@ -80,6 +101,7 @@ export class Train {
     const last = this.samples.at(-1);
     // What came before is told apart by its number: a new position of an older time means that the centre's clock was set back.
     if (last && sample.time <= last.time) this.samples = [];
+    if (this.samples.length === 0 && !this.at) this.samples = before(sample);
     this.samples.push(sample);
     while (this.samples.length > 2 && (this.samples[0]?.time ?? 0) < sample.time - KEPT) this.samples.shift();
   }
@@ -124,6 +146,22 @@ export class Train {
 }
 
 /**
+ * Where a train was before its first position, as if it had come straight on: what a snapshot does not tell. It is little to the eye,
+ * and the train moves from the beginning.
+ * @param {Sample} first
+ * @returns {Sample[]}
+ */
+function before(first) {
+  const step = 5000;
+  const km = (first.speed / 3_600_000) * step;
+  return Array.from({ length: GUESSED }, (_, i) => {
+    const n = GUESSED - i;
+    const at = /** @type {Point} */ ([first.at[0] - Math.sin(first.bearing) * km * n, first.at[1] + Math.cos(first.bearing) * km * n]);
+    return { ...first, time: first.time - n * step, at };
+  });
+}
+
+/**
  * The angle a fraction f of the shorter way from a to b.
  * @param {number} a
  * @param {number} b
@@ -145,12 +183,33 @@ export class Fleet {
   trains = new Map();
   /** @type {Map<string, Told>} by service date, train and call */
   #told = new Map();
+  #snapshot = 0;
+
+  /** A snapshot begins: whoever it does not tell of is gone. Until it is whole all stay where they are. */
+  begin() {
+    this.#snapshot++;
+  }
+
+  /** The snapshot is whole. */
+  whole() {
+    for (const train of this.trains.values()) if (train.snapshot < this.#snapshot) train.gone = true;
+  }
+
+  /**
+   * There is no position of a train any more.
+   * @param {string} number
+   */
+  remove(number) {
+    const train = this.trains.get(number);
+    if (train) train.gone = true;
+  }
 
   /** @param {News} news */
   apply(news) {
     let train = this.trains.get(news.train);
     if (news.kind === "position") {
       if (!train) this.trains.set(news.train, (train = new Train(news.train)));
+      train.snapshot = this.#snapshot;
       train.hear(news);
       return;
     }
@@ -179,7 +238,7 @@ export class Fleet {
   }
 
   /**
-   * Moves all trains, and takes off the map those that have ended.
+   * Moves all trains, and takes off the map those that are gone.
    * @param {number} time the centre's, milliseconds of the epoch
    * @param {number} passed milliseconds since the last call
    * @param {boolean} still
@@ -197,7 +256,7 @@ export class Fleet {
       train.aside = still ? aside : train.aside + (aside - train.aside) * (1 - Math.exp(-passed / CATCH_UP));
       // Told in the future: the centre's clock was set back, and the train has not been heard of since.
       const silent = Math.abs(time - train.told);
-      if (!patient && silent > (train.ended ? 20_000 : FORGOTTEN_AFTER)) this.trains.delete(train.number);
+      if (!patient && (train.gone || silent > (train.ended ? STAYS : FORGOTTEN_AFTER))) this.trains.delete(train.number);
     }
   }
 }

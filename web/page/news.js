@@ -37,6 +37,10 @@
  * @typedef {Position | (About & Movement)} News
  */
 
+/** The streams that it tells them in. */
+export const POSITIONS = "train-positions";
+export const MOVEMENTS = "train-movements";
+
 const SOURCE = "/demo/control-centre";
 const TYPE = /^no\.banenor\.train\.(position|arrived|departed|delayed)\.v1$/;
 /** Where trains of Norway can be: they go as far as Göteborg and Stockholm. */
@@ -79,6 +83,14 @@ export function readNews(event) {
  */
 export function rowOf(news) {
   return `${news.kind === "position" ? "positions" : "movements"}/${news.train}`;
+}
+
+/**
+ * The train that a subject names, or "".
+ * @param {unknown} subject
+ */
+export function trainOf(subject) {
+  return /^\/train\/(\w{1,12})$/.exec(text(subject))?.[1] ?? "";
 }
 
 /**

@@ -80,8 +80,7 @@ export class TrainCard extends HTMLElement {
     write(this.#due, train ? (train.at ? `then ${train.next}` : clockTime(train.expected)) : "");
     this.#list(number, train);
     if (follow) {
-      const { received, lost } = follow.continuity;
-      write(this.#stream, `Its own stream, subject=${follow.subject}: ${count(received)} events, ${lost} lost`);
+      write(this.#stream, `Its own stream, subject=${follow.subject}: ${count(follow.events)} events, ${follow.continuity.lost} lost`);
       this.#past(follow);
     }
   }

@@ -27,6 +27,19 @@ test("a hole in a train's numbers is a lost event, and nothing else is", () => {
   assert.equal(c.lost, 2);
 });
 
+test("where only the latest comes, what is left out is no loss, and nothing goes back", () => {
+  const c = new Continuity();
+  assert.equal(c.latest("a", 7, 100), true);
+  assert.equal(c.latest("a", 10, 110), true);
+  assert.equal(c.latest("a", 10, 110), false, "a repeated event is told apart");
+  assert.equal(c.latest("a", 9, 105), false, "an older one too");
+  assert.deepEqual([c.leftOut, c.repeated, c.lost], [2, 2, 0]);
+  assert.equal(c.latest("a", 3, 120), true, "a publisher that lost its place may have left out its 1");
+  c.begin();
+  assert.equal(c.latest("a", 9, 90), true, "a snapshot is what is true, whatever came before");
+  assert.deepEqual([c.leftOut, c.lost], [2, 0]);
+});
+
 test("the centre's clock is that of the newest events, not of old ones that come late", () => {
   const clock = new CentreClock();
   const zero = 1_800_000_000_000;
@@ -44,6 +57,14 @@ test("a clock that was set back is noticed", () => {
   assert.ok(Math.abs(clock.now(30_000) - (zero + 30_000 - 600_000)) < 1000);
 });
 
+test("a few trains that told a later time before the clock was set back do not tell the time", () => {
+  const clock = new CentreClock();
+  const zero = 1_800_000_000_000;
+  for (let n = 0; n < 15; n++) clock.hear(`before ${n}`, zero + 300_000 - n * 100, 0);
+  for (let n = 0; n < 85; n++) clock.hear(`${n}`, zero - 4200 + n * 50, 0);
+  assert.ok(Math.abs(clock.now(0) - zero) < 2000, `${clock.now(0) - zero}`);
+});
+
 test("an event with a wrong date moves the clock nowhere and is not believed", () => {
   const zero = 1_800_000_000_000;
   const wrong = zero + 4 * 365 * 86_400_000;
@@ -51,10 +72,13 @@ test("an event with a wrong date moves the clock nowhere and is not believed", (
     const clock = new CentreClock();
     clock.hear("999", wrong, 0); // before anybody else
     for (let t = 0; t < 30_000; t += 5000 / running) {
-      const believed = clock.hear(`${Math.round((t * running) / 5000) % running}`, zero + t, t);
-      if (t > 8500) assert.ok(believed, `at ${t} with ${running} trains`);
+      clock.hear(`${Math.round((t * running) / 5000) % running}`, zero + t, t);
+      if (t > 8500) assert.ok(clock.believes("positions", zero + t, t), `at ${t} with ${running} trains`);
     }
-    for (const time of [wrong, zero - wrong, zero + 30_000 + 120_000]) assert.equal(clock.hear("999", time, 30_000), false);
+    for (const time of [wrong, zero - wrong, zero + 30_000 + 120_000]) {
+      clock.hear("999", time, 30_000);
+      assert.equal(clock.believes("positions", time, 30_000), false);
+    }
     for (let n = 0; n < 3; n++) clock.hear(`${n}`, zero + 30_100, 30_100);
     assert.ok(Math.abs(clock.now(30_100) - zero - 30_100) < 1000, `${clock.now(30_100) - zero} with ${running} trains`);
   }
@@ -63,9 +87,20 @@ test("an event with a wrong date moves the clock nowhere and is not believed", (
 test("what came during an hour without connection is believed", () => {
   const clock = new CentreClock();
   const zero = 1_800_000_000_000;
-  for (let t = 0; t < 10_000; t += 100) clock.hear(`${(t / 100) % 50}`, zero + t, t);
-  for (let t = 10_000; t < 3_600_000; t += 1000) assert.ok(clock.hear(`${(t / 1000) % 50}`, zero + t, 3_600_000), `of ${t}`);
-  for (let t = 3_600_000; t < 3_620_000; t += 100) assert.ok(clock.hear(`${(t / 100) % 50}`, zero + t, t), `of ${t}`);
+  for (let t = 0; t < 10_000; t += 100) {
+    clock.hear(`${(t / 100) % 50}`, zero + t, t);
+    assert.ok(clock.believes("positions", zero + t, t) && clock.believes("movements", zero + t, t), `of ${t}`);
+  }
+  // Where the trains are comes at once, and what happened meanwhile after it.
+  for (let t = 3_595_000; t < 3_600_000; t += 100) {
+    clock.hear(`${(t / 100) % 50}`, zero + t, 3_600_000);
+    assert.ok(clock.believes("positions", zero + t, 3_600_000), `of ${t}`);
+  }
+  for (let t = 10_000; t < 3_600_000; t += 1000) assert.ok(clock.believes("movements", zero + t, 3_601_000), `of ${t}`);
+  for (let t = 3_600_000; t < 3_620_000; t += 100) {
+    clock.hear(`${(t / 100) % 50}`, zero + t, t);
+    assert.ok(clock.believes("positions", zero + t, t), `of ${t}`);
+  }
   assert.ok(Math.abs(clock.now(3_620_000) - zero - 3_620_000) < 1000);
 });
 
@@ -90,16 +125,52 @@ test("what the control centre would not say is not read", () => {
 });
 
 test("what is read from the log at the beginning is no burst of events", () => {
-  const connection = new Connection(new Continuity());
+  const connection = new Connection(["one"], new Continuity());
   const zero = 1_800_000_000_000;
-  for (let t = -45_000; t <= 0; t += 50) connection.onEvent("c", zero + t); // twenty a second, all at once
+  const tell = (/** @type {Connection} */ to, /** @type {number} */ t) => to.onMovement("c", news(zero + t, 60, 1));
+  for (let t = -45_000; t <= 0; t += 50) tell(connection, t); // twenty a second, all at once
+  connection.settle(zero);
   assert.ok(Math.abs(connection.rate(zero) - 20) < 0.5, `${connection.rate(zero)} events/s`);
-  const young = new Connection(new Continuity());
-  for (let t = -3000; t <= 0; t += 50) young.onEvent("c", zero + t);
-  assert.ok(Math.abs(young.rate(zero) - 20) < 0.5, `${young.rate(zero)} events/s after three seconds`);
-  for (let t = -45_000; t <= -20_000; t += 50) connection.onEvent("c", zero + t);
+  const young = new Connection(["one"], new Continuity());
+  for (let t = -4000; t <= 0; t += 50) tell(young, t);
+  assert.ok(Math.abs(young.rate(zero) - 20) < 0.5, `${young.rate(zero)} events/s after four seconds`);
+  connection.settle(zero - 20_000);
+  for (let t = -45_000; t <= -20_000; t += 50) tell(connection, t);
   assert.ok(Math.abs(connection.rate(zero - 20_000) - 20) < 0.5, `${connection.rate(zero - 20_000)} events/s after the clock was set back`);
-  assert.equal(new Connection(new Continuity()).rate(zero), 0);
+  assert.equal(new Connection(["one"], new Continuity()).rate(zero), 0);
+});
+
+/** @param {import("../client/eventissuer.js").State["phase"]} phase */
+const phase = (phase) => ({ phase, since: Date.now(), attempt: 0 });
+
+test("several connections are as good as the worst of them", () => {
+  const connection = new Connection(["one", "two"], new Continuity());
+  const told = [];
+  for (const [stream, now] of /** @type {const} */ ([["one", "open"], ["two", "open"], ["two", "reconnecting"], ["one", "reconnecting"], ["two", "open"], ["one", "open"]])) {
+    connection.onState(stream, phase(now), 0);
+    told.push(connection.state.phase);
+  }
+  assert.deepEqual(told, ["connecting", "open", "reconnecting", "reconnecting", "reconnecting", "open"]);
+  assert.equal(connection.outages.length, 1, "they were lost once");
+  assert.ok(connection.outage?.back);
+  assert.deepEqual(connection.notes.map((n) => n.text), ["Connection lost; the cursors are kept.", "Connected."]);
+});
+
+test("a picture is told once it is whole", () => {
+  const connection = new Connection(["one"], new Continuity());
+  const zero = 1_800_000_000_000;
+  const tell = (/** @type {number} */ n) => connection.onPosition("c", /** @type {any} */ (news(zero, 60, n)));
+  connection.onControl("one", { name: "snapshot", payload: { stream: "one", keys: 2 } });
+  tell(1);
+  // The connection is lost, and another begins it anew.
+  connection.onControl("one", { name: "snapshot", payload: { stream: "one", keys: 2 } });
+  tell(1);
+  tell(2);
+  assert.equal(connection.picture, undefined);
+  connection.onControl("one", { name: "live", payload: { stream: "one" } });
+  tell(3);
+  assert.deepEqual(connection.picture, { trains: 2, since: 1 });
+  assert.equal(connection.notes[0]?.text, "The picture: 2 trains at once.");
 });
 
 /**
@@ -164,6 +235,56 @@ test("a train that tells nothing any more is taken off the map, but not while th
   assert.equal(fleet.trains.size, 1);
   fleet.move(zero + 600_000, 16, false, false);
   assert.equal(fleet.trains.size, 0);
+});
+
+test("a snapshot takes the place of the picture once it is whole, and what is removed goes", () => {
+  const fleet = new Fleet();
+  const zero = 1_800_000_000_000;
+  const tell = (/** @type {string} */ train, /** @type {number} */ n) => fleet.apply({ ...news(zero + n, 60, n), train });
+  const shown = () => {
+    fleet.move(zero + 20, 16, false, false);
+    return [...fleet.trains.keys()].join(" ");
+  };
+  fleet.begin();
+  for (const train of ["1", "2", "3"]) tell(train, 1);
+  fleet.whole();
+  assert.equal(shown(), "1 2 3");
+  fleet.begin();
+  tell("2", 2);
+  tell("4", 1);
+  assert.equal(shown(), "1 2 3 4", "nothing goes before it is whole");
+  tell("3", 1);
+  fleet.whole();
+  assert.equal(shown(), "2 3 4");
+  fleet.remove("2");
+  fleet.remove("9");
+  fleet.remove("3");
+  tell("3", 2);
+  assert.equal(shown(), "3 4", "what is told of again is there again");
+});
+
+test("a train that is told of twice is where the newest position says, and keeps its way", () => {
+  const fleet = new Fleet();
+  const zero = 1_800_000_000_000;
+  for (const n of [1, 2, 4, 3, 4, 2]) fleet.apply(news(zero + n * 5000, 60 + n / 1000, n));
+  const train = /** @type {Train} */ (fleet.trains.get("61"));
+  assert.deepEqual(train.samples.slice(-3).map((s) => s.time - zero), [5000, 10_000, 20_000]);
+});
+
+test("a train moves from its first position on, and has come from somewhere", () => {
+  const fleet = new Fleet();
+  const zero = 1_800_000_000_000;
+  fleet.apply(news(zero, 60, 1));
+  const train = /** @type {Train} */ (fleet.trains.get("61"));
+  fleet.move(zero, 16, false, false);
+  const [x, y] = project(60, 10);
+  const km = (80 / 3_600_000) * SHOWN_AFTER;
+  assert.ok(Math.abs(train.shown[0] - x) < 1e-6 && Math.abs(train.shown[1] - y - km) < 1e-6, `${train.shown} for ${[x, y + km]}`);
+  assert.equal(train.wake(train.drawn, zero - 60_000).length, 8);
+  const standing = new Train("62");
+  standing.at = "Gol";
+  standing.add({ time: zero, at: [0, 0], bearing: 0, speed: 0 });
+  assert.equal(standing.samples.length, 1);
 });
 
 test("the timetable that is served has every train's calls", async () => {

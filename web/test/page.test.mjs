@@ -81,13 +81,56 @@ test("a page that is opened before the demo has made its streams waits for them"
       // Until the client has asked for the reason as well, and given up, twice.
       if (refused === 2) return route.continue();
       if (route.request().method() === "HEAD") refused++;
-      return route.fulfill({ status: 404, contentType: "application/problem+json", body: "{}" });
+      // Streams of an earlier version are there, and have no state yet.
+      return route.fulfill({ status: refused === 1 ? 409 : 404, contentType: "application/problem+json", body: "{}" });
     });
     await page.goto(server.url);
     await trainsShown(page);
     assert.equal(await page.textContent("connection-state strong"), "Live");
-    // The browser itself notes an answer of 404.
-    assert.deepEqual(faults.filter((f) => !f.includes("status of 404")), []);
+    // The browser itself notes such answers.
+    assert.deepEqual(faults.filter((f) => !/status of 40[49]/.test(f)), []);
+  } finally {
+    await context.close();
+  }
+});
+
+test("the map opens with all trains at once, and they move", async () => {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+  context.setDefaultTimeout(PATIENCE);
+  try {
+    const page = await context.newPage();
+    /** @type {string[]} */
+    const asked = [];
+    page.on("request", (r) => r.url().includes("/v1/") && asked.push(r.url()));
+    // How many trains there are on the map, frame by frame.
+    await page.addInitScript(() => {
+      const seen = /** @type {any} */ (globalThis);
+      seen.frames = [];
+      const look = () => {
+        const trains = /** @type {any} */ (document.querySelector("train-map"))?.fleet?.trains;
+        if (trains) seen.frames.push({ at: performance.now(), trains: trains.size, moving: [...trains.values()].filter((t) => t.speed > 0 && !t.at).map((t) => [t.number, ...t.shown]) });
+        requestAnimationFrame(look);
+      };
+      requestAnimationFrame(look);
+    });
+    await page.goto(server.url);
+    await trainsShown(page);
+    await page.waitForFunction(() => /The picture: \d+ trains at once/.test(document.querySelector(".notes")?.textContent ?? ""));
+    await page.waitForTimeout(1500);
+    const frames = /** @type {{at: number, trains: number, moving: [string, number, number][]}[]} */ (await page.evaluate(() => /** @type {any} */ (globalThis).frames));
+    const first = frames.find((f) => f.trains > 0);
+    const all = frames.find((f) => f.trains >= 85);
+    assert.ok(first && all && all.at - first.at < 2500, `from ${first?.trains} trains at ${first?.at} ms to ${all?.trains} at ${all?.at}: five seconds are what every train needs to tell its position`);
+    const then = new Map(frames.find((f) => f.at > all.at + 1000)?.moving.map(([n, x, y]) => [n, [x, y]]));
+    const early = frames.filter((f) => f.at > all.at && f.moving.some(([, x]) => !Number.isNaN(x)))[0]?.moving ?? [];
+    const moved = early.filter(([n, x, y]) => Math.hypot((then.get(n)?.[0] ?? x) - x, (then.get(n)?.[1] ?? y) - y) > 0.002);
+    assert.ok(moved.length > early.length / 2, `${moved.length} of ${early.length} trains under way move in the first second`);
+
+    const url = new URL(asked[0] ?? "");
+    assert.deepEqual(["stream", "from", "conflate", "overflow"].map((name) => url.searchParams.get(name)), ["train-positions", "snapshot", "1000ms", "snapshot"]);
+    assert.equal(asked.filter((a) => a.includes("train-positions")).length, 1, "it is asked for more than once");
+    const keys = Number(/Snapshot(\d+) trains/.exec((await page.textContent("connection-panel")) ?? "")?.[1]);
+    assert.ok(keys >= 85 && keys <= 130, `the panel tells of ${keys} trains`);
   } finally {
     await context.close();
   }
@@ -331,6 +374,16 @@ async function publish(events) {
   assert.equal(answer.status, 200, await answer.text());
 }
 
+/** A position that was just told. */
+async function newest() {
+  const since = new Date(Date.now() - 5000).toISOString();
+  const answer = await fetch(`${server.url}/v1/streams/train-positions/events?from=${since}&limit=1000`);
+  const events = /** @type {any[]} */ (await answer.json());
+  const event = events.findLast((e) => e.source === "/demo/control-centre" && Date.parse(e.time) > 0 && e.data.speed > 0);
+  assert.ok(event, `none of ${events.length} events`);
+  return event;
+}
+
 /** Lets the demo's types take every event: what an operator may do, the page has to live with. */
 async function loosen() {
   for (const [name, stream] of [["position", "train-positions"], ["delayed", "train-movements"], ["arrived", "train-movements"]]) {
@@ -352,13 +405,18 @@ test("events that are none, or of another time, stop nothing and are counted", a
       data: typeof data === "string" ? data : { train: number, line: "L1", to: "Nowhere", serviceDate: "2030-01-01", sequence: 1, latitude: 60, longitude: 10, speed: 1, bearing: 1, delaySeconds: 0, next: "X", nextCall: 1, expected: "2030-01-01T00:00:00Z", ...data },
     });
     const future = "2030-01-01T02:00:00Z";
+    // Where the train is that is followed, and each as a train of its own: of one train only the latest comes.
+    const wrong = /** @type {[any, any][]} */ ([
+      [{ source: "/x", time: undefined }, "garbage"], [{ time: undefined }, {}], [{ time: future }, {}], [{ source: "/x" }, {}], [{}, { latitude: "a" }], [{}, "garbage"],
+    ]);
+    const own = wrong.map(([more, data], i) => event(`own-${i}`, more, data));
     const bad = [
-      event("1", { source: "/x", time: undefined }, "garbage"), event("2", { time: undefined }, {}), event("3", { time: future }, {}), event("4", { source: "/x" }, {}),
-      event("5", {}, { latitude: "a" }), event("6", {}, "garbage"), event("7", { type: "no.banenor.train.delayed.v1" }, { call: "x" }),
+      ...wrong.map(([more, data], i) => event(`${i}`, { subject: `/train/90${i}`, ...more }, typeof data === "string" ? data : { train: `90${i}`, ...data })),
+      event("7", { type: "no.banenor.train.delayed.v1" }, { call: "x" }),
       event("8", { type: "no.banenor.train.arrived.v1", subject: "/train/999", time: future }, { train: "999", call: 3 }),
     ];
-    await publish(bad);
-    await page.waitForFunction((n) => [...document.querySelectorAll("connection-panel dt")].find((e) => e.textContent === "Ignored")?.nextElementSibling?.textContent === String(n), bad.length);
+    await publish([...own, ...bad]);
+    await page.waitForFunction((n) => Number([...document.querySelectorAll("connection-panel dt")].find((e) => e.textContent === "Ignored")?.nextElementSibling?.textContent) >= n, bad.length);
     const clock = await page.textContent("#clock");
     assert.match(clock ?? "", /^08:/);
     await page.waitForFunction((was) => document.querySelector("#clock")?.textContent !== was, clock);
@@ -371,6 +429,27 @@ test("events that are none, or of another time, stop nothing and are counted", a
     await page.waitForFunction(() => /^08:/.test(document.querySelector("#clock")?.textContent ?? ""));
     await page.waitForFunction(() => /: [1-9]\d* events, 0 lost/.test(document.querySelector("train-card .own")?.textContent ?? ""));
   });
+});
+
+test("a train of which the server says that it is gone is taken off the map", async () => {
+  const window = async (/** @type {string} */ long) => {
+    const answer = await fetch(`${server.url}/v1/streams/train-positions`, {
+      method: "PATCH", headers: { "Content-Type": "application/merge-patch+json" }, body: JSON.stringify({ state: { window: long } }),
+    });
+    assert.equal(answer.status, 200, await answer.text());
+  };
+  await window("8s");
+  try {
+    await withPage({}, async (page) => {
+      const event = await newest();
+      await publish([{ ...event, id: "brief", subject: "/train/9001", data: { ...event.data, train: "9001", to: "Briefly", sequence: 1 } }]);
+      await page.waitForFunction(() => /Briefly/.test(document.querySelector("train-list")?.textContent ?? ""));
+      // Left to itself the page would keep it for two minutes.
+      await page.waitForFunction(() => !/Briefly/.test(document.querySelector("train-list")?.textContent ?? ""));
+    });
+  } finally {
+    await window("90s");
+  }
 });
 
 test("a train that was marked by keyboard is marked no longer than one looks at it", async () => {

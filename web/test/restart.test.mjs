@@ -117,7 +117,7 @@ for (const [signal, name] of /** @type {["SIGKILL" | "SIGTERM", string][]} */ ([
       await compare(events);
       assert.equal(await page.textContent(".figures output"), "0");
       assert.match((await page.textContent("train-card .own")) ?? "", / 0 lost$/);
-      assert.match((await page.textContent(".notes")) ?? "", /Back after .*: \d+ events came meanwhile, 0 lost\./);
+      assert.match((await page.textContent(".notes")) ?? "", /Back after .*: \d+ movements came meanwhile, 0 lost, and the latest of \d+ trains\./);
     } finally {
       await context.close();
     }
