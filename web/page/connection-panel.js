@@ -106,7 +106,7 @@ export class ConnectionPanel extends HTMLElement {
         make("dt", {}, "Last event"), this.#last,
         make("dt", {}, "Connected"), this.#since,
         make("dt", {}, "Snapshot"), this.#picture,
-        make("dt", {}, "Since then"), this.#then,
+        make("dt", {}, "Positions"), this.#then,
         make("dt", {}, "Left out"), this.#leftOut,
         make("dt", {}, "Repeated"), this.#repeated,
         make("dt", {}, "Ignored"), this.#ignored,
@@ -142,7 +142,7 @@ export class ConnectionPanel extends HTMLElement {
     write(this.#last, connection.lastEvent ? `${((now - connection.lastEvent) / 1000).toFixed(1)} s ago` : "none yet");
     write(this.#since, state.phase === "open" ? `for ${duration(now - state.since)}` : "not now");
     write(this.#picture, picture ? `${count(picture.trains)} trains` : "not yet");
-    write(this.#then, `${count(picture?.since ?? 0)} positions`);
+    write(this.#then, `${count(picture?.since ?? 0)} since`);
     write(this.#leftOut, count(continuity.leftOut));
     write(this.#repeated, count(continuity.repeated));
     write(this.#ignored, count(connection.ignored));
