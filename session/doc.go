@@ -4,7 +4,8 @@
 // Guarantees:
 //
 //   - A cursor that a client is given never runs ahead of what was written to it before, in the same order of bytes.
-//   - The first block of every session and every heartbeat carry the current cursor.
+//   - The first block of every session and every heartbeat carry the current cursor; of one that begins with a snapshot, once
+//     that is complete. A snapshot that comes later begins with a cursor that leads to another.
 //   - A slow client slows nobody. What waits for it is at most one write of about 64 KiB; the rest stays in the ring
 //     or the log. A client that accepts no byte for the stall timeout is closed; a slow one that reads is kept.
 //   - A named consumer moves only on the client's word, or with what is written where the client asked for that.
