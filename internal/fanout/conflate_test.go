@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,8 +49,8 @@ func TestAnIntervalGivesTheLatestOfEachKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := fanouttest.NewLog(1)
 		h := open(t, start(t, Config{Log: l, Linger: 24 * time.Hour}))
-		woken := 0
-		a := h.Conflated(Options{Notify: func() { woken++ }}, time.Second)
+		var woken atomic.Int32
+		a := h.Conflated(Options{Notify: func() { woken.Add(1) }}, time.Second)
 		defer a.Close()
 		b := h.Conflated(Options{Filter: sql(t, "grade > 4")}, time.Second)
 		defer b.Close()
@@ -61,12 +62,12 @@ func TestAnIntervalGivesTheLatestOfEachKey(t *testing.T) {
 		l.Append(0, trainEvent(10)) // which has no key
 		l.Append(0, trainEvent(11))
 		synctest.Wait()
-		if woken > 0 {
+		if woken.Load() > 0 {
 			t.Error("the reader was woken before its interval was over")
 		}
 		time.Sleep(1100 * time.Millisecond)
-		if woken != 1 {
-			t.Errorf("the reader was woken %d times", woken)
+		if n := woken.Load(); n != 1 {
+			t.Errorf("the reader was woken %d times", n)
 		}
 		a.Unpark()
 		if diff := cmp.Diff([]string{"7", "8", "9", "10", "11"}, a.all(t)); diff != "" {

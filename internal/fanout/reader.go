@@ -81,6 +81,9 @@ type Reader struct {
 	gaps   []broker.Gap
 	renew  bool
 	whole  bool
+	doubts bool     // so it is once something comes: until then it is as good as any other's
+	fresh  bool     // it began with a snapshot of this hub, and has not been in the ring since
+	drops  uint64   // while it is fresh: the keys that the state had dropped by then
 	unsure bool     // the client's picture may have what is gone
 	skip   struct { // where partition goes on once all entries taken are written
 		partition int32
@@ -106,12 +109,17 @@ func (h *Hub) Reader(o Options) *Reader {
 	if o.Since != nil {
 		o.Next, o.Epoch = o.Since.tip.vec, o.Since.tip.ep
 	}
-	if o.Whole && o.Next != nil {
-		r.unsure = o.Doubt || h.doubts(o.Since)
+	switch {
+	case !o.Whole || o.Next == nil:
+	case o.Since != nil:
+		r.fresh, r.drops = true, o.Since.dropped
+	default:
+		r.unsure, r.doubts = o.Doubt, h.drops.Load() > 0
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	r.ep, r.gen, r.sig, r.bad = h.tip.ep, h.gen, h.sig, h.unhealthy
+	r.unsure = r.unsure || r.fresh && o.Since.base.gen != h.gen
 	if h.unhealthy != nil {
 		r.sig-- // so that it looks, and tells
 		r.bad = nil
@@ -186,7 +194,7 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 		r.fallBack()
 		return dst, r.behindStatus()
 	}
-	if r.whole && r.pos < h.exactFrom && r.pos < h.ring.next {
+	if r.whole && (r.doubts || r.pos < h.exactFrom) && r.pos < h.ring.next {
 		r.unsure = true
 	}
 	from, size := len(dst), 0
@@ -273,19 +281,6 @@ func (r *Reader) behindStatus() Status {
 	return Behind
 }
 
-// doubts reports whether a picture that a client comes back with, or that ends with a snapshot, may have what is gone
-// without the ring or the log telling: where keys were dropped for want of room, it depends on the replica which.
-func (h *Hub) doubts(since *Batch) bool {
-	h.viewsMu.Lock()
-	defer h.viewsMu.Unlock()
-	if since != nil {
-		h.mu.RLock()
-		defer h.mu.RUnlock()
-		return since.base.gen != h.gen
-	}
-	return h.state != nil && h.state.dropped > 0
-}
-
 // mayMiss notes that the log told something that a picture cannot be made from: what it took away is not known there.
 func (r *Reader) mayMiss(e *Entry) {
 	if r.whole && e.Key != 0 {
@@ -339,7 +334,7 @@ func (r *Reader) fallBack() {
 		vec, _ := r.Position()
 		r.vec = r.masked(vec)
 	}
-	r.live, r.last, r.tip = false, nil, nil
+	r.live, r.last, r.tip, r.fresh = false, nil, nil, false
 }
 
 // applyCuts sinks the position to where the log was cut, and tells it.
@@ -530,6 +525,16 @@ func (r *Reader) settle() {
 	}
 }
 
+// droppedMeanwhile reports whether keys may have left the state since the reader's position, for their age or for want of room.
+// Which had left before, for want of room, depends on the replica. For who has only just been given a snapshot age does not count.
+func (r *Reader) droppedMeanwhile() bool {
+	h := r.hub
+	if r.fresh {
+		return h.drops.Load() != r.drops
+	}
+	return h.drops.Load() > 0 || h.ages.Load()
+}
+
 // Fill reads the log for a reader that is behind, and appends to dst about maxBytes of what matches. It blocks for a
 // place among the reads at once, and for the log, until ctx ends; the read itself goes on then, so that the next Fill
 // finds more of it done. It returns Idle once the reader has met the ring: then Take. An error wrapping
@@ -549,8 +554,8 @@ func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry
 	base, beyond := h.ring.base, r.beyond()
 	h.mu.RUnlock()
 
-	if r.whole && (h.drops.Load() > 0 || h.ages.Load()) {
-		r.unsure = true // the log tells nothing of what was dropped meanwhile
+	if r.whole && r.droppedMeanwhile() {
+		r.unsure = true // of which the log tells nothing
 	}
 	h.m.catchingUp.Inc()
 	defer h.m.catchingUp.Dec()

@@ -57,6 +57,9 @@ func (s *state) apply(e *Entry, bounds State, now time.Time) (before *Entry, dro
 			s.dropped++
 		}
 		s.latest.drop()
+		if oldest == e {
+			continue // it came too late, or is larger than all there may be: whoever is given it has seen that it is gone
+		}
 		if len(dropped) < departuresMost {
 			dropped = append(dropped, oldest)
 		} else {

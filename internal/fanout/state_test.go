@@ -334,11 +334,31 @@ func TestAPictureThatComesBackToAStateOverItsBoundsIsInDoubt(t *testing.T) {
 		}
 		put(l, 0, "c", 3)
 		synctest.Wait()
-		if d := drive(t, h, Options{Next: vec, Epoch: epoch, Picture: true, Whole: true}); !d.r.Doubtful() {
+		if d := drive(t, h, Options{Next: vec, Epoch: epoch, Picture: true, Whole: true}); !d.doubtful() {
 			t.Error("a picture from elsewhere is not in doubt though a key was dropped here")
 		}
-		if d := drive(t, h, Options{Next: vec, Epoch: epoch, Picture: true}); d.r.Doubtful() {
+		if d := drive(t, h, Options{Next: vec, Epoch: epoch, Picture: true}); d.doubtful() {
 			t.Error("a picture that is not whole is in doubt")
 		}
+		d := drive(t, h, Options{Next: h.Latest(), Epoch: epoch, Picture: true, Whole: true})
+		if d.doubtful() {
+			t.Error("a picture is in doubt though nothing has come since")
+		}
+		put(l, 0, "c", 4)
+		synctest.Wait()
+		if !d.doubtful() {
+			t.Error("a picture that something comes to is not in doubt")
+		}
 	})
+}
+
+// doubtful takes what is due, and reports whether the reader's picture is in doubt.
+func (d *driver) doubtful() bool {
+	entries, _ := d.r.Take(nil, 1<<20)
+	for _, e := range entries {
+		if !e.Beside {
+			d.r.After(e)
+		}
+	}
+	return d.r.Doubtful()
 }
