@@ -182,7 +182,10 @@ func (f *feed) finish(o *output, p *part) {
 	}
 	vec, epoch, _ := b.Position()
 	p.snapshot, p.first, p.epoch = false, false, epoch
-	f.codec.control(o, "live", Live{Stream: p.stream}, f.at(p, vec)) // its reader may tell of a loss since
+	f.codec.control(o, "live", Live{Stream: p.stream}, f.at(p, vec))
+	if !f.unfinished() {
+		f.tell(o, p, p.reader.Gaps(), true) // what was lost since: its position is behind that already
+	}
 }
 
 // gatherBatch gives the next piece of what is due to a part that is given each key's latest event.
