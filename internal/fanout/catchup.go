@@ -21,7 +21,7 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 		return dst, fmt.Errorf("read %s from offset %d of partition %d: %w", r.hub.stream.Topic, from, p, err)
 	}
 	if b.next <= from {
-		return dst, fmt.Errorf("%w: nothing to read at offset %d of partition %d though the log goes on", broker.ErrUnavailable, from, p)
+		return dst, nothingAt(from, p)
 	}
 	most := takeEntries
 	if r.view.only != everyPartition {
@@ -52,14 +52,17 @@ func (r *Reader) read(ctx context.Context, dst []*Entry, p int32, maxBytes int) 
 	return dst, nil
 }
 
+// nothingAt tells that a read gave nothing where the log has something.
+func nothingAt(offset int64, partition int32) error {
+	return fmt.Errorf("%w: nothing to read at offset %d of partition %d though the log goes on", broker.ErrUnavailable, offset, partition)
+}
+
 // lost tells a gap and goes on behind it.
 func (r *Reader) lost(re *broker.RangeError) {
 	g := re.Gap()
 	r.tell(g)
 	r.unsure = r.whole
-	for len(r.vec) <= int(g.Partition) {
-		r.vec = append(r.vec, 0)
-	}
+	r.vec = widened(r.vec, int(g.Partition)+1)
 	r.vec[g.Partition] = g.To
 }
 

@@ -179,9 +179,7 @@ func (h *Hub) locate(ctx context.Context, recreated bool) error {
 		}
 		if recreated { // before any reader can know of the new topic
 			h.blocks.drop()
-			h.viewsMu.Lock()
-			h.forgetState()
-			h.viewsMu.Unlock()
+			h.loseState()
 		}
 		h.mu.Lock()
 		h.epoch = info.Epoch
@@ -250,9 +248,7 @@ func (h *Hub) run(ctx context.Context) {
 	h.blocks.loads.close()
 	h.blocks.drop()
 	h.budget.leave()
-	h.viewsMu.Lock()
-	h.forgetState()
-	h.viewsMu.Unlock()
+	h.loseState()
 	own := prometheus.Labels{"stream": h.stream.Name}
 	h.m.stateKeys.DeletePartialMatch(own)
 	h.m.stateBytes.DeletePartialMatch(own)

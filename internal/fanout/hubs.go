@@ -277,6 +277,7 @@ type metrics struct {
 	dropped     *prometheus.CounterVec
 	snapshots   prometheus.Counter
 	baseBytes   prometheus.Gauge
+	revoked     prometheus.Counter
 	conflated   prometheus.Gauge
 	superseded  prometheus.Counter
 }
@@ -297,6 +298,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		blockHits:  counter("block_hits_total", "Catch-up reads answered from the block cache."),
 		blockReads: counter("block_reads_total", "Catch-up reads of the log."),
 		snapshots:  counter("snapshots_total", "Snapshots given to readers."),
+		revoked:    counter("revoked_total", "Snapshots and pieces of conflated views that were taken from slow readers, for want of memory: they begin anew, or go on with what is the latest by then."),
 		superseded: counter("superseded_events_total", "Events that a conflated view's readers were not given, since a later one of their key came in the same interval."),
 		conflated:  gauge("conflated_views", "Distinct filters and intervals in use by conflated readers."),
 		baseBytes:  gauge("snapshot_bytes", "Bytes of the states that snapshots are being given from, as of when they were taken."),

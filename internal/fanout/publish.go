@@ -119,7 +119,7 @@ func (h *Hub) matchAll() {
 		h.befores = append(h.befores, h.change(e, now))
 	}
 	if h.state != nil {
-		h.tellState()
+		h.state.tell()
 	}
 }
 
@@ -257,9 +257,7 @@ func (h *Hub) flushWakes() {
 func (h *Hub) gap(g broker.Gap) {
 	h.logger.Warn("gap in the log", "partition", g.Partition, "from", g.From, "to", g.To, "reason", g.Reason)
 	h.blocks.drop() // before any reader can join anew
-	h.viewsMu.Lock()
-	h.forgetState()
-	h.viewsMu.Unlock()
+	h.loseState()
 	h.mu.Lock()
 	vec := slices.Clone(h.tip.vec)
 	if int(g.Partition) < len(vec) {
@@ -279,10 +277,7 @@ func (h *Hub) gap(g broker.Gap) {
 func (h *Hub) partitions(n int32) {
 	h.mu.Lock()
 	vec := slices.Clone(h.tip.vec)
-	for len(vec) < int(n) {
-		vec = append(vec, 0)
-		h.ends = append(h.ends, 0)
-	}
+	vec, h.ends = widened(vec, int(n)), widened(h.ends, int(n))
 	h.setTip(vec)
 	h.mu.Unlock()
 }

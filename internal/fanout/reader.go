@@ -198,13 +198,20 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 		r.unsure = true
 	}
 	from, size := len(dst), 0
-	full := func(e *Entry) bool {
-		n := len(dst) - from
-		return n > 0 && (size+len(e.frame) > maxBytes || n >= takeEntries)
-	}
 	give := func(e *Entry) {
 		size += len(e.frame)
 		dst = append(dst, e)
+	}
+	offer := func(e *Entry) bool { // false: there is no room
+		if n := len(dst) - from; n > 0 && (size+len(e.frame) > maxBytes || n >= takeEntries) {
+			return false
+		}
+		if r.view.picture {
+			r.show(e, give)
+		} else {
+			give(e)
+		}
+		return true
 	}
 	r.pos = max(r.pos, h.ring.first)
 	whole := r.view.whole()
@@ -222,28 +229,16 @@ func (r *Reader) Take(dst []*Entry, maxBytes int) ([]*Entry, Status) {
 		if !r.view.picture && !whole && e.Skipped == "" && !r.view.wants(&e.Event) {
 			continue
 		}
-		if full(e) {
+		if !offer(e) {
 			return r.took(dst, from, More)
-		}
-		if r.view.picture {
-			r.show(e, give)
-		} else {
-			give(e)
 		}
 	}
 	if v := r.view; !whole && !v.unlisted {
 		for i := v.from(r.pos); i < len(v.matches); i++ {
 			r.pos = v.matches[i]
 			e := h.ring.at(r.pos)
-			if !r.behind(e) {
-				if full(e) {
-					return r.took(dst, from, More)
-				}
-				if v.picture {
-					r.show(e, give)
-				} else {
-					give(e)
-				}
+			if !r.behind(e) && !offer(e) {
+				return r.took(dst, from, More)
 			}
 			r.pos++
 		}
@@ -428,9 +423,7 @@ func (r *Reader) beyond() bool {
 // Entry.Cursor and Entry.SSE carry its text). The slice is valid until the reader's next method.
 func (r *Reader) After(e *Entry) (vec []int64, shared bool) {
 	if e.vec == nil {
-		for len(r.vec) <= int(e.Partition) {
-			r.vec = append(r.vec, 0)
-		}
+		r.vec = widened(r.vec, int(e.Partition)+1)
 		r.vec[e.Partition] = e.Offset + 1
 		return r.vec, false
 	}
@@ -465,10 +458,7 @@ func (r *Reader) Position() (vec []int64, text []byte) {
 }
 
 func (r *Reader) merge(at []int64) []int64 {
-	r.buf = append(r.buf[:0], r.vec...)
-	for len(r.buf) < len(at) {
-		r.buf = append(r.buf, 0)
-	}
+	r.buf = widened(append(r.buf[:0], r.vec...), len(at))
 	for i, n := range at {
 		r.buf[i] = max(r.buf[i], n)
 	}
@@ -517,9 +507,7 @@ func (r *Reader) stand(t *Tip) {
 // settle moves past what a Fill read without a match.
 func (r *Reader) settle() {
 	if p := r.skip.partition; p >= 0 {
-		for len(r.vec) <= int(p) {
-			r.vec = append(r.vec, 0)
-		}
+		r.vec = widened(r.vec, int(p)+1)
 		r.vec[p] = max(r.vec[p], r.skip.next)
 		r.skip = noSkip
 	}
@@ -544,11 +532,12 @@ func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry
 	h := r.hub
 	h.mu.RLock()
 	s, live := r.look()
-	if s == Ended || s == Stale || live || r.join() {
+	switch {
+	case s == Ended, s == Stale:
 		h.mu.RUnlock()
-		if s == Ended || s == Stale {
-			return dst, s, nil
-		}
+		return dst, s, nil
+	case live || r.join():
+		h.mu.RUnlock()
 		return dst, Idle, nil
 	}
 	base, beyond := h.ring.base, r.beyond()
@@ -568,9 +557,7 @@ func (r *Reader) Fill(ctx context.Context, dst []*Entry, maxBytes int) ([]*Entry
 			continue
 		}
 		r.turn = p + 1
-		for len(r.vec) <= p {
-			r.vec = append(r.vec, 0)
-		}
+		r.vec = widened(r.vec, p+1)
 		dst, err := r.read(ctx, dst, int32(p), maxBytes)
 		return dst, Behind, err
 	}

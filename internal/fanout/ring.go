@@ -121,6 +121,14 @@ func (g *ring) join(vec []int64) uint64 {
 	return lo
 }
 
+// widened is a vector with an element for each of n partitions at least: those that it says nothing of count as 0.
+func widened(vec []int64, n int) []int64 {
+	for len(vec) < n {
+		vec = append(vec, 0)
+	}
+	return vec
+}
+
 // dominates reports a[i] >= b[i] for every i; missing elements count as 0.
 func dominates(a, b []int64) bool {
 	for i, v := range b {

@@ -69,10 +69,11 @@ func (b *Batch) Next(at *int) (p *Piece, ok bool) {
 		if !b.wants(e) {
 			continue
 		}
-		if n := e.pieceBytes(); len(entries) > 0 && size+n > pieceMost {
+		n := e.pieceBytes()
+		if len(entries) > 0 && size+n > pieceMost {
 			return &Piece{Entries: entries}, true
 		}
-		size += e.pieceBytes()
+		size += n
 		entries = append(entries, e)
 	}
 	if len(entries) == 0 {
@@ -81,7 +82,7 @@ func (b *Batch) Next(at *int) (p *Piece, ok bool) {
 	return &Piece{Entries: entries, Last: true}, true
 }
 
-func (b *Batch) wants(e *Entry) bool { return b.filter == nil || b.hub.matches(b.filter, e) }
+func (b *Batch) wants(e *Entry) bool { return wanted(b.filter, &e.Event, b.hub.panicked) }
 
 // Position is where reading goes on after the batch: the vector, its epoch and its text. The slice must not be changed.
 func (b *Batch) Position() (vec []int64, epoch uint64, text []byte) { return b.tip.position() }
@@ -184,9 +185,6 @@ const (
 // keeps none; what wraps broker.ErrUnavailable may pass.
 func (h *Hub) Snapshot(ctx context.Context, f *filter.Filter, atLeast []int64) (*Batch, error) {
 	for {
-		if b := h.TrySnapshot(f, atLeast); b != nil {
-			return b, nil
-		}
 		if err := h.Err(); err != nil {
 			return nil, err
 		}
@@ -231,7 +229,7 @@ func (bs *bases) use(atLeast []int64) *base {
 	}
 	if bs.last.users++; bs.last.users == 1 {
 		bs.all = append(bs.all, bs.last)
-		bs.tell()
+		h.m.baseBytes.Add(float64(bs.last.bytes))
 	}
 	return bs.last
 }
@@ -278,16 +276,16 @@ func (bs *bases) make() *base {
 // revoke takes a base from those who are given it: they begin anew. The caller holds mu.
 func (bs *bases) revoke(b *base) {
 	b.revoked.Store(true)
-	bs.all = slices.DeleteFunc(bs.all, func(o *base) bool { return o == b })
-	bs.tell()
+	bs.drop(b)
+	bs.hub.m.revoked.Inc()
 }
 
-func (bs *bases) tell() {
-	bytes := int64(0)
-	for _, b := range bs.all {
-		bytes += b.bytes
+// drop no longer counts a base, if it does. The caller holds mu.
+func (bs *bases) drop(b *base) {
+	if i := slices.Index(bs.all, b); i >= 0 {
+		bs.all = slices.Delete(bs.all, i, i+1)
+		bs.hub.m.baseBytes.Sub(float64(b.bytes))
 	}
-	bs.hub.m.baseBytes.Set(float64(bytes))
 }
 
 func (bs *bases) release(b *base) {
@@ -296,8 +294,7 @@ func (bs *bases) release(b *base) {
 	if b.users--; b.users > 0 {
 		return
 	}
-	bs.all = slices.DeleteFunc(bs.all, func(o *base) bool { return o == b })
-	bs.tell()
+	bs.drop(b)
 	if bs.last == b {
 		// Those who come in the next moment share what is encoded already.
 		time.AfterFunc(baseFresh, func() { bs.lapse(b) })
@@ -352,12 +349,6 @@ func (bs *bases) of(b *base, f *filter.Filter) *Batch {
 	b.filtered[key] = s
 	b.listed += len(matching)
 	return s
-}
-
-// matches reports whether a filter wants an entry. Where the filter itself fails it does.
-func (h *Hub) matches(f *filter.Filter, e *Entry) bool {
-	v := view{filter: f, panicked: h.panicked}
-	return v.wants(&e.Event)
 }
 
 // tipAt makes a tip of a position that is a reader's own.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/eventissuer/eventissuer/broker"
 )
 
@@ -28,6 +30,13 @@ var ErrNoState = errors.New("the stream keeps no state")
 type state struct {
 	latest  *latest
 	dropped uint64 // keys dropped over the bounds since it was built
+
+	keys, bytes prometheus.Gauge
+}
+
+func (s *state) tell() {
+	s.keys.Set(float64(s.latest.n))
+	s.bytes.Set(float64(s.latest.bytes))
 }
 
 // departuresMost bounds what one entry may drop and tell one by one. Where it is more, whoever has a picture gets it anew.
@@ -99,6 +108,13 @@ func (h *Hub) Keep(bounds State) {
 // KeepsState reports whether there are snapshots of the stream, or will be once somebody asks.
 func (h *Hub) KeepsState() bool { return h.keeps.Load() }
 
+// loseState forgets the state, since the log is not what it was made from any more.
+func (h *Hub) loseState() {
+	h.viewsMu.Lock()
+	defer h.viewsMu.Unlock()
+	h.forgetState()
+}
+
 // forgetState drops the state, which whoever asks next has built anew. The caller holds viewsMu.
 func (h *Hub) forgetState() {
 	if h.building != nil {
@@ -108,20 +124,12 @@ func (h *Hub) forgetState() {
 	if h.state == nil {
 		return
 	}
+	h.state.keys.Set(0)
+	h.state.bytes.Set(0)
 	h.state = nil
-	h.tellState()
 	h.mu.Lock()
 	h.exactFrom = math.MaxUint64
 	h.mu.Unlock()
-}
-
-func (h *Hub) tellState() {
-	keys, bytes := 0, int64(0)
-	if h.state != nil {
-		keys, bytes = h.state.latest.n, h.state.latest.bytes
-	}
-	h.m.stateKeys.WithLabelValues(h.stream.Name).Set(float64(keys))
-	h.m.stateBytes.WithLabelValues(h.stream.Name).Set(float64(bytes))
 }
 
 // building is the making of a state.
@@ -233,7 +241,7 @@ func (h *Hub) build(ctx context.Context, b *building) {
 	defer b.cancel()
 	began := time.Now()
 	var m *maker
-	for {
+	for failed := false; ; {
 		var err error
 		if m == nil {
 			m, err = h.maker(ctx)
@@ -251,7 +259,10 @@ func (h *Hub) build(ctx context.Context, b *building) {
 			m = nil // the log was cut, or the topic made anew
 			continue
 		}
-		h.logger.Warn("the stream's state cannot be read at the moment", "error", err)
+		if !failed {
+			failed = true
+			h.logger.Warn("the stream's state cannot be read at the moment: readers who asked for a snapshot wait until it can", "error", err)
+		}
 		b.tell(err)
 		if !pause(ctx, buildRetry) {
 			b.tell(errForgotten)
@@ -277,11 +288,10 @@ type maker struct {
 
 // maker begins at the beginning of the window.
 func (h *Hub) maker(ctx context.Context) (*maker, error) {
-	h.viewsMu.Lock()
-	window := h.bounds.Window
-	h.viewsMu.Unlock()
 	h.mu.RLock()
-	m := &maker{h: h, epoch: h.epoch, gen: h.gen, state: &state{latest: newLatest()}}
+	m := &maker{h: h, epoch: h.epoch, gen: h.gen, state: &state{
+		latest: newLatest(), keys: h.m.stateKeys.WithLabelValues(h.stream.Name), bytes: h.m.stateBytes.WithLabelValues(h.stream.Name),
+	}}
 	h.mu.RUnlock()
 	bounds, err := h.log.Bounds(ctx, h.stream.Topic)
 	if err != nil {
@@ -291,8 +301,8 @@ func (h *Hub) maker(ctx context.Context) (*maker, error) {
 	for p, b := range bounds {
 		m.vec[p] = b.First
 	}
-	if window >= 0 {
-		at, err := h.log.At(ctx, h.stream.Topic, time.Now().Add(-window))
+	if window := m.bounds().Window; window >= 0 {
+		at, err := h.log.At(ctx, h.stream.Topic, h.now().Add(-window))
 		if err != nil {
 			return nil, fmt.Errorf("find the window's beginning in %s: %w", h.stream.Topic, err)
 		}
@@ -335,12 +345,7 @@ func (m *maker) aim() error {
 		return errBuiltOfOld
 	}
 	m.end = m.h.tip.vec
-	for len(m.vec) < len(m.end) {
-		m.vec = append(m.vec, 0)
-	}
-	for len(m.times) < len(m.end) {
-		m.times = append(m.times, 0)
-	}
+	m.vec, m.times = widened(m.vec, len(m.end)), widened(m.times, len(m.end))
 	return nil
 }
 
@@ -372,7 +377,7 @@ func (m *maker) read(ctx context.Context) error {
 			return fmt.Errorf("read the state of %s from offset %d of partition %d: %w", m.h.stream.Topic, m.vec[p], p, err)
 		}
 		if batch.Next <= m.vec[p] {
-			return fmt.Errorf("%w: nothing to read at offset %d of partition %d though the log goes on", broker.ErrUnavailable, m.vec[p], p)
+			return nothingAt(m.vec[p], p)
 		}
 		batch.Records = slices.DeleteFunc(batch.Records, func(r broker.Record) bool { return r.Offset >= m.end[p] }) // the hub's to tell
 		m.fold(batch.Records)
@@ -415,7 +420,7 @@ func (m *maker) fold(records []broker.Record) {
 		made = append(made, e)
 	}
 	bounds := m.bounds()
-	now := time.Now()
+	now := m.h.now()
 	for _, e := range slices.Backward(made) {
 		m.apply(e, bounds, now)
 	}
@@ -493,7 +498,7 @@ func (m *maker) meet() (met bool, err error) {
 	}
 	h.state, h.building = m.state, nil
 	h.drops.Store(m.state.dropped)
-	h.tellState()
+	h.state.tell()
 	h.mu.Lock()
 	h.exactFrom = next
 	h.mu.Unlock()
@@ -510,12 +515,10 @@ func (m *maker) take(at uint64, n int, bounds State) uint64 {
 		entries = append(entries, h.ring.at(at))
 	}
 	h.mu.RUnlock()
-	now := time.Now()
+	now := h.now()
 	for _, e := range entries {
 		p := int(e.Partition)
-		for len(m.vec) <= p {
-			m.vec = append(m.vec, 0)
-		}
+		m.vec = widened(m.vec, p+1)
 		if e.Offset < m.vec[p] {
 			continue
 		}

@@ -52,17 +52,20 @@ func (v *view) sees(partition int32) bool { return v.only == everyPartition || v
 
 // wants reports whether the view's readers are to get an event. Where the filter itself fails they do: what it would have
 // said is not known, and nothing may be lost.
-func (v *view) wants(e *event.Event) (wanted bool) {
-	if v.filter == nil {
+func (v *view) wants(e *event.Event) bool { return wanted(v.filter, e, v.panicked) }
+
+// wanted is wants of a filter; nil is everything.
+func wanted(f *filter.Filter, e *event.Event, panicked func(value any, stack []byte)) (is bool) {
+	if f == nil {
 		return true
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			v.panicked(p, debug.Stack())
-			wanted = true
+			panicked(p, debug.Stack())
+			is = true
 		}
 	}()
-	return v.filter.Match(e)
+	return f.Match(e)
 }
 
 // listBytes is what the list takes.
