@@ -159,7 +159,7 @@ func (f *feed) write(o *output, p *part, entries []*fanout.Entry) {
 	solo := f.solo() && !p.doubtful()
 	for _, e := range entries {
 		if e.Beside {
-			f.codec.control(o, "removed", removedOf(p.stream, e), nil)
+			writeEntry(f.codec, o, p.stream, e, nil, false)
 			continue
 		}
 		vec, shared := p.reader.After(e)
@@ -167,15 +167,19 @@ func (f *feed) write(o *output, p *part, entries []*fanout.Entry) {
 		if !shared || !solo {
 			text = f.at(p, vec)
 		}
-		if e.Removed != nil {
-			f.codec.control(o, "removed", removedOf(p.stream, e), text)
-			continue
-		}
-		if e.Skipped != "" {
-			f.codec.control(o, "skipped", Skipped{Stream: p.stream, Partition: e.Partition, Offset: e.Offset, Reason: e.Skipped}, text)
-			continue
-		}
-		f.codec.event(o, e, text, shared && solo)
+		writeEntry(f.codec, o, p.stream, e, text, shared && solo)
+	}
+}
+
+// writeEntry writes what an entry tells, and the cursor after it if that is not nil; whole says that it is the entry's own.
+func writeEntry(c codec, o *output, stream string, e *fanout.Entry, cursor []byte, whole bool) {
+	switch {
+	case e.Removed != nil:
+		c.control(o, "removed", removedOf(stream, e), cursor)
+	case e.Skipped != "":
+		c.control(o, "skipped", Skipped{Stream: stream, Partition: e.Partition, Offset: e.Offset, Reason: e.Skipped}, cursor)
+	default:
+		c.event(o, e, cursor, whole)
 	}
 }
 

@@ -26,10 +26,7 @@ func (f *feed) read(p *part, hub *fanout.Hub, o fanout.Options, whole bool) {
 
 // leave leaves the hub.
 func (p *part) leave() {
-	if p.batch != nil {
-		p.batch.Release()
-		p.batch = nil
-	}
+	p.dropBatch()
 	switch {
 	case p.conf != nil:
 		p.conf.Close()
@@ -37,6 +34,23 @@ func (p *part) leave() {
 		p.reader.Close()
 	}
 	p.conf, p.reader = nil, nil
+}
+
+// dropBatch gives up what is being given, if something is.
+func (p *part) dropBatch() {
+	if p.batch != nil {
+		p.batch.Release()
+		p.batch = nil
+	}
+}
+
+// done releases a batch that has been given, or of a page once that is written.
+func (f *feed) done(b *fanout.Batch) {
+	if f.page {
+		f.kept = append(f.kept, b)
+	} else {
+		b.Release()
+	}
 }
 
 // renewing returns the part that is to be given a snapshot, before anything else is given; nil: none is.
@@ -73,10 +87,7 @@ func (f *feed) begun() bool {
 func (f *feed) renewAll() {
 	for i := range f.parts {
 		p := &f.parts[i]
-		if p.batch != nil {
-			p.batch.Release()
-			p.batch = nil
-		}
+		p.dropBatch()
 		p.snapshot = p.picture || p.snapshot
 	}
 }
@@ -120,8 +131,7 @@ func (f *feed) renew(o *output, p *part) fanout.Status {
 	}
 	piece, held := p.batch.Next(&p.at)
 	if !held {
-		p.batch.Release()
-		p.batch = nil
+		p.dropBatch()
 		return fanout.More
 	}
 	if piece != nil {
@@ -175,11 +185,7 @@ func (f *feed) finish(o *output, p *part) {
 	options := f.options
 	options.Since = b
 	f.read(p, p.reader.Hub(), options, true)
-	if f.page {
-		f.kept = append(f.kept, b)
-	} else {
-		b.Release()
-	}
+	f.done(b)
 	vec, epoch, _ := b.Position()
 	p.snapshot, p.first, p.epoch = false, false, epoch
 	f.codec.control(o, "live", Live{Stream: p.stream}, f.at(p, vec))
@@ -222,28 +228,22 @@ func (f *feed) giveBatch(o *output, p *part) {
 	piece, _ := p.batch.Next(&p.at)
 	last := piece == nil || piece.Last
 	vec, epoch, text := p.batch.Position()
-	shared := f.solo() && !f.autosave && !p.doubtful()
-	switch {
-	case piece == nil:
-	case last && shared:
+	shared := piece != nil && f.solo() && !f.autosave && !p.doubtful()
+	if !last || !shared {
+		text = nil
+	}
+	if piece != nil {
 		f.give(o, p, piece, text)
-	default:
-		f.give(o, p, piece, nil)
 	}
 	if !last {
 		p.status = fanout.More
 		return
 	}
-	if f.page {
-		f.kept = append(f.kept, p.batch)
-	} else {
-		p.batch.Release()
-	}
+	f.done(p.batch)
 	p.batch, p.epoch = nil, epoch
-	if !shared || piece == nil {
+	if !shared {
 		f.codec.end(o, f.at(p, vec))
 	}
-	// A batch that was begun as Idle may have taken a while: park tells whether there is another.
 }
 
 // give writes a piece, and the cursor after it where it is the last one and has one that all share.
@@ -293,14 +293,7 @@ func room(entries []*fanout.Entry) int {
 // writeAll writes entries without cursors.
 func writeAll(c codec, o *output, stream string, entries []*fanout.Entry) {
 	for _, e := range entries {
-		switch {
-		case e.Removed != nil:
-			c.control(o, "removed", removedOf(stream, e), nil)
-		case e.Skipped != "":
-			c.control(o, "skipped", Skipped{Stream: stream, Partition: e.Partition, Offset: e.Offset, Reason: e.Skipped}, nil)
-		default:
-			c.event(o, e, nil, false)
-		}
+		writeEntry(c, o, stream, e, nil, false)
 	}
 }
 
@@ -310,6 +303,9 @@ func (f *feed) requery(o *output, p *part) {
 	vec, _ := p.position()
 	options := f.options
 	options.Next, options.Epoch = append([]int64{}, vec...), p.reader.Epoch()
+	if p.conf != nil {
+		options.Epoch = p.epoch // of the position, which the reader's may have passed
+	}
 	f.read(p, p.reader.Hub(), options, f.whole)
 	f.tell(o, p, p.reader.Gaps(), true)
 	p.snapshot = p.picture && f.whole
