@@ -49,14 +49,23 @@ type answer struct {
 	body   []byte
 }
 
-// send makes a request and reads its answer, of whatever status. An error is only that there was none.
-func (c *client) send(ctx context.Context, method, path, contentType string, body []byte) (*answer, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
+// request is a request with the header fields of every request.
+func (c *client) request(ctx context.Context, method, path, accept string, body io.Reader) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err
 	}
 	req.Header = c.header.Clone()
-	req.Header.Set("Accept", "application/json")
+	req.Header.Set("Accept", accept)
+	return req, nil
+}
+
+// send makes a request and reads its answer, of whatever status. An error is only that there was none.
+func (c *client) send(ctx context.Context, method, path, contentType string, body []byte) (*answer, error) {
+	req, err := c.request(ctx, method, path, "application/json", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}

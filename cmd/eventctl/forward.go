@@ -161,9 +161,14 @@ func describe(e *event.Event) string {
 	if e.Subject() != "" {
 		text += "  " + e.Subject()
 	}
+	return printable(text, unicode.ReplacementChar)
+}
+
+// printable puts another character in place of what would move a terminal's cursor.
+func printable(text string, instead rune) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
+			return instead
 		}
 		return r
 	}, text)

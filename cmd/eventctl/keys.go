@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 )
 
 type stateCommand struct {
@@ -39,36 +39,48 @@ Only of a stream that keeps a state: make one with 'eventctl streams create --st
 func (s *stateCommand) Run(ctx context.Context, c *client, o *console) error {
 	q := url.Values{"from": {"snapshot"}}
 	s.add(q)
-	body, header, err := c.reading(ctx, "/v1/streams/"+url.PathEscape(s.Stream)+"/events?"+q.Encode(), "application/cloudevents-batch+json")
+	req, err := c.request(ctx, http.MethodGet, "/v1/streams/"+url.PathEscape(s.Stream)+"/events?"+q.Encode(), mediaBatch, nil)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = body.Close() }()
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if err := c.streaming(resp, mediaBatch); err != nil {
+		return err
+	}
+	events, err := newEventReader("the answer", resp.Body, 0, nil)
+	if err != nil {
+		return err
+	}
+	if !events.array {
+		return &refusedError{"the answer is no array of events: does --server lead to an Event Issuer?"}
+	}
 	var rows [][]string
-	err = eachOf(body, func(event json.RawMessage) error {
+	for n := 0; ; {
+		event, err := events.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("the answer is cut off, or damaged, after event %d: %w", n, err)
+		}
+		n++
 		if s.JSON {
-			_, err := fmt.Fprintf(o.out, "%s\n", event)
+			if _, err := fmt.Fprintf(o.out, "%s\n", event); err != nil {
+				return err
+			}
+			continue
+		}
+		cells, err := s.cells(event)
+		if err != nil {
 			return err
 		}
-		var e struct {
-			Subject, Type, Time string
-			Data                json.RawMessage
-			DataBase64          string `json:"data_base64"`
-		}
-		if err := json.Unmarshal(event, &e); err != nil {
-			return fmt.Errorf("an event of the answer cannot be read: %w", err)
-		}
-		data := string(e.Data)
-		if data == "" {
-			data = e.DataBase64
-		}
-		rows = append(rows, []string{cell(plain(e.Subject)), plain(e.Type), cell(plain(e.Time)), cell(shortened(plain(data), s.Width))})
-		return nil
-	})
-	if err != nil {
-		return err
+		rows = append(rows, cells)
 	}
-	for _, told := range header.Values("Snapshot") {
+	for _, told := range resp.Header.Values("Snapshot") {
 		o.tell("snapshot", []byte(told))
 	}
 	if s.JSON {
@@ -83,14 +95,28 @@ func (s *stateCommand) Run(ctx context.Context, c *client, o *console) error {
 	return table.Flush()
 }
 
-// plain replaces what would move a terminal's cursor, or end a cell.
-func plain(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, text)
+// mediaBatch is the media type of events that are sent, or read as a page.
+const mediaBatch = "application/cloudevents-batch+json"
+
+// cells are an event's in the table.
+func (s *stateCommand) cells(event json.RawMessage) ([]string, error) {
+	var e struct {
+		Subject, Type, Time string
+		Data                json.RawMessage
+		DataBase64          string `json:"data_base64"`
+	}
+	if err := json.Unmarshal(event, &e); err != nil {
+		return nil, fmt.Errorf("an event of the answer cannot be read: %w", err)
+	}
+	cells := []string{e.Subject, e.Type, e.Time, cmp.Or(string(e.Data), e.DataBase64)}
+	for i := range cells {
+		cells[i] = printable(cells[i], ' ')
+	}
+	cells[3] = shortened(cells[3], s.Width)
+	for i := range cells {
+		cells[i] = cell(cells[i])
+	}
+	return cells, nil
 }
 
 // shortened cuts a text to most characters.
@@ -99,44 +125,4 @@ func shortened(text string, most int) string {
 		return string(runes[:most-1]) + "…"
 	}
 	return text
-}
-
-// reading makes a request for an answer that may be large, and is to be closed. What is no success is a *problem.
-func (c *client) reading(ctx context.Context, path, accept string) (io.ReadCloser, http.Header, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+path, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	req.Header = c.header.Clone()
-	req.Header.Set("Accept", accept)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, nil, c.unreachable(err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-		return nil, nil, errors.Join(c.problemOf(resp.StatusCode, resp.Header, body), resp.Body.Close())
-	}
-	return resp.Body, resp.Header, nil
-}
-
-// eachOf calls fn for each value of a JSON array, of which it never holds more than one.
-func eachOf(from io.Reader, fn func(json.RawMessage) error) error {
-	d := json.NewDecoder(from)
-	if begin, err := d.Token(); err != nil || begin != json.Delim('[') {
-		return &refusedError{"the answer is no array of events: does --server lead to an Event Issuer?"}
-	}
-	for d.More() {
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return fmt.Errorf("the answer is cut off: %w", unexpected(err))
-		}
-		if err := fn(value); err != nil {
-			return err
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return fmt.Errorf("the answer is cut off: %w", unexpected(err))
-	}
-	return nil
 }

@@ -9,7 +9,7 @@ import (
 
 func TestStateIsATableOfKeys(t *testing.T) {
 	answer := func(_ int, w http.ResponseWriter, _ *http.Request, _ []byte) {
-		w.Header().Set("Content-Type", "application/cloudevents-batch+json")
+		w.Header().Set("Content-Type", mediaBatch)
 		w.Header().Set("Snapshot", `{"stream":"s","keys":2,"dropped":1}`)
 		_, _ = io.WriteString(w, `[{"type":"t","subject":"b","time":"2026-01-01T00:00:00Z","data":{"long":"0123456789"}},`+
 			`{"type":"t\u001b","subject":"a","data_base64":"AAAA"}]`)
@@ -30,6 +30,7 @@ func TestStateIsATableOfKeys(t *testing.T) {
 
 func TestStateThatIsCutOffIsToldSo(t *testing.T) {
 	f := newFake(t, func(_ int, w http.ResponseWriter, _ *http.Request, _ []byte) {
+		w.Header().Set("Content-Type", mediaBatch)
 		_, _ = io.WriteString(w, `[{"type":"t"},{"ty`)
 	})
 	if o := eventctl(t.Context(), "", "--server", f.URL, "state", "s"); o.code != exitFailed || !strings.Contains(o.err, "cut off") || o.out != "" {

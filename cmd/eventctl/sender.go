@@ -117,7 +117,7 @@ func (s *sender) flush(ctx context.Context) error {
 
 // try sends what is pending once. What stays pending may be tried again, after the time returned if it is not 0.
 func (s *sender) try(ctx context.Context, again bool) (time.Duration, error) {
-	kind := "application/cloudevents-batch+json"
+	kind := mediaBatch
 	if len(s.pending) == 1 { // the server's word is then about the event, not about a batch
 		kind = "application/cloudevents+json"
 	}

@@ -152,12 +152,10 @@ func (w *worker) session(ctx context.Context) (received, error) {
 
 // open begins a session.
 func (w *worker) open(ctx context.Context, cut context.CancelCauseFunc) (io.ReadCloser, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, w.client.base+w.path+"/events", nil)
+	req, err := w.client.request(ctx, http.MethodGet, w.path+"/events", ndjson, nil)
 	if err != nil {
 		return nil, err
 	}
-	req.Header = w.client.header.Clone()
-	req.Header.Set("Accept", ndjson)
 	body := &patientBody{idle: w.idle, timer: time.AfterFunc(w.idle, func() { cut(errIdle) })}
 	if w.idle <= 0 {
 		body.timer.Stop()
