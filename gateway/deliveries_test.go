@@ -47,17 +47,7 @@ type delivered struct {
 // lines opens a session over NDJSON and reads its first line.
 func (h *harness) lines(t *testing.T, address string) (next func() delivered, end func()) {
 	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, h.server.URL+address+"/events", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Header.Set("Accept", mediaNDJSON)
-	res, err := http.DefaultTransport.RoundTrip(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	end = func() { _ = res.Body.Close() }
-	t.Cleanup(end)
+	res, end := h.stream(t.Context(), t, address+"/events", mediaNDJSON)
 	lines := bufio.NewScanner(res.Body)
 	next = func() (d delivered) {
 		t.Helper()

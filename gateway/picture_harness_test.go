@@ -82,6 +82,22 @@ func (h *harness) sessions(t *testing.T) int {
 	return list.Total
 }
 
+// stream asks for a stream of a media type. It ends with cut, with ctx, or with the test.
+func (h *harness) stream(ctx context.Context, t *testing.T, path, accept string) (res *http.Response, cut func()) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.server.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	if res, err = http.DefaultTransport.RoundTrip(req); err != nil {
+		t.Fatal(err)
+	}
+	cut = func() { _ = res.Body.Close() }
+	t.Cleanup(cut)
+	return res, cut
+}
+
 // open opens a session on one of the transports. It ends with the test, at the latest after half a minute.
 func (h *harness) open(t *testing.T, transport, path string) *reading {
 	t.Helper()
@@ -115,17 +131,8 @@ func (h *harness) open(t *testing.T, transport, path string) *reading {
 		}
 		return r
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, h.server.URL+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Accept", transport)
-	res, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cut = func() { _ = res.Body.Close() }
-	t.Cleanup(cut)
+	var res *http.Response
+	res, cut = h.stream(ctx, t, path, transport)
 	if res.StatusCode != http.StatusOK {
 		t.Fatalf("%s answers %s", path, res.Status)
 	}

@@ -208,16 +208,7 @@ func TestPagesAreWalkedByTheirLinks(t *testing.T) {
 func TestConnectionsBeyondTheLimitAreToldByTheirTransport(t *testing.T) {
 	h := newHarness(t).withTrains()
 	open := func(accept string) *http.Response {
-		r, err := http.NewRequestWithContext(t.Context(), "GET", h.server.URL+"/v1/streams/trains/events", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Accept", accept)
-		res, err := http.DefaultTransport.RoundTrip(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = res.Body.Close() })
+		res, _ := h.stream(t.Context(), t, "/v1/streams/trains/events", accept)
 		return res
 	}
 	for range 2 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/eventissuer/eventissuer/broker"
 	onDisk "github.com/eventissuer/eventissuer/broker/embedded"
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/internal/event"
@@ -233,6 +234,20 @@ func TestRetriesThroughAKilledEmbeddedServerLoseNothingAndWriteOnce(t *testing.T
 // readByOffset reads all that a topic holds from the log itself, partition by partition.
 func readByOffset(t *testing.T, cfg kafka.Config, topic string) *written {
 	t.Helper()
+	w := newWritten()
+	eachRecord(t, cfg, topic, func(r broker.Record) {
+		e, err := event.FromRecord(r)
+		if err != nil {
+			t.Fatalf("the record at %d of partition %d is no event: %v", r.Offset, r.Partition, err)
+		}
+		w.add(place{int(r.Partition), r.Offset}, name{e.Source(), e.ID()})
+	})
+	return w
+}
+
+// eachRecord gives every record that a topic holds, read from the log itself, partition by partition.
+func eachRecord(t *testing.T, cfg kafka.Config, topic string, each func(broker.Record)) {
+	t.Helper()
 	log, err := kafka.New(cfg, kafka.Deps{})
 	if err != nil {
 		t.Fatal(err)
@@ -248,7 +263,6 @@ func readByOffset(t *testing.T, cfg kafka.Config, topic string) *written {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWritten()
 	for p, b := range bounds {
 		for at := b.First; at < b.Next; {
 			batch, err := log.Read(ctx, topic, int32(p), at, 1<<20)
@@ -256,16 +270,11 @@ func readByOffset(t *testing.T, cfg kafka.Config, topic string) *written {
 				t.Fatalf("partition %d, which ends at %d, cannot be read at %d: %v", p, b.Next, at, err)
 			}
 			for _, r := range batch.Records {
-				e, err := event.FromRecord(r)
-				if err != nil {
-					t.Fatalf("the record at %d of partition %d is no event: %v", r.Offset, p, err)
-				}
-				w.add(place{p, r.Offset}, name{e.Source(), e.ID()})
+				each(r)
 			}
 			at = batch.Next
 		}
 	}
-	return w
 }
 
 // agrees wants what a reader gets from the oldest event on to be what the log holds.

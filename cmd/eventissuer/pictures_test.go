@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/broker/kafka"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/testenv"
@@ -98,42 +99,18 @@ func (p *painter) shows(truth map[string]string) error {
 // latestOf reads a topic from the log itself: the id of the latest event of each key.
 func latestOf(t *testing.T, cfg kafka.Config, topic string) map[string]string {
 	t.Helper()
-	log, err := kafka.New(cfg, kafka.Deps{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := log.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	bounds, err := log.Bounds(ctx, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
 	latest := map[string]string{}
-	for p, b := range bounds {
-		for at := b.First; at < b.Next; {
-			batch, err := log.Read(ctx, topic, int32(p), at, 1<<20)
-			if err != nil || batch.Next <= at {
-				t.Fatalf("partition %d cannot be read at %d: %v", p, at, err)
-			}
-			for _, r := range batch.Records {
-				if e, err := event.FromRecord(r); err == nil {
-					latest[string(r.Key)] = e.ID()
-				} else {
-					delete(latest, string(r.Key))
-				}
-			}
-			at = batch.Next
+	eachRecord(t, cfg, topic, func(r broker.Record) {
+		if e, err := event.FromRecord(r); err == nil {
+			latest[string(r.Key)] = e.ID()
+		} else {
+			delete(latest, string(r.Key))
 		}
-	}
+	})
 	return latest
 }
 
-// change publishes events and tombstones of some subjects, each again until it is acknowledged, through whichever server
+// changer publishes events and tombstones of some subjects, each again until it is acknowledged, through whichever server
 // lives.
 type changer struct {
 	servers  []*server
