@@ -26,7 +26,7 @@ import (
 
 // Config configures the sessions of a replica.
 type Config struct {
-	Shards        int           // goroutines that drive plain connections; default GOMAXPROCS
+	Shards        int           // goroutines that write to plain connections; default half of GOMAXPROCS, at least one
 	MaxSessions   int           // of this replica; default 50,000
 	MaxPerAddress int           // of one client address; default 10,000; negative: no limit
 	Heartbeat     time.Duration // default 15 s; a request may ask for 1 s to 5 min
@@ -125,7 +125,9 @@ var ErrDraining = errors.New("this replica is going away")
 // New makes the server of sessions. Its shards go to the hubs, which Use then names.
 func New(c Config) (*Server, error) {
 	if c.Shards <= 0 {
-		c.Shards = runtime.GOMAXPROCS(0)
+		// The other half takes the network's part of each write, and what publishes the next event: with more, readers wait
+		// for longer where processors are few.
+		c.Shards = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	if c.MaxSessions <= 0 {
 		c.MaxSessions = 50_000

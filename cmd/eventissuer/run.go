@@ -172,6 +172,7 @@ func (s *server) listen(ctx context.Context) error {
 func (s *server) startSessions(context.Context) error {
 	var err error
 	s.sessions, err = session.New(session.Config{
+		Shards:        s.config.Writers,
 		MaxSessions:   s.config.MaxSessions,
 		MaxPerAddress: s.config.MaxSessionsPerAddress,
 		PageBytes:     int64(s.config.MemoryBytes) / 8,
