@@ -37,18 +37,21 @@ type client struct {
 
 var insecure = &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own server
 
+// insecureSockets does not offer HTTP/2, by which no WebSocket is opened here.
+var insecureSockets = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own server
+
 func (r *replica) connect(t *testing.T, as, query string) *client {
 	t.Helper()
 	c := &client{t: t, as: as}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	if sub, ok := strings.CutPrefix(as, "websocket:"); ok {
-		ws, _, err := websocket.Dial(ctx, r.url+"/?as=websocket&"+query, &websocket.DialOptions{Subprotocols: []string{sub}})
+		ws, _, err := websocket.Dial(ctx, r.url+"/?as=websocket&"+query, &websocket.DialOptions{HTTPClient: insecureSockets, Subprotocols: []string{sub}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.as, c.ws = sub, ws
-		t.Cleanup(func() { _ = ws.CloseNow() })
+		t.Cleanup(func() { _ = ws.CloseNow(); insecureSockets.CloseIdleConnections() })
 		return c
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/?as="+as+"&"+query, nil)

@@ -34,6 +34,8 @@ type conn struct {
 
 	// owned by the shard's goroutine, or by the goroutine that the connection was sent away with
 	feed      feed
+	frames    *frames // static once begun; nil where the connection is no WebSocket
+	torn      bool    // what was written last may not have been written whole
 	lastWrite time.Time
 	notBefore time.Time // a busy connection is written to at most once a flush interval
 
@@ -86,7 +88,7 @@ func (c *conn) fill(ctx context.Context, s *scratch) (fanout.Status, error) {
 	defer cancel()
 	c.waiting.Store(&cancel)
 	defer c.waiting.Store(nil)
-	if c.hungUp.Load() || c.end.Load() != nil { // after the store: whoever comes later finds what to cancel
+	if c.hungUp.Load() || c.end.Load() != nil || c.waits() { // after the store: whoever comes later finds what to cancel
 		return fanout.Behind, nil
 	}
 	status, err := c.feed.fill(ctx, &s.out, &s.entries, catchUpBytes)
@@ -94,6 +96,28 @@ func (c *conn) fill(ctx context.Context, s *scratch) (fanout.Status, error) {
 		return status, nil // the log has not failed
 	}
 	return status, err
+}
+
+// waits says that a WebSocket's client, or its library, has something done.
+func (c *conn) waits() bool { return c.frames != nil && c.frames.waits.Load() }
+
+// asked does what a WebSocket's client asked for.
+func (c *conn) asked(o *output) {
+	if c.waits() {
+		c.frames.asked(&c.feed, o)
+	}
+}
+
+// do implements [driver] for WebSockets.
+func (c *conn) do(job func(o *output)) bool { return c.frames.do(job) }
+
+// due returns what is to be written of o, by way of wire where it has to be framed.
+func (c *conn) due(o *output, wire *[]byte) (shared, own []byte) {
+	if c.frames == nil {
+		return o.shared, o.buf
+	}
+	*wire = c.frames.append((*wire)[:0], o)
+	return nil, *wire
 }
 
 // tryWrite writes as much as the socket takes without blocking. It goes to the descriptor itself: only who owns the
@@ -162,6 +186,7 @@ func (c *conn) catchUp(ctx context.Context) error {
 			return nil
 		}
 		s.out.reset()
+		c.asked(&s.out)
 		status := c.feed.gather(&s.out, &s.entries, catchUpBytes) // other streams of the session may be live
 		var err error
 		if status == fanout.Behind {
@@ -174,9 +199,14 @@ func (c *conn) catchUp(ctx context.Context) error {
 		if s.out.size() == 0 && status == fanout.Behind && time.Since(c.lastWrite) >= c.heartbeat {
 			c.feed.beat(&s.out) // a filtered reader, too, keeps what it has passed
 		}
-		if s.out.size() > 0 {
-			if err := c.writeBoth(ctx, s.out.shared, s.out.buf); err != nil {
+		if s.out.size() > 0 || c.waits() {
+			last := c.lastWrite
+			shared, own := c.due(&s.out, &s.wire)
+			if err := c.writeBoth(ctx, shared, own); err != nil {
 				return err
+			}
+			if s.out.size() == 0 { // a WebSocket's own, beside which heartbeats go on
+				c.lastWrite = last
 			}
 			c.feed.written()
 		}
@@ -198,6 +228,7 @@ const (
 type scratch struct {
 	out     output
 	entries []*fanout.Entry
+	wire    []byte // frames
 }
 
 var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
@@ -208,7 +239,7 @@ func (c *conn) sleep(ctx context.Context) {
 	defer cancel()
 	c.waiting.Store(&cancel)
 	defer c.waiting.Store(nil)
-	if !c.hungUp.Load() && c.end.Load() == nil {
+	if !c.hungUp.Load() && c.end.Load() == nil && !c.waits() {
 		sleep(ctx, readRetry)
 	}
 }

@@ -244,9 +244,6 @@ func TestEveryTransportBeginsWithTheCursorAndResumesOnAnotherReplicaWithoutGap(t
 			latest.close() // cut before its first event
 			s.publish("a", 10, 30)
 			for _, r := range []*replica{other, secure} {
-				if r == secure && strings.HasPrefix(as, "websocket") {
-					continue // its dialer would need the certificate, and it adds nothing to what SSE shows
-				}
 				for i, cursor := range []string{at, begin, first.Cursor} {
 					from := 10
 					if i == 2 {
@@ -406,8 +403,16 @@ func TestASecondSessionTakesTheConsumerOverAndTheFirstIsToldAndDoesNotComeBack(t
 
 func TestAConsumerMovesOnlyOnTheClientsWord(t *testing.T) {
 	s := newSite(t, "a")
-	one, other := s.replica(Config{}, false), s.replica(Config{}, false)
-	c := one.connect(t, "websocket:"+SubprotocolEvents, "stream=a&consumer=me&from=oldest")
+	one, other, secure := s.replica(Config{}, false), s.replica(Config{}, false), s.replica(Config{}, true)
+	for _, at := range []*replica{one, secure} { // a shard writes, or a goroutine
+		s.acknowledges(t, at, other)
+	}
+}
+
+func (s *site) acknowledges(t *testing.T, at, other *replica) {
+	t.Helper()
+	query := fmt.Sprintf("stream=a&consumer=of-%d", at.web.Listener.Addr().(*net.TCPAddr).Port)
+	c := at.connect(t, "websocket:"+SubprotocolEvents, query)
 	c.must()
 	s.publish("a", 0, 10)
 	var fourth string
@@ -423,7 +428,7 @@ func TestAConsumerMovesOnlyOnTheClientsWord(t *testing.T) {
 		t.Fatalf("told %+v", g)
 	}
 	c.close()
-	again := other.connect(t, "ndjson", "stream=a&consumer=me")
+	again := other.connect(t, "ndjson", query)
 	rest, _ := again.ids(6)
 	if n := len(rest[0]) + len(rest[1]); n != 6 {
 		t.Errorf("got %v", rest)
@@ -451,8 +456,12 @@ func TestAutosaveMovesTheConsumerWithWhatIsWritten(t *testing.T) {
 
 func TestAFilterChangesInFlightWithoutGap(t *testing.T) {
 	s := newSite(t, "a")
-	r := s.replica(Config{}, false)
-	for _, as := range transports[2:] {
+	plain, secure := s.replica(Config{}, false), s.replica(Config{}, true)
+	for i, as := range append(transports[2:], transports[2:]...) {
+		r := plain // a shard writes
+		if i >= 2 {
+			r = secure // a goroutine does
+		}
 		c := r.connect(t, as, "stream=a&subject=/train/1")
 		c.must()
 		s.publish("a", 0, 8)

@@ -27,6 +27,7 @@ type shard struct {
 	timers  timers
 	out     output
 	entries []*fanout.Entry
+	wire    []byte // frames
 	now     time.Time
 	load    load
 	writes  int // not yet in the metrics
@@ -195,8 +196,9 @@ func (s *shard) step(c *conn) {
 		return
 	}
 	s.out.reset()
+	c.asked(&s.out)
 	status := c.feed.gather(&s.out, &s.entries, writeBytes)
-	if s.out.size() > 0 && !s.write(c) {
+	if (s.out.size() > 0 || c.waits()) && !s.write(c) {
 		return
 	}
 	switch status {
@@ -218,7 +220,7 @@ func (s *shard) step(c *conn) {
 
 // write sends s.out to the connection. It returns false where the connection is no longer the shard's.
 func (s *shard) write(c *conn) bool {
-	shared, own := s.out.shared, s.out.buf
+	shared, own := c.due(&s.out, &s.wire)
 	n, err := c.tryWrite(shared)
 	s.bytes += n
 	if shared = shared[n:]; err == nil && len(shared) == 0 {
@@ -227,11 +229,14 @@ func (s *shard) write(c *conn) bool {
 		own = own[n:]
 	}
 	if err != nil {
+		c.torn = true
 		s.drop(c, endClient)
 		return false
 	}
-	s.writes++
-	c.lastWrite, c.notBefore = s.now, s.now.Add(s.gatherFor(c))
+	if s.out.size() > 0 { // else it is a WebSocket's own, beside which heartbeats go on
+		s.writes++
+		c.lastWrite, c.notBefore = s.now, s.now.Add(s.gatherFor(c))
+	}
 	if len(shared)+len(own) > 0 {
 		own = append([]byte(nil), own...)
 		s.sendAway(c, func(ctx context.Context) error { return c.writeBoth(ctx, shared, own) })
@@ -250,8 +255,9 @@ func (s *shard) sendAway(c *conn, work func(context.Context) error) {
 			c.returned.Store(true)
 			s.enqueue(c)
 		}()
-		defer s.server.guard(func() { c.hungUp.Store(true) })
+		defer s.server.guard(func() { c.torn = true; c.hungUp.Store(true) })
 		if err := work(s.ctx); err != nil {
+			c.torn = true
 			c.hungUp.Store(true)
 		} else {
 			c.feed.written()
@@ -320,30 +326,46 @@ func (s *shard) beat(c *conn) {
 	}
 }
 
-// finish writes the last message and closes.
+// finish writes the last message and closes. A peer that does not read is not waited for.
 func (s *shard) finish(c *conn, end *ending) {
 	s.out.reset()
 	if end.name != "" {
 		text := c.feed.cursor()
 		c.feed.codec.control(&s.out, end.name, c.payloadOf(end), text)
-		_, _ = c.tryWrite(s.out.buf) // it is closing; a peer that does not read need not be waited for
 	}
-	s.drop(c, end.reason)
+	_, own := c.due(&s.out, &s.wire)
+	if n, err := c.tryWrite(own); err != nil || n < len(own) || c.frames == nil {
+		c.torn = true
+		s.drop(c, end.reason)
+		return
+	}
+	s.letGo(c, end.reason)
+	c.frames.finish(s.server, end)
 }
 
 // fail ends a connection in whose turn a panic was.
 func (s *shard) fail(c *conn) {
 	if !c.gone {
+		c.torn = true
 		s.drop(c, endFailure)
 	}
 }
 
-// drop ends a connection.
+// drop closes a connection.
 func (s *shard) drop(c *conn, reason string) {
+	if c.frames != nil {
+		c.frames.hangUp()
+	} else {
+		_ = c.net.Close()
+	}
+	s.letGo(c, reason)
+}
+
+// letGo gives up what a session holds. Its connection is no longer the shard's.
+func (s *shard) letGo(c *conn, reason string) {
 	c.gone = true
 	c.feed.unpark()
 	s.server.unwatch(c)
-	_ = c.net.Close()
 	for i := range c.feed.parts {
 		if c.feed.parts[i].held != nil { // saving waits for the log
 			s.away.Go(func() { c.feed.close(); s.server.leave(&c.entry, reason) })

@@ -83,15 +83,10 @@ func firstBlock(transport string, begin func(*output)) func(*output) {
 
 // hijack takes the connection away from net/http, whose buffers and goroutine an idle session need not keep.
 func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request, q Request, info Info, c codec) error {
-	shardAt := int(s.turn.Add(1)) % len(s.shards)
-	k := &conn{
-		server: s, shard: s.shards[shardAt], stall: s.cfg.Stall, heartbeat: s.beat(q), flush: s.flush(q), flushAsked: q.Flush != 0,
-		entry: entry{info: info, request: q.RequestID},
-	}
-	k.entry.stop = k.stop
+	k, at := s.newConn(info, q)
 	var l *loop // in place of k where the connection is none that a shard can write to
 	plain := r.TLS == nil && canShard
-	registered, owner, notify, at := &k.entry, any(k), func() {}, shardAt+1
+	registered, owner, notify := &k.entry, any(k), func() {}
 	if !plain {
 		l = newLoop(s, info, q)
 		registered, owner, notify, at = &l.entry, l, l.notify, 0
@@ -119,20 +114,39 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 		l.over(r.Context(), nc, header, firstBlock(info.Transport, f.begin))
 		return nil
 	}
-	raw, ok := rawConn(nc)
-	if !ok {
+	if !k.over(nc) {
 		f.close()
 		s.leave(&k.entry, endFailure)
 		_ = nc.Close()
 		return nil
 	}
-	k.feed, k.net, k.raw = f, nc, raw
-	_ = raw.Control(func(fd uintptr) { k.fd = int(fd) })
+	k.feed = f
 	o := output{buf: appendHead(nil, header)}
 	firstBlock(info.Transport, k.feed.begin)(&o)
 	k.feed.onLost(k.stop)
 	k.begin(o.buf)
 	return nil
+}
+
+// newConn makes a connection for a shard, and tells which by its 1-based number.
+func (s *Server) newConn(info Info, q Request) (*conn, int) {
+	at := int(s.turn.Add(1)) % len(s.shards)
+	c := &conn{
+		server: s, shard: s.shards[at], stall: s.cfg.Stall, heartbeat: s.beat(q), flush: s.flush(q), flushAsked: q.Flush != 0,
+		entry: entry{info: info, request: q.RequestID},
+	}
+	c.entry.stop = c.stop
+	return c, at + 1
+}
+
+// over tells the connection what it goes over. It returns false where a shard cannot write to that.
+func (c *conn) over(nc net.Conn) bool {
+	raw, ok := rawConn(nc)
+	if !ok {
+		return false
+	}
+	c.net, c.raw = nc, raw
+	return raw.Control(func(fd uintptr) { c.fd = int(fd) }) == nil
 }
 
 // over serves the session over a connection that was taken from net/http, until it ends, and closes it.
@@ -156,7 +170,7 @@ func (l *loop) over(ctx context.Context, nc net.Conn, header http.Header, first 
 func (c *conn) begin(head []byte) {
 	n, err := c.tryWrite(head)
 	c.lastWrite = time.Now()
-	if err == nil {
+	if err == nil && c.frames == nil { // a WebSocket has who reads
 		err = c.server.watcher.add(c)
 	}
 	if err == nil && n < len(head) {
@@ -164,6 +178,7 @@ func (c *conn) begin(head []byte) {
 		_, err = c.net.Write(head[n:])
 	}
 	if err != nil {
+		c.torn = true
 		c.hungUp.Store(true)
 	}
 	c.shard.start(c)

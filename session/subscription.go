@@ -166,12 +166,15 @@ func (s *Server) deliverSocket(w http.ResponseWriter, r *http.Request, q Request
 		s.leave(&l.entry, endFailure)
 		return err
 	}
-	k, cancel := s.accept(w, r, o, l)
+	gather := &gatherConn{stall: s.cfg.Stall}
+	k := s.accept(w, r, o, l, gather.take)
 	if k == nil {
 		m.Leave()
 		s.leave(&l.entry, endFailure)
 		return nil
 	}
+	k.conn = gather
+	l.cutBy(func() { _ = gather.Conn.Close() })
 	from := &share{member: m}
 	if k.batches() {
 		from.codec = &batchDeliveries{}
@@ -184,7 +187,7 @@ func (s *Server) deliverSocket(w http.ResponseWriter, r *http.Request, q Request
 		words.delay = time.ParseDuration
 	}
 	k.hear = words.hear
-	k.serve(cancel, from.begin)
+	k.serve(l, from.begin)
 	return nil
 }
 
@@ -315,9 +318,9 @@ func (k *memberWords) sayAll() {
 		switch {
 		case k.ctx.Err() != nil:
 		case err != nil:
-			k.loop.stop("problem", k.problem(err), endMessage)
+			k.by.stop("problem", k.problem(err), endMessage)
 		case answer.Refused > 0:
-			k.loop.stop("problem", problemReconnect, endLease)
+			k.by.stop("problem", problemReconnect, endLease)
 		default:
 			k.await(func(o *output) { k.answer(o, words) })
 			continue

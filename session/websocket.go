@@ -61,8 +61,11 @@ func badMessage(err error) Problem {
 }
 
 // WebSocket serves a request as a WebSocket. It returns an error where nothing was answered yet. Otherwise the session
-// goes on after the return, with a goroutine that reads and one that writes.
+// goes on after the return, with a goroutine that reads; a shard writes, or over TLS a goroutine.
 func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o SocketOptions) error {
+	if q.Subscription == "" && r.TLS == nil && canShard {
+		return s.shardSocket(w, r, q, o)
+	}
 	l := newLoop(s, infoOf("websocket", q), q)
 	if err := s.admit(&l.entry); err != nil {
 		return err
@@ -75,62 +78,115 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 		s.leave(&l.entry, endFailure)
 		return err
 	}
-	k, cancel := s.accept(w, r, o, l)
+	gather := &gatherConn{stall: s.cfg.Stall}
+	k := s.accept(w, r, o, l, gather.take)
 	if k == nil {
 		f.close()
 		s.leave(&l.entry, endFailure)
 		return nil
 	}
-	if k.batches() {
-		f.codec = &batchCodec{}
-	} else {
-		f.codec = k.eventCodec()
-	}
+	k.conn = gather
+	l.cutBy(func() { _ = gather.Conn.Close() })
+	f.codec = k.codec()
 	l.read(&f)
-	k.hear = (&readerWords{socket: k, feed: &f, query: o.Query, hurry: make(chan struct{}, 1)}).hear
-	k.serve(cancel, f.begin)
+	k.hear = k.readerWords(&f, o)
+	k.serve(l, f.begin)
 	return nil
 }
 
-// accept takes the connection for a WebSocket. It returns nil where it could not, and has then answered.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request, o SocketOptions, l *loop) (*socket, context.CancelFunc) {
-	gw := &gatherWriter{ResponseWriter: w, stall: s.cfg.Stall}
-	ws, err := websocket.Accept(gw, r, &websocket.AcceptOptions{
+// shardSocket is WebSocket over a connection that a shard can write to.
+func (s *Server) shardSocket(w http.ResponseWriter, r *http.Request, q Request, o SocketOptions) error {
+	c, at := s.newConn(infoOf("websocket", q), q)
+	if err := s.admit(&c.entry); err != nil {
+		return err
+	}
+	f, err := s.prepare(r.Context(), q, at, c, func() {})
+	if err != nil {
+		s.leave(&c.entry, endFailure)
+		return err
+	}
+	wire := &frames{conn: c, stall: s.cfg.Stall}
+	k := s.accept(w, r, o, c, func(nc net.Conn) net.Conn { wire.Conn = nc; return wire })
+	if k == nil || !c.over(wire.Conn) {
+		f.close()
+		s.leave(&c.entry, endFailure)
+		if k != nil {
+			k.cancel()
+			_ = k.ws.CloseNow()
+		}
+		return nil
+	}
+	wire.close, wire.cancel = k.close, k.cancel
+	f.codec = k.codec()
+	c.feed, c.frames = f, wire
+	k.hear = k.readerWords(&c.feed, o)
+	var first output
+	c.feed.begin(&first)
+	c.feed.onLost(c.stop)
+	wire.begin()
+	c.begin(wire.append(nil, &first))
+	s.loops.Go(func() {
+		defer func() {
+			c.hangUp()
+			<-k.ctx.Done() // the shard has let go
+			_ = k.ws.CloseNow()
+		}()
+		defer s.guard(func() {})
+		k.read()
+	})
+	return nil
+}
+
+// accept takes the connection for a WebSocket, by the connection that wrap makes of it. It returns nil where it could not, and
+// has then answered.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, o SocketOptions, by driver, wrap func(net.Conn) net.Conn) *socket {
+	ws, err := websocket.Accept(&wrapWriter{w, wrap}, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{SubprotocolEvents, SubprotocolBatch},
 		OriginPatterns:  o.OriginPatterns,
 		CompressionMode: websocket.CompressionDisabled,
 	})
 	if err != nil {
-		return nil, nil // told to the client by Accept
+		return nil // told to the client by Accept
 	}
 	ws.SetReadLimit(clientMessageBytes)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	k := &socket{server: s, loop: l, ws: ws, conn: gw.conn, problem: o.Problem, ctx: ctx}
+	k := &socket{server: s, by: by, ws: ws, problem: o.Problem}
+	k.ctx, k.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
 	if k.problem == nil {
 		k.problem = badMessage
 	}
-	l.cutBy(func() { _ = gw.conn.Close() })
-	return k, cancel
+	return k
 }
 
 // batches says that the client asked for messages of many events.
 func (k *socket) batches() bool { return k.ws.Subprotocol() == SubprotocolBatch }
 
+// codec writes what the client's subprotocol asks for.
+func (k *socket) codec() codec {
+	if k.batches() {
+		return &batchCodec{}
+	}
+	return k.eventCodec()
+}
+
+func (k *socket) readerWords(f *feed, o SocketOptions) func([]byte) error {
+	return (&readerWords{socket: k, feed: f, query: o.Query, hurry: make(chan struct{}, 1)}).hear
+}
+
 func (k *socket) eventCodec() *eventCodec {
 	return &eventCodec{source: k.server.cfg.Source, id: controlIDs()}
 }
 
-// serve starts the session, which ends by itself.
-func (k *socket) serve(cancel context.CancelFunc, first func(*output)) {
+// serve starts a session that a loop writes to. It ends by itself.
+func (k *socket) serve(l *loop, first func(*output)) {
 	k.server.loops.Go(func() {
-		defer cancel()
+		defer k.cancel()
 		defer k.server.guard(func() {})
 		k.read()
 	})
 	k.server.loops.Go(func() {
-		defer cancel()
-		k.loop.run(k.ctx, k, first)
-		k.close()
+		defer k.cancel()
+		l.run(k.ctx, k, first)
+		k.close(l.ending())
 	})
 }
 
@@ -143,16 +199,24 @@ func controlIDs() func() string {
 	}
 }
 
+// driver is what writes to a session: a loop, or a shard by way of the conn.
+type driver interface {
+	// do has job run before anything more is written. It returns false where too much is asked already.
+	do(job func(o *output)) bool
+	stop(name string, payload any, reason string)
+}
+
 // socket is a session's WebSocket.
 type socket struct {
 	// static
 	server  *Server
-	loop    *loop
+	by      driver
 	ws      *websocket.Conn
-	conn    *gatherConn
+	conn    *gatherConn          // where a loop writes
 	hear    func(b []byte) error // takes a message of the client
 	problem func(error) Problem
 	ctx     context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
+	cancel  context.CancelFunc
 }
 
 // write sends the messages of o in one write to the connection.
@@ -168,8 +232,9 @@ func (k *socket) write(o *output) error {
 	return k.conn.release()
 }
 
-func (k *socket) close() {
-	switch end := k.loop.ending(); {
+// close ends the session's WebSocket as its ending says; nil is one that its client has left.
+func (k *socket) close(end *ending) {
+	switch {
 	case end == nil:
 		_ = k.ws.CloseNow()
 	case end.name == "drain":
@@ -296,7 +361,7 @@ func (k *readerWords) hear(b []byte) error {
 const expected = `{"ack":"<cursor>"}, {"query":{…}} or {"auth":"<token>"}`
 
 func (k *socket) refuse(p Problem) {
-	k.loop.stop("problem", p, endMessage)
+	k.by.stop("problem", p, endMessage)
 	<-k.ctx.Done()
 }
 
@@ -307,7 +372,7 @@ func (k *readerWords) ack(m clientMessage) error {
 	}
 	k.ask(func(*output) {
 		if err := k.feed.confirm(c); err != nil {
-			k.loop.stop("problem", k.problem(err), endMessage)
+			k.by.stop("problem", k.problem(err), endMessage)
 			return
 		}
 		k.acked = m.Ack
@@ -319,7 +384,7 @@ func (k *readerWords) ack(m clientMessage) error {
 // ask has the loop run job before it writes on. A client that asks for much at once, such as one that acknowledges
 // every event of a batch, waits in its connection until the loop comes round.
 func (k *socket) ask(job func(o *output)) {
-	for !k.loop.do(job) && k.ctx.Err() == nil {
+	for !k.by.do(job) && k.ctx.Err() == nil {
 		sleep(k.ctx, askRetry)
 	}
 }
@@ -401,27 +466,26 @@ func (k *readerWords) requery(body json.RawMessage) error {
 	return nil
 }
 
-// gatherWriter hands websocket.Accept a connection whose writes can be held back and sent as one.
-type gatherWriter struct {
+// wrapWriter hands websocket.Accept what wrap makes of the connection.
+type wrapWriter struct {
 	http.ResponseWriter
-	stall time.Duration
-	conn  *gatherConn
+	wrap func(net.Conn) net.Conn
 }
 
 // Hijack implements [http.Hijacker].
-func (w *gatherWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w *wrapWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("hijack: %w", err)
 	}
 	_ = c.SetDeadline(time.Time{})
-	w.conn = &gatherConn{Conn: c, stall: w.stall}
-	rw.Writer.Reset(w.conn)
-	return w.conn, rw, nil
+	c = w.wrap(c)
+	rw.Writer.Reset(c)
+	return c, rw, nil
 }
 
 // Unwrap lets an http.ResponseController reach the original.
-func (w *gatherWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *wrapWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // gatherConn gathers small writes while it is held. A write fails once the peer accepts nothing for the stall timeout.
 type gatherConn struct {
@@ -431,6 +495,11 @@ type gatherConn struct {
 	mu   sync.Mutex
 	held bool   // guarded by mu
 	buf  []byte // guarded by mu
+}
+
+func (c *gatherConn) take(nc net.Conn) net.Conn {
+	c.Conn = nc
+	return c
 }
 
 func (c *gatherConn) hold() {

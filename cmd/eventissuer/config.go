@@ -49,7 +49,7 @@ type Config struct {
 
 	MaxSessions           int           `group:"limits" default:"50000" placeholder:"N" help:"Long-lived connections of this process. Default: ${default}."`
 	MaxSessionsPerAddress int           `group:"limits" default:"20000" placeholder:"N" help:"Long-lived connections from one client address. Many phones share one: be generous. Default: ${default}."`
-	Writers               int           `group:"limits" default:"0" placeholder:"N" help:"Goroutines that write to SSE and NDJSON connections. Default: half of the processors, at least one."`
+	Writers               int           `group:"limits" default:"0" placeholder:"N" help:"Goroutines that write to connections without TLS. Default: half of the processors, at least one."`
 	MaxSubscriptionGroups int           `group:"limits" default:"1000" placeholder:"N" help:"Subscriptions that have sessions on this process at once: it is a member of a Kafka consumer group for each. Default: ${default}."`
 	RingBytes             ByteSize      `group:"limits" default:"32MiB" placeholder:"SIZE" help:"Memory for the recent events of one stream, shared by all its readers. Default: ${default}."`
 	MemoryBytes           ByteSize      `group:"limits" default:"512MiB" placeholder:"SIZE" help:"Memory for recent events, the lists of filters' matches, and caches of all streams together; events that subscriptions have not done yet take a quarter of it besides, and pages that are being written an eighth. Default: ${default}."`

@@ -1,0 +1,162 @@
+package session
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// frames is a WebSocket that a shard writes to. The shard makes the frames of messages itself (RFC 6455, section 5.2) and sends
+// between them what the library answers to its peer's control frames; the library reads. To the library it is the connection.
+type frames struct {
+	net.Conn // static; the connection itself
+
+	// static once begun
+	conn   *conn
+	stall  time.Duration
+	close  func(*ending) // the closing handshake; it blocks for some seconds at most
+	cancel func()        // ends what reads
+
+	waits atomic.Bool // there are jobs or control frames
+
+	mu      sync.Mutex
+	gather  bool                // Write gathers: the shard writes; guarded by mu
+	control []byte              // whole frames, until the shard writes them; guarded by mu
+	jobs    []func(out *output) // what the client asked for in flight, maxJobs at most; guarded by mu
+}
+
+// maxControl bounds the answers to control frames that wait for the connection to take them. A peer that pings on while it
+// reads nothing is closed.
+const maxControl = 4 << 10
+
+var errControlFlood = errors.New("the peer sends control frames and does not take the answers")
+
+// Write implements [net.Conn] for the library, which writes each frame whole.
+func (k *frames) Write(b []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.gather {
+		if err := writeWithin(k.Conn, b, k.stall); err != nil {
+			return 0, err
+		}
+		return len(b), nil
+	}
+	if len(k.control)+len(b) > maxControl {
+		return 0, errControlFlood
+	}
+	k.control = append(k.control, b...)
+	k.waits.Store(true)
+	k.conn.shard.enqueue(k.conn)
+	return len(b), nil
+}
+
+// Close implements [net.Conn] for the library. The descriptor is the shard's for as long as it writes.
+func (k *frames) Close() error {
+	k.mu.Lock()
+	gather := k.gather
+	k.mu.Unlock()
+	if gather {
+		k.conn.hangUp()
+		return nil
+	}
+	return k.Conn.Close()
+}
+
+// begin leaves writing to the shard.
+func (k *frames) begin() {
+	k.mu.Lock()
+	k.gather = true
+	k.mu.Unlock()
+}
+
+// do has the shard call job before it writes on. It returns false where too much is asked already.
+func (k *frames) do(job func(*output)) bool {
+	k.mu.Lock()
+	if len(k.jobs) >= maxJobs {
+		k.mu.Unlock()
+		return false
+	}
+	k.jobs = append(k.jobs, job)
+	k.waits.Store(true)
+	k.mu.Unlock()
+	k.conn.interrupt()
+	k.conn.shard.enqueue(k.conn)
+	return true
+}
+
+// asked runs the jobs. It belongs to who owns the connection.
+func (k *frames) asked(f *feed, o *output) {
+	k.mu.Lock()
+	jobs := k.jobs
+	k.jobs = nil
+	k.waits.Store(len(k.control) > 0)
+	k.mu.Unlock()
+	if len(jobs) == 0 {
+		return
+	}
+	f.unpark()
+	for _, job := range jobs {
+		job(o)
+	}
+}
+
+// append frames what o has, behind the control frames that wait. It belongs to who owns the connection.
+func (k *frames) append(dst []byte, o *output) []byte {
+	k.mu.Lock()
+	if len(k.control) > 0 {
+		dst, k.control = append(dst, k.control...), nil
+	}
+	k.waits.Store(len(k.jobs) > 0)
+	k.mu.Unlock()
+	from := 0
+	for _, to := range o.cuts {
+		dst = appendFrame(dst, o.buf[from:to])
+		from = to
+	}
+	return dst
+}
+
+// appendFrame appends a message as one frame of text, not masked, as a server's are.
+func appendFrame(dst, message []byte) []byte {
+	const finText = 0x81
+	switch n := len(message); {
+	case n < 126:
+		dst = append(dst, finText, byte(n))
+	case n < 1<<16:
+		dst = binary.BigEndian.AppendUint16(append(dst, finText, 126), uint16(n))
+	default:
+		dst = binary.BigEndian.AppendUint64(append(dst, finText, 127), uint64(n))
+	}
+	return append(dst, message...)
+}
+
+// hangUp closes the connection, which the shard lets go of. What the library has answered last is mostly the peer's own close.
+func (k *frames) hangUp() {
+	if control := k.takeBack(); !k.conn.torn {
+		_, _ = k.conn.tryWrite(control)
+	}
+	_ = k.Conn.Close()
+	k.cancel()
+}
+
+// finish closes the connection, which the shard has let go of, by a closing handshake.
+func (k *frames) finish(s *Server, end *ending) {
+	k.takeBack()
+	s.loops.Go(func() {
+		defer k.cancel()
+		k.close(end)
+	})
+}
+
+// takeBack has the library write by itself again. It returns what it would still have written.
+func (k *frames) takeBack() []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.gather = false
+	control := k.control
+	k.control = nil
+	return control
+}
