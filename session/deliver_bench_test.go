@@ -1,0 +1,156 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/fanout"
+	"github.com/eventissuer/eventissuer/internal/fanout/fanouttest"
+	"github.com/eventissuer/eventissuer/internal/filter"
+)
+
+// BenchmarkDeliver tells what an event costs from the log to the sockets of its sessions, of which shards drive very many:
+// they share one socket whose other end counts, since descriptors would run out. "one of N" are sessions with a filter of their
+// own, of which each event is for one.
+//
+//	go test ./session -run - -bench Deliver -benchtime 20000x
+func BenchmarkDeliver(b *testing.B) {
+	for _, n := range []int{1_000, 10_000, 100_000} {
+		b.Run(fmt.Sprintf("one of %d", n), func(b *testing.B) {
+			benchmarkDeliver(b, n, func(i int) *filter.Filter {
+				f, err := filter.Compile(filter.Query{Subjects: []string{fmt.Sprintf("/train/%d", i)}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				return f
+			}, 1)
+		})
+	}
+	b.Run("all of 1000", func(b *testing.B) { benchmarkDeliver(b, 1_000, func(int) *filter.Filter { return nil }, 1_000) })
+}
+
+// benchmarkDeliver publishes to n sessions, each event for so many of them.
+func benchmarkDeliver(b *testing.B, n int, filterOf func(int) *filter.Filter, each int) {
+	log := fanouttest.NewLog(4)
+	s, err := New(Config{MaxSessions: n, MaxPerAddress: n, Heartbeat: time.Hour, Flush: -1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	hubs, err := fanout.New(fanout.Config{Log: log, Shards: s.Shards()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.Use(Deps{Hubs: hubs, Log: log})
+	ctx, cancel := context.WithCancel(b.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = hubs.Run(ctx) })
+	running.Go(func() { _ = s.Run(ctx) })
+	sink := newCountingSink(b)
+	defer running.Wait()
+	defer cancel()
+	before := heap()
+	for i := range n {
+		q := Request{Streams: []fanout.Stream{{Name: "s", Topic: "s"}}, Filter: filterOf(i), Flush: -1, Heartbeat: time.Hour}
+		c, at := s.newConn(infoOf("sse", q), q)
+		if err := s.admit(&c.entry); err != nil {
+			b.Fatal(err)
+		}
+		if c.feed, err = s.prepare(ctx, q, at, c, func() {}); err != nil {
+			b.Fatal(err)
+		}
+		c.feed.codec, c.net, c.fd = sseCodec{}, deaf{fd: sink.fd}, sink.fd
+		c.shard.start(c)
+	}
+	pad := strings.Repeat("x", 250)
+	serial := 0
+	publish := func() {
+		subject := fmt.Sprintf("/train/%d", serial*7919%n)
+		log.Put(serial%4, broker.Record{Timestamp: time.Now(), Value: fmt.Appendf(nil,
+			`{"specversion":"1.0","id":"%09d","source":"/positions","type":"train.position.v1","subject":%q,"data":{"pad":"%s"}}`, serial, subject, pad)})
+		serial++
+	}
+	ahead := max(1, 100/each) // events under way
+	settle := func(under int) {
+		for serial-int(sink.events.Load())/each > under {
+			runtime.Gosched()
+		}
+	}
+	for range 200 { // what grows once
+		publish()
+		settle(0)
+	}
+	held := heap() - before
+	var from, to runtime.MemStats
+	runtime.ReadMemStats(&from)
+	began := cpuTime(b)
+	for b.Loop() {
+		publish()
+		settle(ahead)
+	}
+	settle(0)
+	took := cpuTime(b) - began
+	runtime.ReadMemStats(&to)
+	b.ReportMetric(float64(took.Nanoseconds())/float64(b.N), "cpu-ns/event")
+	b.ReportMetric(float64(to.Mallocs-from.Mallocs)/float64(b.N)/float64(each), "allocs/delivery")
+	b.ReportMetric(float64(held)/float64(n), "B/session")
+}
+
+// deaf is a connection that nothing is to be done with beside writing to its descriptor.
+type deaf struct {
+	net.Conn
+	fd int
+}
+
+func (d deaf) Write(b []byte) (int, error)    { return unix.Write(d.fd, b) }
+func (deaf) Close() error                     { return nil }
+func (deaf) SetWriteDeadline(time.Time) error { return nil }
+
+// countingSink is a socket whose other end counts the events that come, and throws them away.
+type countingSink struct {
+	fd     int // blocking
+	events atomic.Int64
+}
+
+func newCountingSink(b *testing.B) *countingSink {
+	b.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, fd := range pair {
+		for _, size := range []int{unix.SO_SNDBUF, unix.SO_RCVBUF} {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, size, 4<<20)
+		}
+	}
+	sink := &countingSink{fd: pair[0]}
+	from := os.NewFile(uintptr(pair[1]), "sink")
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		buffer, data := make([]byte, 4*writeBytes), []byte("\ndata: ")
+		for {
+			n, err := from.Read(buffer)
+			if n <= 0 || err != nil {
+				return
+			}
+			sink.events.Add(int64(bytes.Count(buffer[:n], data)))
+		}
+	})
+	b.Cleanup(func() {
+		_ = unix.Close(pair[0]) // the other end reads to its end
+		reading.Wait()
+		_ = from.Close()
+	})
+	return sink
+}
