@@ -84,7 +84,7 @@ func benchmarkDeliver(b *testing.B, n int, filterOf func(int) *filter.Filter, ea
 	ahead := max(1, 100/each) // events under way
 	settle := func(under int) {
 		for serial-int(sink.events.Load())/each > under {
-			runtime.Gosched()
+			time.Sleep(20 * time.Microsecond)
 		}
 	}
 	for range 200 { // what grows once
