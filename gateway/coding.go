@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
@@ -36,6 +37,26 @@ func codingOf(r *http.Request) (coding, error) {
 	default:
 		return 0, newProblem(kindUnsupportedCoding, "Content-Encoding %q is not supported: send the body as it is, or with one of gzip and zstd", name).with("Accept-Encoding", acceptedCodings)
 	}
+}
+
+// acceptsGzip reads whether an answer may be compressed by gzip (RFC 9110, section 12.5.3).
+func acceptsGzip(h http.Header) bool {
+	accepted, named := false, false
+	for _, line := range h.Values("Accept-Encoding") {
+		for item := range strings.SplitSeq(line, ",") {
+			name, weight, _ := strings.Cut(item, ";")
+			name = strings.ToLower(strings.TrimSpace(name))
+			gzip := name == "gzip" || name == "x-gzip"
+			if !gzip && (name != "*" || named) {
+				continue
+			}
+			named = named || gzip
+			_, q, weighted := strings.Cut(strings.ToLower(strings.ReplaceAll(weight, " ", "")), "q=")
+			value, err := strconv.ParseFloat(q, 64)
+			accepted = !weighted || err == nil && value > 0
+		}
+	}
+	return accepted
 }
 
 // zstdWindow is the largest window of a zstd body: what RFC 9659 has senders keep to.

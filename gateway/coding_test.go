@@ -147,3 +147,14 @@ func BenchmarkZstd(b *testing.B) {
 
 // unbounded gives all the memory that is asked for.
 func unbounded(int64) error { return nil }
+
+func TestGzipIsForThoseWhoAcceptIt(t *testing.T) {
+	for accept, want := range map[string]bool{
+		"": false, "gzip": true, "gzip, deflate, br, zstd": true, "GZIP;Q=0.5": true, "x-gzip": true, "*": true,
+		"identity": false, "gzip;q=0": false, "gzip; q=0.000": false, "*, gzip;q=0": false, "gzip;q=0, *": false, "*;q=0, gzip": true, "gzip;q=x": false,
+	} {
+		if got := acceptsGzip(http.Header{"Accept-Encoding": {accept}}); got != want {
+			t.Errorf("%q: %v", accept, got)
+		}
+	}
+}

@@ -192,7 +192,10 @@ func transport(r *http.Request) (string, error) {
 
 // readRequest checks a query and finds its streams.
 func (g *Gateway) readRequest(r *http.Request, q *readQuery) (session.Request, error) {
-	req := session.Request{Consumer: q.Consumer, Autosave: q.Autosave, Owner: localOwner, Address: g.clientAddr(r).String(), RequestID: requestID(r.Context())}
+	req := session.Request{
+		Consumer: q.Consumer, Autosave: q.Autosave, Gzip: acceptsGzip(r.Header), Owner: localOwner,
+		Address: g.clientAddr(r).String(), RequestID: requestID(r.Context()),
+	}
 	var err error
 	if req.Streams, req.States, err = g.streamsOf(r, q); err != nil {
 		return req, err

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -54,16 +55,28 @@ func (r *replica) connect(t *testing.T, as, query string) *client {
 		t.Cleanup(func() { _ = ws.CloseNow(); insecureSockets.CloseIdleConnections() })
 		return c
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/?as="+as+"&"+query, nil)
+	coding := "identity"
+	if plain, ok := strings.CutPrefix(as, "gzip:"); ok {
+		c.as, coding = plain, "gzip"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url+"/?as="+c.as+"&"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header.Set("Accept-Encoding", coding) // so that the transport does nothing by itself
 	resp, err := insecure.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = resp.Body.Close(); insecure.CloseIdleConnections() })
 	c.resp, c.body = resp, bufio.NewReader(resp.Body)
+	if resp.Header.Get("Content-Encoding") == "gzip" {
+		unzipped, err := gzip.NewReader(c.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.body = bufio.NewReader(unzipped)
+	}
 	return c
 }
 

@@ -78,9 +78,15 @@ const (
 	formSSE
 	formTypedSSE
 	formNDJSON
+	formZippedSSE
+	formZippedTypedSSE
+	formZippedNDJSON
 	formBatch
 	formEvents
 )
+
+// compressed says that the form takes much fewer bytes than the events.
+func (f form) compressed() bool { return f >= formZippedSSE && f <= formZippedNDJSON }
 
 // messages says that the form is one of messages, not of a stream of bytes.
 func (f form) messages() bool { return f >= formBatch }

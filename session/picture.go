@@ -261,7 +261,10 @@ func (f *feed) give(o *output, p *part, piece *fanout.Piece, cursor []byte) {
 		key |= 1
 	}
 	buf, cuts, shared := piece.Encoded(key, func(entries []*fanout.Entry) ([]byte, []int) {
-		made, c := output{buf: make([]byte, 0, room(entries))}, f.codec.blank()
+		made, c := output{}, f.codec.blank()
+		if !kind.compressed() {
+			made.buf = make([]byte, 0, room(entries))
+		}
 		writeAll(c, &made, p.stream, entries)
 		if cursor != nil {
 			c.end(&made, cursor)
@@ -269,6 +272,9 @@ func (f *feed) give(o *output, p *part, piece *fanout.Piece, cursor []byte) {
 		c.flush(&made)
 		return made.buf, made.cuts
 	})
+	if z, ok := f.codec.(*zipped); ok {
+		z.passed()
+	}
 	if shared && !kind.messages() && o.size() == 0 {
 		o.shared = buf
 		return

@@ -1,11 +1,13 @@
 package session
 
 import (
+	"compress/flate"
 	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -32,6 +34,7 @@ type gallery struct {
 	log      *fanouttest.Log
 	replicas []*Server
 	state    fanout.State
+	zip      *zipper
 	clients  []*painter
 	serial   int
 	pad      int // most of an event's data
@@ -51,6 +54,7 @@ type painter struct {
 	name     string
 	request  Request
 	messages bool // it reads messages of eventissuer.v1, not lines
+	zipped   bool // its lines come compressed
 	wants    func(key string, grade int) bool
 	all      bool // it is given every event, not the latest of each key alone
 	whole    bool
@@ -58,6 +62,7 @@ type painter struct {
 	feed    *feed
 	entries []*fanout.Entry
 	out     output
+	window  []byte // what came last of a compressed stream
 	parked  bool
 
 	cursor   string
@@ -98,6 +103,10 @@ func paint(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 2))
 	n := 1 + rnd.IntN(3)
 	g := &gallery{t: t, rnd: rnd, log: fanouttest.NewLog(n), state: fanout.State{Window: -1, MaxKeys: 1000, MaxBytes: 1 << 20}}
+	g.zip = newZipper(newMetrics(nil))
+	if rnd.IntN(4) == 0 { // compression has had its share
+		g.zip.left = -24 * time.Hour
+	}
 	g.compacts = rnd.IntN(2) == 0
 	g.pad = 200
 	ring := int64(2000 + rnd.IntN(30_000))
@@ -245,6 +254,7 @@ func (g *gallery) truth() map[string]shown {
 
 func (g *gallery) client(i int) *painter {
 	c := &painter{g: g, name: fmt.Sprintf("client %d", i), messages: g.rnd.IntN(2) == 0, picture: map[string]shown{}, seen: map[int]bool{}}
+	c.zipped = !c.messages && g.rnd.IntN(2) == 0
 	c.request = Request{Streams: []fanout.Stream{{Name: "s", Topic: "s"}}, States: []fanout.State{g.state}}
 	c.ask()
 	c.request.From.Snapshot, c.whole = true, true
@@ -318,9 +328,13 @@ func (c *painter) connect(ctx context.Context) {
 		return
 	}
 	f.codec = ndjsonCodec{}
-	if c.messages {
+	switch {
+	case c.messages:
 		f.codec = &batchCodec{}
+	case c.zipped:
+		f.codec = &zipped{codec: ndjsonCodec{}, shared: c.g.zip}
 	}
+	c.window = nil
 	c.feed, c.drawing, c.parked, c.since, c.stood = &f, -1, false, map[string]int{}, nil
 	c.out.reset()
 	c.feed.begin(&c.out)
@@ -332,7 +346,7 @@ func (c *painter) cut() {
 		c.out.reset()
 		c.feed.codec.control(&c.out, "drain", Drain{}, c.feed.cursor())
 		var m pictureMessage
-		if err := json.Unmarshal(c.out.buf, &m); err != nil {
+		if err := json.Unmarshal([]byte(c.text()), &m); err != nil {
 			c.g.t.Fatal(err)
 		}
 		c.take(m)
@@ -384,10 +398,26 @@ type pictureMessage struct {
 	Gap      *Gap              `json:"gap"`
 }
 
+// text is what the session wrote, as a client sees it.
+func (c *painter) text() string {
+	all := string(c.out.shared) + string(c.out.buf)
+	if !c.zipped {
+		return all
+	}
+	// Each write ends with a flush: followed by a last block it is a stream of its own, behind what came before.
+	plain, err := io.ReadAll(flate.NewReaderDict(strings.NewReader(all+"\x01\x00\x00\xff\xff"), c.window))
+	if err != nil {
+		c.g.t.Fatalf("%s: %v", c.name, err)
+	}
+	c.window = append(c.window, plain...)
+	c.window = c.window[max(0, len(c.window)-32<<10):]
+	return string(plain)
+}
+
 // read takes what the session wrote, or a part of it, after which the connection is gone.
 func (c *painter) read() {
 	var texts []string
-	all := string(c.out.shared) + string(c.out.buf)
+	all := c.text()
 	if c.messages {
 		from := 0
 		for _, to := range c.out.cuts {

@@ -23,6 +23,7 @@ type Request struct {
 	Consumer string         // "" for none
 	Autosave bool
 	Typed    bool // SSE: the event field is the event's type
+	Gzip     bool // the client accepts a stream of SSE or NDJSON that is compressed by gzip
 	// Conflate gives each key's latest event once in so long; 0: every event. Of a page it says only that it has each key's
 	// latest event.
 	Conflate time.Duration

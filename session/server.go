@@ -31,6 +31,7 @@ type Config struct {
 	MaxPerAddress int           // of one client address; default 10,000; negative: no limit
 	Heartbeat     time.Duration // default 15 s; a request may ask for 1 s to 5 min
 	Flush         time.Duration // a busy session is written to at most this often; default 10 ms; a request may ask for 0 to 10 s
+	Plain         bool          // streams are not compressed, whatever a client accepts
 	Stall         time.Duration // a peer that accepts no byte for so long is closed; default 60 s
 	PageBytes     int64         // memory of all pages that are being written; default 64 MiB, at least 4 MiB
 	Source        string        // of control messages that are CloudEvents; default "/eventissuer"
@@ -61,6 +62,7 @@ type Server struct {
 	watcher *watcher
 	logger  *slog.Logger
 	m       *metrics
+	zip     *zipper
 	pages   pageMemory
 	scan    time.Duration // for how long a page may read the log
 
@@ -158,8 +160,9 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	m := newMetrics(c.Registerer)
 	s := &Server{
-		cfg: c, watcher: w, logger: c.Logger, m: newMetrics(c.Registerer), scan: scanOfPage,
+		cfg: c, watcher: w, logger: c.Logger, m: m, zip: newZipper(m), scan: scanOfPage,
 		pages:   pageMemory{all: c.PageBytes, free: semaphore.NewWeighted(c.PageBytes)},
 		entries: map[*entry]struct{}{}, byAddr: map[string]int{},
 	}
@@ -365,6 +368,7 @@ type metrics struct {
 	bytes      prometheus.Counter
 	readErrors prometheus.Counter
 	panics     prometheus.Counter
+	stored     prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -379,9 +383,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_session_refused_total", Help: "Sessions not admitted, by the limit that was reached.",
 		}, []string{"scope"}),
-		writes:     f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_writes_total", Help: "Writes to sessions."}),
-		bytes:      f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_written_bytes_total", Help: "Bytes written to sessions."}),
-		panics:     f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_panics_total", Help: "Sessions that ended by a mistake of the server."}),
+		writes: f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_writes_total", Help: "Writes to sessions."}),
+		bytes:  f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_written_bytes_total", Help: "Bytes written to sessions."}),
+		panics: f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_panics_total", Help: "Sessions that ended by a mistake of the server."}),
+		stored: f.NewCounter(prometheus.CounterOpts{
+			Name: "eventissuer_session_uncompressed_total", Help: "Blocks sent as they are on compressed streams, since compression had taken its share of the processors.",
+		}),
 		readErrors: f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_catch_up_errors_total", Help: "Reads of the log that failed and were tried again."}),
 	}
 }

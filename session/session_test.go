@@ -156,7 +156,7 @@ func serveTest(t *testing.T, srv *Server, w http.ResponseWriter, r *http.Request
 		Address: "test", Owner: "local", Consumer: v.Get("consumer"), Autosave: v.Has("autosave"), Flush: -1, Limit: 0,
 		Subscription: v.Get("subscription"), Turned: v.Get("turned"),
 	}
-	q.From.Oldest = v.Get("from") == "oldest"
+	q.From.Oldest, q.Gzip = v.Get("from") == "oldest", r.Header.Get("Accept-Encoding") == "gzip"
 	for _, name := range v["stream"] {
 		q.Streams = append(q.Streams, fanout.Stream{Name: name, Topic: name})
 	}
@@ -220,7 +220,10 @@ func texts(bs [][]byte) (s []string) {
 	return s
 }
 
-var transports = []string{"sse", "ndjson", "websocket:" + SubprotocolEvents, "websocket:" + SubprotocolBatch}
+var (
+	transports = []string{"sse", "ndjson", "websocket:" + SubprotocolEvents, "websocket:" + SubprotocolBatch, "gzip:sse", "gzip:ndjson"}
+	sockets    = transports[2:4:4]
+)
 
 func TestEveryTransportBeginsWithTheCursorAndResumesOnAnotherReplicaWithoutGap(t *testing.T) {
 	s := newSite(t, "a")
@@ -457,7 +460,7 @@ func TestAutosaveMovesTheConsumerWithWhatIsWritten(t *testing.T) {
 func TestAFilterChangesInFlightWithoutGap(t *testing.T) {
 	s := newSite(t, "a")
 	plain, secure := s.replica(Config{}, false), s.replica(Config{}, true)
-	for i, as := range append(transports[2:], transports[2:]...) {
+	for i, as := range append(sockets, sockets...) {
 		r := plain // a shard writes
 		if i >= 2 {
 			r = secure // a goroutine does

@@ -12,8 +12,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-
-	"github.com/eventissuer/eventissuer/broker"
 )
 
 // rawSocket is a WebSocket of which a test sees every frame.
@@ -94,10 +92,7 @@ func (k *rawSocket) next() (op byte, payload []byte) {
 // padded publishes an event whose JSON has so many bytes more.
 func (s *site) padded(topic string, id, bytes int) {
 	s.t.Helper()
-	value := fmt.Appendf(nil, `{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":"%s"}`, id, strings.Repeat("x", bytes))
-	if acks := s.log.Append(s.t.Context(), topic, []broker.Message{{Partition: 0, Value: value}}); acks[0].Err != nil {
-		s.t.Fatal(acks[0].Err)
-	}
+	s.to0(topic, fmt.Appendf(nil, `{"specversion":"1.0","id":"%d","source":"/s","type":"t","data":"%s"}`, id, strings.Repeat("x", bytes)))
 }
 
 func TestPingsAreAnsweredInOrderBetweenWholeFrames(t *testing.T) {

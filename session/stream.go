@@ -28,6 +28,11 @@ func (s *Server) NDJSON(w http.ResponseWriter, r *http.Request, q Request) error
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, transport, contentType string, c codec) error {
 	setHead(w.Header(), contentType)
+	w.Header().Add("Vary", "Accept-Encoding")
+	if q.Gzip && !s.cfg.Plain {
+		w.Header().Set("Content-Encoding", "gzip")
+		c = &zipped{codec: c, shared: s.zip}
+	}
 	info := infoOf(transport, q)
 	if r.ProtoMajor == 1 {
 		if hj, ok := w.(http.Hijacker); ok {
@@ -45,7 +50,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, trans
 	}
 	f.codec = c
 	l.read(&f)
-	l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, f.begin))
+	l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, c, f.begin))
 	return nil
 }
 
@@ -70,12 +75,18 @@ func infoOf(transport string, q Request) Info {
 
 // firstBlock is the resolved starting cursor, after the gaps there are, so that a client that is cut before its first
 // event loses nothing.
-func firstBlock(transport string, begin func(*output)) func(*output) {
+func firstBlock(transport string, c codec, begin func(*output)) func(*output) {
 	return func(o *output) {
+		var text []byte
 		if transport == "sse" {
-			o.buf = append(o.buf, "retry: "...)
-			o.buf = strconv.AppendInt(o.buf, jitter(2*time.Second).Milliseconds(), 10)
-			o.buf = append(o.buf, '\n')
+			text = append(text, "retry: "...)
+			text = strconv.AppendInt(text, jitter(2*time.Second).Milliseconds(), 10)
+			text = append(text, '\n')
+		}
+		if z, ok := c.(*zipped); ok {
+			z.open(o, text)
+		} else {
+			o.buf = append(o.buf, text...)
 		}
 		begin(o)
 	}
@@ -111,7 +122,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	_ = nc.SetDeadline(time.Time{})
 	if !plain {
 		l.read(&f)
-		l.over(r.Context(), nc, header, firstBlock(info.Transport, f.begin))
+		l.over(r.Context(), nc, header, firstBlock(info.Transport, c, f.begin))
 		return nil
 	}
 	if !k.over(nc) {
@@ -122,7 +133,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 	}
 	k.feed = f
 	o := output{buf: appendHead(nil, header)}
-	firstBlock(info.Transport, k.feed.begin)(&o)
+	firstBlock(info.Transport, c, k.feed.begin)(&o)
 	k.feed.onLost(k.stop)
 	k.begin(o.buf)
 	return nil

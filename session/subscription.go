@@ -141,7 +141,7 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, q Request, tran
 	from := &share{member: m, codec: c}
 	l.from = from
 	setHead(w.Header(), contentType)
-	first := firstBlock(transport, from.begin)
+	first := firstBlock(transport, c, from.begin)
 	hj, ok := w.(http.Hijacker)
 	if r.ProtoMajor != 1 || !ok {
 		l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), first)

@@ -119,7 +119,7 @@ func TestEveryTransportDeliversASubscriptionWithWhatItIsAcknowledgedBy(t *testin
 		s.subscribe(name, nil, name)
 	}
 	plain, secure := s.replica(Config{}, false), s.replica(Config{}, true)
-	for i, as := range append(transports, "sse") {
+	for i, as := range append(transports[:4:4], "sse") {
 		t.Run(subs[i], func(t *testing.T) {
 			r := plain
 			if subs[i] == "tls" {

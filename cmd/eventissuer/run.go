@@ -173,6 +173,7 @@ func (s *server) startSessions(context.Context) error {
 	var err error
 	s.sessions, err = session.New(session.Config{
 		Shards:        s.config.Writers,
+		Plain:         s.config.PlainStreams,
 		MaxSessions:   s.config.MaxSessions,
 		MaxPerAddress: s.config.MaxSessionsPerAddress,
 		PageBytes:     int64(s.config.MemoryBytes) / 8,
