@@ -55,21 +55,42 @@ type Report struct {
 	Connections *Connections    `json:"connections,omitempty"`
 	Published   *Published      `json:"published,omitempty"`
 	Delivered   *Delivered      `json:"delivered,omitempty"`
-	Latency     *Quantiles      `json:"latency,omitempty"` // from sending to arrival, of events sent in the window
+	Latency     *Quantiles      `json:"latency,omitempty"`            // from sending (or being due, if scheduled) to arrival, of events of the window
+	LatencySent *Quantiles      `json:"latencyFromSending,omitempty"` // of events that were scheduled: from when they were really sent
 	Storms      []Storm         `json:"storms,omitempty"`
 	Comeback    *Comeback       `json:"comeback,omitempty"` // of each connection, over all storms
 	Processes   []ProcessReport `json:"processes,omitempty"`
 	Self        *SelfReport     `json:"self,omitempty"`
+
+	Readers      []ReaderReport `json:"readers,omitempty"`      // of each group, where there may be several
+	Publishers   []Published    `json:"publishers,omitempty"`   // of each kind, where there are several
+	Distribution []Percentile   `json:"distribution,omitempty"` // of Latency
+	Series       []Second       `json:"series,omitempty"`
+}
+
+// ReaderReport is what one group of readers got.
+type ReaderReport struct {
+	Name         string       `json:"name"`
+	Transport    string       `json:"transport"`
+	Client       string       `json:"client"`
+	Target       string       `json:"target"`
+	Connections  Connections  `json:"connections"`
+	Delivered    Delivered    `json:"delivered"`
+	Latency      *Quantiles   `json:"latency,omitempty"`
+	LatencySent  *Quantiles   `json:"latencyFromSending,omitempty"`
+	Distribution []Percentile `json:"distribution,omitempty"`
+	Storms       []Storm      `json:"storms,omitempty"`
+	Comeback     *Comeback    `json:"comeback,omitempty"`
 }
 
 // Connections says how connecting went.
 type Connections struct {
 	Wanted      int            `json:"wanted"`
-	Live        int            `json:"live"`    // at the end of the window
-	Stopped     int            `json:"stopped"` // told by the server to stay away (204, 401, 403, 404, 410)
-	ConnectTime float64        `json:"connectSeconds"`
-	Head        *Quantiles     `json:"head,omitempty"`  // dial to response header
-	Block       *Quantiles     `json:"block,omitempty"` // dial to first block
+	Live        int            `json:"live"`                     // at the end of the window
+	Stopped     int            `json:"stopped"`                  // told by the server to stay away (204, 401, 403, 404, 410)
+	ConnectTime float64        `json:"connectSeconds,omitempty"` // of all groups together
+	Head        *Quantiles     `json:"head,omitempty"`           // dial to response header
+	Block       *Quantiles     `json:"block,omitempty"`          // dial to first block
 	Reconnects  uint64         `json:"reconnects"`
 	Failures    map[int]uint64 `json:"failures,omitempty"` // attempts that brought no stream, by status; 0: no answer
 	LastFailure string         `json:"lastFailure,omitempty"`
@@ -77,6 +98,7 @@ type Connections struct {
 
 // Published is the publisher's side.
 type Published struct {
+	Name        string         `json:"name,omitempty"`
 	Events      uint64         `json:"events"` // acknowledged, all of the run
 	Failed      uint64         `json:"failed"` // refused or in doubt; none of them counts as lost
 	Requests    uint64         `json:"requests"`
@@ -99,6 +121,7 @@ type Delivered struct {
 	Window     uint64            `json:"window"` // arrived within the window
 	Rate       float64           `json:"eventsPerSecond"`
 	Lost       uint64            `json:"lost"`
+	Superseded uint64            `json:"superseded,omitempty"` // did not come, as a later one of its lane took its place, which was agreed
 	Duplicates uint64            `json:"duplicates"`
 	Disordered uint64            `json:"disordered"` // arrived after an event with a higher number of its lane
 	Unexpected uint64            `json:"unexpected"` // of a lane that the reader's filter excludes
@@ -167,6 +190,9 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	if r.Latency != nil {
 		line("latency", "%v", r.Latency)
+	}
+	if r.LatencySent != nil {
+		line("  from sending", "%v", r.LatencySent)
 	}
 	for i, s := range r.Storms {
 		line(fmt.Sprintf("storm %d", i+1), "all live again after %.2f s, all with a first block after %.2f s%s; %d failed attempts", s.AllLive, s.AllBlocks,

@@ -93,7 +93,7 @@ func (r *readers) config(ctx context.Context) (loadtest.SubscribeConfig, error) 
 	c = loadtest.SubscribeConfig{
 		Run: r.RunName, URL: r.URL, Query: query, Header: h, Connections: r.Connections, Dials: r.Dials, Ramp: r.Ramp, Sources: r.LocalAddr,
 		ConnectTimeout: r.ConnectTimeout.Duration, Settle: r.Settle.Duration, Warmup: r.Warmup.Duration, Duration: r.Duration.Duration,
-		Linger: r.Linger.Duration, PIDs: r.PID, PIDTree: r.PIDTree, Progress: r.progressTo(),
+		Linger: r.Linger.Duration, PIDs: r.PID, PIDTree: r.PIDTree, Watch: r.watch(),
 	}
 	if r.Rate > 0 && !r.NoPublish {
 		p, err := r.publisher.config(r.Rate, r.Publishers)
@@ -105,6 +105,14 @@ func (r *readers) config(ctx context.Context) (loadtest.SubscribeConfig, error) 
 		c.Warmup = 0
 	}
 	return c, nil
+}
+
+// watch gives what tells of a run's progress, nil for nothing.
+func (t *target) watch() func(loadtest.Progress) {
+	if w := t.progressTo(); w != nil {
+		return loadtest.Lines(w)
+	}
+	return nil
 }
 
 func (t *target) progressTo() io.Writer {

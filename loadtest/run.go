@@ -1,0 +1,512 @@
+package loadtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+)
+
+// RunConfig says who publishes what, who reads it and how, and what is measured.
+type RunConfig struct {
+	Run      string // name of the run; default a random one. Give one to share it with a publisher in another process
+	Scenario string // what the report calls it
+
+	Publishers []PublishConfig // of none of them: nobody publishes, or another process under the same Run
+	Readers    []ReaderConfig
+
+	ConnectTimeout time.Duration // for all to be live; default 60 s, and what the slowest ramp takes
+	Settle         time.Duration // from all live until memory is sampled and publishing begins; default 2 s
+	Warmup         time.Duration // published, but neither timed nor charged; default 0
+	Duration       time.Duration // the window that is measured; default 10 s
+	Linger         time.Duration // how long after the last arrival what is outstanding counts as lost; default 3 s
+
+	// Shards is how many processes the readers are spread over; with 1, the default, they are in this one. Shard is the
+	// command that runs the function of that name.
+	Shards int
+	Shard  []string
+
+	PIDs    []int // processes to measure
+	PIDTree bool  // with their descendants
+
+	Watch func(Progress) // called about once a second, and not while it runs; nil: nobody watches
+}
+
+func (c *RunConfig) defaults() error {
+	set(&c.Run, NewRun())
+	set(&c.Scenario, "run")
+	set(&c.Settle, 2*time.Second)
+	set(&c.Duration, 10*time.Second)
+	set(&c.Linger, 3*time.Second)
+	set(&c.Shards, 1)
+	if len(c.Readers) == 0 {
+		return errors.New("expected readers: publishers alone are measured by Publish")
+	}
+	if c.Shards < 1 || c.Shards > 1 && len(c.Shard) == 0 {
+		return fmt.Errorf("%d shards: expected at least 1, and for more the command that runs one", c.Shards)
+	}
+	slowest := 0.0
+	for i := range c.Readers {
+		r := &c.Readers[i]
+		set(&r.Name, fmt.Sprint(i+1))
+		if err := r.defaults(); err != nil {
+			return fmt.Errorf("readers %s: %w", r.Name, err)
+		}
+		if r.Ramp > 0 {
+			slowest = max(slowest, float64(r.Connections)/r.Ramp)
+		}
+	}
+	set(&c.ConnectTimeout, time.Minute+seconds(slowest))
+	return nil
+}
+
+// conductor leads a run. All of it is owned by the goroutine that Run is called by.
+type conductor struct {
+	config     RunConfig
+	publishers []*publishers
+	lanes      []laneRange // of each group of readers
+	window     *gauges     // of the publishers: the window alone
+	crews      []asker
+	groups     []groupState // as they were when they were last asked
+	phase      phase
+	series     series
+	watch      *watch
+	self       usage // at the window's begin
+	report     *Report
+	begin      time.Time  // of the window
+	liveAtEnd  []int      // of each group, as the window ended
+	foreign    bool       // another process publishes, if anybody
+	sampled    []sequence // what that had published as the window ended: what any reader has seen, all should see
+	next       time.Time  // when the next second is taken
+}
+
+// phase is what a run is doing.
+type phase struct {
+	name  string
+	began time.Time
+	of    time.Duration // how long it is to take; 0: nobody knows
+}
+
+// Run has readers read what publishers publish, and reports. When ctx ends early the report is of what was until then, and
+// Interrupted says so; an error is only what kept the run from being one.
+func Run(ctx context.Context, c RunConfig) (report *Report, err error) {
+	r, err := newConductor(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.watch.take("before"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		for _, crew := range r.crews {
+			crew.end()
+		}
+	}()
+	if err := r.start(); err != nil {
+		return nil, err
+	}
+	err = r.phases(ctx)
+	if err != nil && (ctx.Err() == nil || errors.As(err, new(crewError))) {
+		return nil, err
+	}
+	if err != nil {
+		r.report.Interrupted = context.Cause(ctx).Error()
+	}
+	if err := r.finish(); err != nil {
+		return nil, err
+	}
+	return r.report, nil
+}
+
+// crewError is why readers could not go on.
+type crewError struct{ what string }
+
+// Error implements error.
+func (e crewError) Error() string { return e.what }
+
+func newConductor(c RunConfig) (*conductor, error) {
+	if err := c.defaults(); err != nil {
+		return nil, err
+	}
+	r := &conductor{config: c, window: &gauges{}, watch: newWatch(c.PIDs, c.PIDTree), foreign: len(c.Publishers) == 0}
+	r.series.pids, r.series.tree = c.PIDs, c.PIDTree
+	r.report = &Report{Run: c.Run, Scenario: c.Scenario, Started: time.Now()}
+	lanes := 0
+	of := map[string]laneRange{}
+	for _, config := range c.Publishers {
+		p, err := newPublishers(c.Run, config, r.window)
+		if err != nil {
+			return nil, err
+		}
+		p.first = lanes
+		lanes += p.config.Lanes
+		of[config.Name] = laneRange{p.first, p.config.Lanes}
+		r.publishers = append(r.publishers, p)
+	}
+	for _, g := range c.Readers {
+		own, ok := of[g.Of]
+		switch {
+		case r.foreign:
+			own = laneRange{0, maxForeignLanes}
+		case g.Of == "":
+			own = laneRange{0, lanes}
+		case !ok:
+			return nil, fmt.Errorf("readers %s are of publishers %q, which there are not", g.Name, g.Of)
+		}
+		r.lanes = append(r.lanes, own)
+	}
+	return r, nil
+}
+
+// maxForeignLanes bounds what a reader accounts for when the publisher is another process, whose lanes are not known.
+const maxForeignLanes = 64
+
+// start has all readers connect.
+func (r *conductor) start() error {
+	c := &r.config
+	setup := crewSetup{Run: c.Run, Shards: c.Shards, Foreign: r.foreign, Settle: c.Settle}
+	before, dials := 0, 0
+	for i, g := range c.Readers {
+		setup.Groups = append(setup.Groups, crewGroup{Config: g, Before: before, Lanes: r.lanes[i]})
+		before += g.Connections
+		dials += g.dials(c.Duration)
+	}
+	for i := range setup.Groups {
+		g := &setup.Groups[i].Config
+		if len(g.Sources) == 0 {
+			target, err := resolve(expand(g.URL, 0, 0))
+			if err != nil {
+				return err
+			}
+			g.Sources = loopbackSources(target, dials)
+		}
+	}
+	for i := range c.Shards {
+		setup.Shard = i
+		if c.Shards > 1 {
+			p, err := startShard(c.Shard, setup)
+			if err != nil {
+				return err
+			}
+			r.crews = append(r.crews, p)
+			continue
+		}
+		crew, err := newCrew(setup)
+		if err != nil {
+			return err
+		}
+		crew.start()
+		r.crews = append(r.crews, crew)
+	}
+	return nil
+}
+
+// dials is about how many connections the group makes in a run of which the window is the most.
+func (c *ReaderConfig) dials(window time.Duration) int {
+	each := 1.0
+	for _, s := range c.Storms {
+		each += s.Share
+	}
+	if c.Lifetime > 0 {
+		each += min(window, time.Minute).Seconds() / c.Lifetime.Seconds() // closed ones hold their ports for a minute
+	}
+	return int(float64(c.Connections) * each)
+}
+
+// ask asks all crews, and keeps their groups' states.
+func (r *conductor) ask(o crewOrder) error {
+	groups := make([]groupState, len(r.config.Readers))
+	for _, crew := range r.crews {
+		a, err := crew.ask(o)
+		if err != nil {
+			return crewError{err.Error()}
+		}
+		if a.Failed != "" {
+			return crewError{a.Failed}
+		}
+		if len(a.Groups) != len(groups) {
+			return crewError{fmt.Sprintf("a shard told of %d groups, expected %d: is it of another version?", len(a.Groups), len(groups))}
+		}
+		for i, g := range a.Groups {
+			if err := groups[i].merge(g); err != nil {
+				return crewError{err.Error()}
+			}
+		}
+	}
+	r.groups = groups
+	return nil
+}
+
+// within asks for the readers' state until a condition holds, and takes the seconds meanwhile. It says whether the
+// condition came true in time; an error is the end of ctx, or of a crew.
+func (r *conductor) within(ctx context.Context, timeout time.Duration, cond func() bool) (bool, error) {
+	deadline := time.Now().Add(timeout)
+	for {
+		if err := r.look(); err != nil {
+			return false, err
+		}
+		if cond() {
+			return true, nil
+		}
+		left := time.Until(deadline)
+		if left <= 0 {
+			return false, nil
+		}
+		if !wait(ctx, min(left, 5*time.Millisecond)) {
+			return false, ctx.Err()
+		}
+	}
+}
+
+// pass is within with nothing to wait for but time.
+func (r *conductor) pass(ctx context.Context, d time.Duration) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	_, err := r.within(ctx, d, func() bool { return false })
+	return err
+}
+
+// look asks for the readers' state, and takes a second where one has passed.
+func (r *conductor) look() error {
+	now := time.Now()
+	second := !now.Before(r.next)
+	if err := r.ask(crewOrder{Recent: second}); err != nil || !second {
+		return err
+	}
+	first := r.next.IsZero()
+	if r.next = r.next.Add(time.Second); !r.next.After(now) { // it began, or was held up
+		r.next = now.Add(time.Second)
+	}
+	if first {
+		r.series.processes(now)
+		r.series.before.groups = make([]uint64, len(r.groups))
+		return nil
+	}
+	var published, failed uint64
+	for _, p := range r.publishers {
+		published += p.sent.Load()
+		failed += p.failed.Load()
+	}
+	if err := r.series.add(now, published, failed, r.groups); err != nil {
+		return err
+	}
+	r.tell("")
+	return nil
+}
+
+func (r *conductor) live() (live, stopped int) {
+	for _, g := range r.groups {
+		live += g.Live
+		stopped += g.Stopped
+	}
+	return live, stopped
+}
+
+func (r *conductor) wanted() int {
+	n := 0
+	for _, g := range r.config.Readers {
+		n += g.Connections
+	}
+	return n
+}
+
+// why is the last failure of any connection.
+func (r *conductor) why() string {
+	for _, g := range r.groups {
+		if g.Why != "" {
+			return g.Why
+		}
+	}
+	return ""
+}
+
+// enter begins a phase.
+func (r *conductor) enter(name string, of time.Duration) { r.phase = phase{name, time.Now(), of} }
+
+func (r *conductor) phases(ctx context.Context) error {
+	c := &r.config
+	if err := r.connect(ctx); err != nil {
+		return err
+	}
+	r.enter("settling", c.Settle)
+	if err := r.pass(ctx, c.Settle); err != nil {
+		return err
+	}
+	if err := r.watch.take("connected"); err != nil {
+		return err
+	}
+	publishing, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan struct{})
+	var publishErr error
+	var all sync.WaitGroup
+	errs := make([]error, len(r.publishers))
+	for i, p := range r.publishers {
+		all.Go(func() { errs[i] = p.run(publishing) })
+	}
+	go func() {
+		all.Wait()
+		publishErr = errors.Join(errs...)
+		close(ended)
+	}()
+	err := r.measure(ctx)
+	stop()
+	// Requests that have begun end in time by themselves.
+	r.enter("the last requests", 0)
+	_, waitErr := r.within(context.WithoutCancel(ctx), time.Hour, func() bool { return closed(ended) })
+	<-ended
+	if err = errors.Join(err, waitErr); err == nil {
+		err = publishErr
+	}
+	if errors.As(err, new(crewError)) {
+		return err
+	}
+	if !r.foreign {
+		// After an interruption too, else what is under way would count as lost; but then not for ever.
+		return errors.Join(err, r.linger(ctx))
+	}
+	r.sampled = r.sequences()
+	if err == nil {
+		r.enter("waiting for the rest", c.Linger)
+		err = r.pass(ctx, c.Linger)
+	}
+	return err
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// connect waits until every reader is live.
+func (r *conductor) connect(ctx context.Context) error {
+	c := &r.config
+	start := time.Now()
+	r.enter("connecting", 0)
+	r.report.Connections = &Connections{}
+	defer func() { r.report.Connections.ConnectTime = time.Since(start).Seconds() }()
+	ok, err := r.within(ctx, c.ConnectTimeout, func() bool {
+		live, stopped := r.live()
+		return live+stopped >= r.wanted()
+	})
+	if err != nil {
+		return err
+	}
+	live, _ := r.live()
+	if live == 0 {
+		var failures uint64
+		for _, g := range r.groups {
+			failures += g.Failures
+		}
+		return fmt.Errorf("no connection became live within %s: %d attempts failed (%s)", c.ConnectTimeout, failures, r.why())
+	} else if !ok {
+		r.tell(fmt.Sprintf("only %d of %d connections are live after %s (%s); going on with those", live, r.wanted(), c.ConnectTimeout, r.why()))
+	}
+	return nil
+}
+
+// measure is the warm-up and the window.
+func (r *conductor) measure(ctx context.Context) error {
+	c := &r.config
+	if c.Warmup > 0 {
+		r.enter("warming up", c.Warmup)
+		if err := r.pass(ctx, c.Warmup); err != nil {
+			return err
+		}
+	}
+	if err := r.watch.take("begin"); err != nil {
+		return err
+	}
+	r.self, _ = sample(os.Getpid(), c.Shards > 1)
+	r.begin = time.Now()
+	r.window.from.Store(r.begin.UnixNano())
+	if err := r.ask(crewOrder{From: r.begin.UnixNano()}); err != nil {
+		return err
+	}
+	r.enter("measuring", c.Duration)
+	err := r.pass(ctx, c.Duration)
+	if err == nil {
+		r.phase.of = 0
+		_, err = r.within(ctx, 24*time.Hour, func() bool { // every storm ends in time
+			for _, g := range r.groups {
+				if g.Storming {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	end := time.Now()
+	r.window.to.Store(end.UnixNano())
+	askErr := r.ask(crewOrder{To: end.UnixNano()})
+	r.report.Connections.Live, _ = r.live()
+	for _, g := range r.groups {
+		r.liveAtEnd = append(r.liveAtEnd, g.Live)
+	}
+	if e := r.watch.take("after"); err == nil {
+		err = e
+	}
+	r.report.Seconds = end.Sub(r.begin).Seconds()
+	if now, e := sample(os.Getpid(), c.Shards > 1); e == nil {
+		r.report.Self = &SelfReport{Cores: (now.cpu - r.self.cpu).Seconds() / r.report.Seconds, RSS: now.rss}
+	}
+	return errors.Join(err, askErr)
+}
+
+// sequences are all publishers' lanes. No lane may be in use any more. Of another process's it is what any reader saw.
+func (r *conductor) sequences() []sequence {
+	all := []sequence{}
+	for _, p := range r.publishers {
+		all = append(all, p.sequences()...)
+	}
+	if r.sampled != nil {
+		return r.sampled
+	}
+	if r.foreign {
+		all = make([]sequence, maxForeignLanes)
+		for _, g := range r.groups {
+			for i, n := range g.Highest {
+				all[i].end = max(all[i].end, n)
+			}
+		}
+	}
+	return all
+}
+
+// expected is how many events group i is to get in all.
+func (r *conductor) expected(i int) uint64 {
+	return r.config.Readers[i].expected(r.lanes[i], r.sequences())
+}
+
+// linger waits for what is under way: until everything has arrived, or nothing has for the linger time.
+func (r *conductor) linger(ctx context.Context) error {
+	c := &r.config
+	r.enter("waiting for the rest", c.Linger)
+	expected := make([]uint64, len(r.groups))
+	for i := range expected {
+		expected[i] = r.expected(i)
+	}
+	most := time.Hour
+	if ctx.Err() != nil {
+		most = max(10*time.Second, c.Linger)
+	}
+	end := time.Now()
+	_, err := r.within(context.WithoutCancel(ctx), most, func() bool {
+		whole, last := true, end
+		for i, g := range r.groups {
+			whole = whole && g.Deliveries >= expected[i]
+			if at := time.Unix(0, g.LastAt); at.After(last) {
+				last = at
+			}
+		}
+		return whole || time.Since(last) > c.Linger
+	})
+	return err
+}
