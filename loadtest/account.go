@@ -28,7 +28,12 @@ func (r *conductor) finish() error {
 		total.Superseded += one.Delivered.Superseded
 		c.Stopped += g.Stopped
 		c.Reconnects += g.Reconnects
-		out.Storms = append(out.Storms, one.Storms...)
+		for _, s := range one.Storms {
+			if len(r.groups) > 1 {
+				s.Readers = one.Name
+			}
+			out.Storms = append(out.Storms, s)
+		}
 	}
 	c.Wanted = r.wanted()
 	c.Head, c.Block, c.Failures, c.LastFailure = quantiles(all.connect), quantiles(all.block), all.rejected, r.why()

@@ -133,6 +133,8 @@ type Delivered struct {
 
 // Storm is one round of dropping and reconnecting everybody. Times count from the drop.
 type Storm struct {
+	Readers   string  `json:"readers,omitempty"`    // which group's, where there are several
+	At        float64 `json:"atSeconds"`            // when it began, from the window's beginning
 	AllLive   float64 `json:"allLiveSeconds"`       // until every connection had its response header again
 	AllBlocks float64 `json:"allFirstBlockSeconds"` // until every connection had had a block
 	Timeout   bool    `json:"timeout,omitempty"`    // that did not happen in time

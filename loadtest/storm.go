@@ -43,7 +43,7 @@ func (q *squad) drop(ctx context.Context, c StormConfig) (Storm, bool) {
 	before, failures, began := q.all.storms.Load(), q.all.failures.Load(), time.Now()
 	q.client.drop(c.Share)
 	live, err := within(ctx, c.Timeout, func() bool { return q.all.storms.Load() > before && q.all.away.Load() <= 0 })
-	s := Storm{AllLive: time.Since(began).Seconds()}
+	s := Storm{At: began.Sub(time.Unix(0, q.all.from.Load())).Seconds(), AllLive: time.Since(began).Seconds()}
 	if err != nil {
 		return s, false
 	}
@@ -56,6 +56,7 @@ func (q *squad) drop(ctx context.Context, c StormConfig) (Storm, bool) {
 
 // merge adds what a storm was in another process, at the same time.
 func (s *Storm) merge(o Storm) {
+	s.At = max(s.At, o.At)
 	s.AllLive, s.AllBlocks = max(s.AllLive, o.AllLive), max(s.AllBlocks, o.AllBlocks)
 	s.Timeout = s.Timeout || o.Timeout
 	s.Failures += o.Failures

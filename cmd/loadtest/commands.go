@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"os"
 	"time"
 
 	"github.com/eventissuer/eventissuer/loadtest"
@@ -93,7 +92,7 @@ func (r *readers) config(ctx context.Context) (loadtest.SubscribeConfig, error) 
 	c = loadtest.SubscribeConfig{
 		Run: r.RunName, URL: r.URL, Query: query, Header: h, Connections: r.Connections, Dials: r.Dials, Ramp: r.Ramp, Sources: r.LocalAddr,
 		ConnectTimeout: r.ConnectTimeout.Duration, Settle: r.Settle.Duration, Warmup: r.Warmup.Duration, Duration: r.Duration.Duration,
-		Linger: r.Linger.Duration, PIDs: r.PID, PIDTree: r.PIDTree, Watch: r.watch(),
+		Linger: r.Linger.Duration, PIDs: r.PID, PIDTree: r.PIDTree,
 	}
 	if r.Rate > 0 && !r.NoPublish {
 		p, err := r.publisher.config(r.Rate, r.Publishers)
@@ -107,23 +106,11 @@ func (r *readers) config(ctx context.Context) (loadtest.SubscribeConfig, error) 
 	return c, nil
 }
 
-// watch gives what tells of a run's progress, nil for nothing.
-func (t *target) watch() func(loadtest.Progress) {
-	if w := t.progressTo(); w != nil {
-		return loadtest.Lines(w)
-	}
-	return nil
-}
-
-func (t *target) progressTo() io.Writer {
-	if t.Quiet || !terminal() {
-		return nil
-	}
-	return os.Stderr
-}
-
 func (r *readers) run(ctx context.Context, w io.Writer, c loadtest.SubscribeConfig) error {
+	watch, done := r.watch(false)
+	c.Watch = watch
 	report, err := loadtest.Subscribe(ctx, c)
+	done()
 	if err != nil {
 		return err
 	}

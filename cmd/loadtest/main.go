@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/term"
 
 	"github.com/eventissuer/eventissuer/internal/version"
 	"github.com/eventissuer/eventissuer/loadtest"
@@ -56,7 +54,10 @@ type cli struct {
 	Rebalance rebalanceCommand `cmd:"" help:"Sessions of a subscription, of which one leaves and comes back: how long the others are given nothing."`
 	Consume   consumeCommand   `cmd:"" help:"A plain Kafka consumer group that reads everything that a topic holds, to compare with."`
 
-	Webhook         webhookCommand         `cmd:"" help:"Subscriptions whose events are sent to endpoints of loadtest's own, and a publisher."`
+	Webhook webhookCommand `cmd:"" help:"Subscriptions whose events are sent to endpoints of loadtest's own, and a publisher."`
+	Run     runCommand     `cmd:"" help:"A scenario: any number of publishers and of readers on SSE, WebSocket, NDJSON and pages."`
+	Shard   shardCommand   `cmd:"" hidden:"" help:"A process that some of a run's readers are in; run starts it."`
+
 	WebhookReceiver webhookReceiverCommand `cmd:"" hidden:"" help:"The endpoints of webhook, which starts it."`
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
@@ -70,9 +71,8 @@ type target struct {
 	Header     []string `short:"H" sep:"none" placeholder:"'Name: value'" help:"Header field of every request that reads. Repeatable."`
 	PID        []int    `name:"pid" help:"Process whose processor time and memory to measure. Repeatable."`
 	PIDTree    bool     `name:"pid-tree" help:"Count each process's descendants in."`
-	JSON       bool     `name:"json" help:"Print the report as JSON."`
-	Quiet      bool     `short:"q" help:"No progress on standard error."`
-	RunName    string   `name:"run" help:"Name of the run, to share with a publisher in another process (letters and digits; default random)."`
+	reporting  `embed:""`
+	RunName    string `name:"run" help:"Name of the run, to share with a publisher in another process (letters and digits; default random)."`
 }
 
 type publisher struct {
@@ -141,33 +141,6 @@ type usageError string
 // Error implements error.
 func (e usageError) Error() string { return string(e) }
 
-// errContent ends a run whose report shows that something went wrong.
-var errContent = errors.New("content was not right")
-
-func (t *target) print(w io.Writer, r *loadtest.Report) error {
-	var err error
-	if t.JSON {
-		out := json.NewEncoder(w)
-		out.SetIndent("", "  ")
-		err = out.Encode(r)
-	} else {
-		err = r.WriteText(w)
-	}
-	if err != nil {
-		return err
-	}
-	if r.Interrupted != "" {
-		return context.Canceled
-	}
-	if d := r.Delivered; d != nil && d.Lost+d.Disordered+d.Unexpected > 0 {
-		return errContent
-	}
-	if p := r.Published; p != nil && p.Failed > 0 {
-		return errContent
-	}
-	return nil
-}
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -221,5 +194,3 @@ func defaultClient() string {
 	}
 	return loadtest.ClientGoroutine
 }
-
-func terminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }

@@ -1,0 +1,41 @@
+package scenario
+
+import (
+	"math"
+	"time"
+)
+
+// Scale makes the scenario smaller or larger: the numbers of connections, but none below 1, and with them how quickly they
+// come, and the times in which something happens. Rates, and times that something is waited for, stay.
+func (s *Scenario) Scale(connections, times float64) {
+	scale := func(all ...*time.Duration) {
+		for _, d := range all {
+			*d = time.Duration(float64(*d) * times)
+		}
+	}
+	scale(&s.Warmup, &s.Duration)
+	for i := range s.Publishers {
+		p := &s.Publishers[i]
+		if p.Burst != nil {
+			scale(&p.Burst.On, &p.Burst.Off)
+		}
+		if p.Ramp != nil {
+			scale(&p.Ramp.Over)
+		}
+		for j := range p.Steps {
+			scale(&p.Steps[j].For)
+		}
+	}
+	for i := range s.Readers {
+		r := &s.Readers[i]
+		r.Connections = max(1, int(math.Round(float64(r.Connections)*connections)))
+		r.Ramp *= connections / times
+		scale(&r.Lifetime, &r.Every)
+		for j := range r.Storms {
+			scale(&r.Storms[j].At)
+		}
+		if r.Slow != nil {
+			scale(&r.Slow.Reads, &r.Slow.Pauses)
+		}
+	}
+}
