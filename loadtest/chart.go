@@ -3,6 +3,7 @@ package loadtest
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ func (r *Report) charts(rows []Second) []chart {
 		out = r.overTime(rows)
 	}
 	if c, ok := r.byPercentile(); ok {
-		out = append(out, c)
+		out = slices.Insert(out, min(3, len(out)), c) // after latency over time
 	}
 	return out
 }
@@ -188,7 +189,7 @@ func (r *Report) timeChart(title, note string, rows []Second, by scale, lines []
 		c.Lines = append(c.Lines, chartLine{l.name, i + 1, path.String()})
 	}
 	for _, v := range ticks {
-		c.Y = append(c.Y, tick{Label: significant(v), At: 100 * y(v)})
+		c.Y = append(c.Y, tick{Label: tickLabel(v), At: 100 * y(v)})
 	}
 	step := timeStep(last - first)
 	for at := math.Ceil(first/step) * step; at <= last; at += step {
@@ -214,6 +215,14 @@ func describe(title string, lines []values) string {
 		all = append(all, fmt.Sprintf("%s at most %s", l.name, significant(most)))
 	}
 	return "Line chart: " + title + ". " + strings.Join(all, ", ") + ". The table of seconds below has the numbers."
+}
+
+// tickLabel is a round number, in as many digits as it has.
+func tickLabel(v float64) string {
+	if v >= 1000 {
+		return grouped(uint64(v + 0.5))
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
 }
 
 // timeStep is how far apart the labels of a time axis are, in seconds.
@@ -261,7 +270,7 @@ func (r *Report) byPercentile() (chart, bool) {
 	}
 	nines = math.Ceil(nines + 0.1)
 	y, ticks := logarithmic(lowest, highest)
-	c := chart{Title: "Latency by percentile, milliseconds", Note: "of the window's events; logarithmic both ways", To: 100}
+	c := chart{Title: "Latency by percentile, milliseconds", Note: "percent of the window's events; logarithmic both ways", To: 100}
 	for i, l := range all {
 		var path pathText
 		for _, p := range l.of {
@@ -274,15 +283,15 @@ func (r *Report) byPercentile() (chart, bool) {
 		c.Lines = append(c.Lines, chartLine{l.name, i + 1, path.String()})
 	}
 	for _, v := range ticks {
-		c.Y = append(c.Y, tick{Label: significant(v), At: 100 * y(v)})
+		c.Y = append(c.Y, tick{Label: tickLabel(v), At: 100 * y(v)})
 	}
 	for n := 0.0; n <= nines; n++ {
-		label := "0 %"
+		label := "0"
 		switch {
 		case n == nines:
 			label = "max"
 		case n > 0:
-			label = strconv.FormatFloat(100*(1-math.Pow(10, -n)), 'f', max(0, int(n)-2), 64) + " %"
+			label = strconv.FormatFloat(100*(1-math.Pow(10, -n)), 'f', max(0, int(n)-2), 64)
 		}
 		c.X = append(c.X, tick{Label: label, At: 100 * n / nines, Last: n == nines})
 	}

@@ -170,22 +170,14 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	r.textConnections(line)
 	if p := r.Published; p != nil {
-		wanted := ""
-		if p.Wanted > 0 {
-			wanted = fmt.Sprintf(" of %.0f wanted", p.Wanted)
-		}
-		line("published", "%d events, %.1f/s%s; %d failed; %d B each, batch %d, %d publishers, %d lanes", p.Events, p.Rate, wanted, p.Failed, p.Size, p.Batch, p.Publishers, p.Lanes)
-		line("  acks", "%v", p.Acks)
-		if p.Lag != nil && p.Lag.P99 > 5 {
-			line("  behind", "%v  (the publisher did not keep its schedule)", p.Lag)
-		}
-		if p.LastFailure != "" {
-			line("  failed", "answers %v; last: %s", p.Answers, p.LastFailure)
-		}
+		p.text(line, "published")
+	}
+	for _, p := range r.Publishers {
+		p.text(line, "  "+p.Name)
 	}
 	if d := r.Delivered; d != nil {
 		line("delivered", "%d events of %d expected, %.0f/s, %s/s; %d bytes in all", d.Events, d.Expected, d.Rate, Bytes(d.BytesRate), d.Bytes)
-		line("  content", "lost %d  duplicates %d  out of order %d  unexpected %d  foreign %d", d.Lost, d.Duplicates, d.Disordered, d.Unexpected, d.Foreign)
+		line("  content", "%s", d.content())
 		if len(d.Controls) > 0 {
 			line("  controls", "%s", counts(d.Controls))
 		}
@@ -196,8 +188,11 @@ func (r *Report) WriteText(w io.Writer) error {
 	if r.LatencySent != nil {
 		line("  from sending", "%v", r.LatencySent)
 	}
+	for _, g := range r.Readers {
+		g.text(line)
+	}
 	for i, s := range r.Storms {
-		line(fmt.Sprintf("storm %d", i+1), "all live again after %.2f s, all with a first block after %.2f s%s; %d failed attempts", s.AllLive, s.AllBlocks,
+		line(fmt.Sprintf("storm %d", i+1), "%sall live again after %.2f s, all with a first block after %.2f s%s; %d failed attempts", s.whose(), s.AllLive, s.AllBlocks,
 			map[bool]string{true: " (NOT ALL: time-out)"}[s.Timeout], s.Failures)
 	}
 	if c := r.Comeback; c != nil {
@@ -228,6 +223,54 @@ func (r *Report) textConnections(line func(name, format string, args ...any)) {
 	if len(c.Failures) > 0 {
 		line("  failed", "attempts by status %v; last: %s", c.Failures, c.LastFailure)
 	}
+}
+
+// text writes what one group got.
+func (g *ReaderReport) text(line func(name, format string, args ...any)) {
+	c := &g.Connections
+	line("readers", "%s (%s by %s): %d live of %d, %d reconnects; %d events of %d expected, %.0f/s", g.Name, g.Transport, g.Client, c.Live, c.Wanted,
+		c.Reconnects, g.Delivered.Events, g.Delivered.Expected, g.Delivered.Rate)
+	line("  content", "%s", g.Delivered.content())
+	line("  latency", "%v", g.Latency)
+	if g.LatencySent != nil {
+		line("  from sending", "%v", g.LatencySent)
+	}
+	if len(c.Failures) > 0 {
+		line("  failed", "attempts by status %v; last: %s", c.Failures, c.LastFailure)
+	}
+}
+
+// content is what was wrong with what came, and what did not come.
+func (d *Delivered) content() string {
+	text := fmt.Sprintf("lost %d  duplicates %d  out of order %d  unexpected %d  foreign %d", d.Lost, d.Duplicates, d.Disordered, d.Unexpected, d.Foreign)
+	if d.Superseded > 0 {
+		text += fmt.Sprintf("  superseded %d", d.Superseded)
+	}
+	return text
+}
+
+// text writes what publishers did.
+func (p *Published) text(line func(name, format string, args ...any), name string) {
+	wanted := ""
+	if p.Wanted > 0 {
+		wanted = fmt.Sprintf(" of %.0f wanted", p.Wanted)
+	}
+	line(name, "%d events, %.1f/s%s; %d failed; %d B each, batch %d, %d publishers, %d lanes", p.Events, p.Rate, wanted, p.Failed, p.Size, p.Batch, p.Publishers, p.Lanes)
+	line("  acks", "%v", p.Acks)
+	if p.Lag != nil && p.Lag.P99 > 5 {
+		line("  behind", "%v  (the publisher did not keep its schedule)", p.Lag)
+	}
+	if p.LastFailure != "" {
+		line("  failed", "answers %v; last: %s", p.Answers, p.LastFailure)
+	}
+}
+
+// whose begins a line on a storm.
+func (s *Storm) whose() string {
+	if s.Readers == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s, at %.1f s: ", s.Readers, s.At)
 }
 
 func (p ProcessReport) text(line func(name, format string, args ...any)) {

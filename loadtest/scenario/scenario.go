@@ -56,7 +56,7 @@ type Publisher struct {
 	Lanes       int           `yaml:"lanes"`
 	Connections int           `yaml:"connections"`
 	Events      uint64        `yaml:"events"`
-	Type        string        `yaml:"type"`
+	Type        string        `yaml:"type"` // default the stream's name with .tick
 	Source      string        `yaml:"source"`
 	Subject     string        `yaml:"subject"`
 	Body        string        `yaml:"body"`
@@ -304,12 +304,12 @@ func (s *Scenario) Prepare(ctx context.Context) error {
 	}
 	types := []string{}
 	for _, p := range s.Publishers {
-		if p.URL == "" && !slices.Contains(types, p.kind()) {
-			types = append(types, p.kind())
+		if t := s.kind(p); p.URL == "" && !slices.Contains(types, t) {
+			types = append(types, t)
 		}
 	}
-	if len(s.Publishers) == 0 {
-		types = append(types, (&Publisher{}).kind())
+	if len(types) == 0 {
+		types = append(types, s.kind(Publisher{}))
 	}
 	for _, t := range types {
 		_, _, err := loadtest.Prepare(ctx, loadtest.PrepareConfig{
@@ -322,11 +322,15 @@ func (s *Scenario) Prepare(ctx context.Context) error {
 	return nil
 }
 
-func (p *Publisher) kind() string {
-	if p.Type == "" {
-		return "loadtest.tick"
+// kind is the type of a publisher's events. A type belongs to one stream: that of another scenario will not do.
+func (s *Scenario) kind(p Publisher) string {
+	switch {
+	case p.Type != "":
+		return p.Type
+	case s.Stream != "":
+		return s.Stream + ".tick"
 	}
-	return p.Type
+	return ""
 }
 
 // defaultServer is where an Event Issuer listens by default.
@@ -351,7 +355,7 @@ func (s *Scenario) Config() (loadtest.RunConfig, error) {
 			to = s.base() + "/v1/events"
 		}
 		c.Publishers = append(c.Publishers, loadtest.PublishConfig{
-			Name: p.Name, URL: to, ContentType: p.ContentType, Header: header(s.Header, p.Header), Body: p.Body, Type: p.Type, Source: p.Source,
+			Name: p.Name, URL: to, ContentType: p.ContentType, Header: header(s.Header, p.Header), Body: p.Body, Type: s.kind(p), Source: p.Source,
 			Subject: p.Subject, Size: p.Size, Rate: p.Rate.perSecond, Pace: p.pace(), Batch: p.Batch, Publishers: p.Connections, Lanes: p.Lanes,
 			Timeout: p.Timeout, Events: p.Events, Scheduled: !p.SentTime,
 		})

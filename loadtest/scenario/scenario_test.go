@@ -60,18 +60,18 @@ readers:
 				Header: http.Header{"Authorization": {"Bearer x"}, "X": {"a", "b"}},
 			},
 			{
-				Name: "bursts", URL: "http://h:1/v1/events", Rate: 50, Header: h, Scheduled: true,
+				Name: "bursts", Type: "a stream.tick", URL: "http://h:1/v1/events", Rate: 50, Header: h, Scheduled: true,
 				Pace: &loadtest.Pace{Stages: []loadtest.Stage{{From: 50, To: 50, For: second}, {For: 2 * second}}, Repeat: true},
 			},
 			{
-				Name: "ramp", URL: "http://other/", Rate: 50, Header: h, Scheduled: true,
+				Name: "ramp", Type: "a stream.tick", URL: "http://other/", Rate: 50, Header: h, Scheduled: true,
 				Pace: &loadtest.Pace{Stages: []loadtest.Stage{{To: 50, For: 30 * second}}},
 			},
 			{
-				Name: "steps", URL: "http://h:1/v1/events", Header: h, Scheduled: true,
+				Name: "steps", Type: "a stream.tick", URL: "http://h:1/v1/events", Header: h, Scheduled: true,
 				Pace: &loadtest.Pace{Stages: []loadtest.Stage{{From: 1, To: 1, For: second}, {From: 1, To: 0, For: 2 * second}}, Repeat: true},
 			},
-			{Name: "fast", URL: "http://h:1/v1/events", Header: h, Scheduled: true, Events: 7},
+			{Name: "fast", Type: "a stream.tick", URL: "http://h:1/v1/events", Header: h, Scheduled: true, Events: 7},
 		},
 		Readers: []loadtest.ReaderConfig{
 			{
