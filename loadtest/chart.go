@@ -95,7 +95,8 @@ func (r *Report) overTime(rows []Second) []chart {
 	live := of("all", func(_ int, s Second) float64 { return float64(s.Live) })
 	out := []chart{
 		r.timeChart("Events published a second", "", rows, linear, []values{published}),
-		r.timeChart("Events delivered a second", "", rows, linear, groups(delivered, func(i int, g GroupSecond) float64 { return float64(g.Delivered) / each(i) })),
+		r.timeChart("Events delivered a second", "", rows, linear,
+			groups(delivered, func(i int, g GroupSecond) float64 { return float64(g.Delivered) / each(i) })),
 		r.timeChart("Latency, milliseconds", "of what arrived in each second; logarithmic", rows, logarithmic, []values{
 			of("p50", func(_ int, s Second) float64 { return s.P50 }), of("p99", func(_ int, s Second) float64 { return s.P99 }),
 			of("highest", func(_ int, s Second) float64 { return s.Max }),
@@ -120,7 +121,8 @@ func (r *Report) overTime(rows []Second) []chart {
 		cores = append(cores, of(name, func(_ int, s Second) float64 { return used(s).Cores }))
 		memory = append(memory, of(name, func(_ int, s Second) float64 { return float64(used(s).RSS) / 1e6 }))
 	}
-	return append(out, r.timeChart("Processor, cores", "of the server", rows, linear, cores), r.timeChart("Memory, MB", "resident, of the server", rows, linear, memory))
+	return append(out, r.timeChart("Processor, cores", "of the server", rows, linear, cores),
+		r.timeChart("Memory, MB", "resident, of the server", rows, linear, memory))
 }
 
 // scale says where values lie between the bottom (0) and the top (1), and which of them are labelled.
@@ -286,6 +288,9 @@ func (r *Report) byPercentile() (chart, bool) {
 		c.Y = append(c.Y, tick{Label: tickLabel(v), At: 100 * y(v)})
 	}
 	for n := 0.0; n <= nines; n++ {
+		if n > 4 && n < nines { // there is no room for so many digits on a phone
+			continue
+		}
 		label := "0"
 		switch {
 		case n == nines:

@@ -312,7 +312,7 @@ func (p *poller) ready(c *polled, events uint32) {
 	now := time.Now().UnixNano()
 	most := len(p.buffer)
 	// A connection that has ended is always read: epoll would tell of it again and again.
-	if p.fleet.slow != nil && !p.ended && events&(unix.EPOLLHUP|unix.EPOLLERR) == 0 {
+	if p.fleet.slow != nil && c.headed && !p.ended && events&(unix.EPOLLHUP|unix.EPOLLERR) == 0 {
 		var until int64
 		if most, until = c.slow.allow(now, most); most == 0 {
 			p.mute(c, true)

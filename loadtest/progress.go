@@ -48,7 +48,8 @@ func (r *conductor) tell(note string) {
 		p.Delivered += g.Deliveries
 		p.Reconnects += g.Reconnects
 		p.Failures += g.Failures
-		p.Groups = append(p.Groups, GroupProgress{Name: r.config.Readers[i].Name, Live: g.Live, Wanted: r.config.Readers[i].Connections, Delivered: g.Deliveries})
+		c := &r.config.Readers[i]
+		p.Groups = append(p.Groups, GroupProgress{Name: c.Name, Live: g.Live, Wanted: c.Connections, Delivered: g.Deliveries})
 	}
 	p.Seconds = r.series.all[max(0, len(r.series.all)-maxWatched):]
 	r.config.Watch(p)

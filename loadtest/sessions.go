@@ -59,7 +59,7 @@ func (s *sessions) begin(ctx context.Context, r *reader) context.Context {
 }
 
 // over releases what begin made, and returns why the session had to end, or nil where it was not made to.
-func (s *sessions) over(r *reader, session context.Context) error {
+func (s *sessions) over(session context.Context, r *reader) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	cause := context.Cause(session)
@@ -119,7 +119,7 @@ func (s *sessions) keep(ctx context.Context, r *reader, slots chan struct{}) {
 		err := s.dialer.session(session, r, release)
 		stop()
 		release()
-		cause := s.over(r, session)
+		cause := s.over(session, r)
 
 		r.tally.mu.Lock()
 		final := false

@@ -69,11 +69,12 @@ type slowConn struct {
 	ctx  context.Context //nolint:containedctx // of the session that has the connection: Read is given none
 	slow slow
 	all  *gauges
+	read bool // something has been: the answer's header is not slow to come
 }
 
 // Read implements net.Conn.
 func (c *slowConn) Read(p []byte) (int, error) {
-	for c.all.to.Load() == 0 {
+	for c.read && c.all.to.Load() == 0 {
 		n, until := c.slow.allow(time.Now().UnixNano(), len(p))
 		if n > 0 {
 			p = p[:n]
@@ -86,5 +87,6 @@ func (c *slowConn) Read(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(p)
 	c.slow.took(n)
+	c.read = true
 	return n, err
 }

@@ -21,7 +21,15 @@ import (
 
 const description = `Measures servers that stream events: latency from publishing to arrival, losses, duplicates and disorder by content, and what it costs the server.
 
+A scenario in YAML says who publishes what and who reads it, by which transport and how; the other commands are single measurements by flags.
+
 Examples:
+
+  loadtest run loadtest/scenarios/day.yaml --pid $(pidof eventissuer) --html day.html
+      publishers and readers of every kind at once, with a page of charts; --scale 0.01 --time-scale 0.1 tries it in miniature
+
+  loadtest run --stream lt --publisher '{rate: 100}' --reader '{transport: sse, connections: 15000}' --reader '{transport: poll, connections: 3000}' --shards 2
+      18,000 readers, which are more than one process can connect
 
   loadtest sse --stream loadtest -n 1000 --rate 100 --pid $(pidof eventissuer)
       1,000 SSE readers of a stream of the Event Issuer at 127.0.0.1:8080 (it is created), 100 events/s
@@ -45,6 +53,7 @@ Examples:
 Ctrl-C ends a run and prints the report so far. Exit codes: 0 the run went to its end and content was right (nothing lost or disordered); 1 it could not run; 2 wrong usage; 3 something was lost, disordered or unexpected, or published without success; 130 interrupted.`
 
 type cli struct {
+	Run     runCommand     `cmd:"" help:"A scenario: any number of publishers, and of readers on SSE, WebSocket, NDJSON and pages."`
 	SSE     sseCommand     `cmd:"" name:"sse" help:"Readers on SSE, and a publisher."`
 	WS      wsCommand      `cmd:"" name:"ws" help:"Readers on WebSocket, and a publisher."`
 	Publish publishCommand `cmd:"" help:"Publishers alone: acknowledgements per second and how long they take."`
@@ -54,10 +63,8 @@ type cli struct {
 	Rebalance rebalanceCommand `cmd:"" help:"Sessions of a subscription, of which one leaves and comes back: how long the others are given nothing."`
 	Consume   consumeCommand   `cmd:"" help:"A plain Kafka consumer group that reads everything that a topic holds, to compare with."`
 
-	Webhook webhookCommand `cmd:"" help:"Subscriptions whose events are sent to endpoints of loadtest's own, and a publisher."`
-	Run     runCommand     `cmd:"" help:"A scenario: any number of publishers and of readers on SSE, WebSocket, NDJSON and pages."`
-	Shard   shardCommand   `cmd:"" hidden:"" help:"A process that some of a run's readers are in; run starts it."`
-
+	Webhook         webhookCommand         `cmd:"" help:"Subscriptions whose events are sent to endpoints of loadtest's own, and a publisher."`
+	Shard           shardCommand           `cmd:"" hidden:"" help:"A process that some of a run's readers are in, which starts it."`
 	WebhookReceiver webhookReceiverCommand `cmd:"" hidden:"" help:"The endpoints of webhook, which starts it."`
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
