@@ -19,7 +19,7 @@ func (r *conductor) finish() error {
 		}
 		one := r.readerReport(i, g, t)
 		if !r.foreign {
-			one.Delivered.Expected = r.config.Readers[i].expected(r.lanes[i], sequences)
+			one.Delivered.Expected = r.parties[i].expected(sequences)
 		}
 		out.Readers = append(out.Readers, one)
 		all.merge(t)
@@ -56,11 +56,11 @@ func (r *conductor) finish() error {
 
 // readerReport is what one group got.
 func (r *conductor) readerReport(i int, g groupState, t *tally) ReaderReport {
-	c := &r.config.Readers[i]
+	p := &r.parties[i]
 	one := ReaderReport{
-		Name: c.Name, Transport: c.Transport, Client: c.Client, Target: c.URL,
+		Name: p.name, Transport: p.transport, Client: p.client, Target: p.target,
 		Connections: Connections{
-			Wanted: c.Connections, Live: g.Live, Stopped: g.Stopped, Reconnects: g.Reconnects,
+			Wanted: p.wanted, Live: g.Live, Stopped: g.Stopped, Reconnects: g.Reconnects,
 			Head: quantiles(t.connect), Block: quantiles(t.block), Failures: t.rejected, LastFailure: g.Why,
 		},
 		Delivered: Delivered{Lost: g.Result.Lost, Superseded: g.Result.Superseded},

@@ -210,9 +210,10 @@ func (c *crew) start() {
 }
 
 // end returns once no reader is connected any more.
-func (c *crew) end() {
+func (c *crew) end() error {
 	c.stop()
 	c.running.Wait()
+	return nil
 }
 
 // ask implements asker.
@@ -227,7 +228,7 @@ func (c *crew) ask(o crewOrder) (crewAnswer, error) {
 		}
 	}
 	if o.Sequences != nil {
-		c.end()
+		_ = c.end() // which has nothing that could go wrong
 	}
 	var out crewAnswer
 	for _, q := range c.groups {
@@ -305,8 +306,8 @@ func (q *squad) result(sequences []wireSequence) (*groupResult, error) {
 // asker is a crew, in this process or another.
 type asker interface {
 	ask(o crewOrder) (crewAnswer, error)
-	// end returns once the crew has stopped.
-	end()
+	// end returns once it has stopped, and what it made is gone.
+	end() error
 }
 
 // unwire gives sequences that crossed a pipe back their form.

@@ -23,7 +23,7 @@ func Shard(in io.Reader, out io.Writer) error {
 		return errors.Join(err, answers.Encode(crewAnswer{Failed: err.Error()}))
 	}
 	c.start()
-	defer c.end()
+	defer func() { _ = c.end() }() // which has nothing that could go wrong
 	for {
 		var order crewOrder
 		switch err := lines.Decode(&order); {
@@ -68,8 +68,7 @@ func startShard(command []string, setup crewSetup) (*crewProcess, error) {
 	}
 	p.in, p.orders, p.answers = in, json.NewEncoder(in), json.NewDecoder(bufio.NewReader(out))
 	if err := p.orders.Encode(setup); err != nil {
-		p.end()
-		return nil, fmt.Errorf("start shard %d: %w", setup.Shard+1, err)
+		return nil, errors.Join(fmt.Errorf("start shard %d: %w", setup.Shard+1, err), p.end())
 	}
 	return p, nil
 }
@@ -87,7 +86,10 @@ func (p *crewProcess) ask(o crewOrder) (crewAnswer, error) {
 }
 
 // end has the process end, and waits for that.
-func (p *crewProcess) end() {
+func (p *crewProcess) end() error {
 	_ = p.in.Close()
-	_ = p.command.Wait() // what it had to say it has said on standard error
+	if err := p.command.Wait(); err != nil { // why, it has said on standard error
+		return fmt.Errorf("a shard: %w", err)
+	}
+	return nil
 }

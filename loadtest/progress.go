@@ -48,8 +48,7 @@ func (r *conductor) tell(note string) {
 		p.Delivered += g.Deliveries
 		p.Reconnects += g.Reconnects
 		p.Failures += g.Failures
-		c := &r.config.Readers[i]
-		p.Groups = append(p.Groups, GroupProgress{Name: c.Name, Live: g.Live, Wanted: c.Connections, Delivered: g.Deliveries})
+		p.Groups = append(p.Groups, GroupProgress{Name: r.parties[i].name, Live: g.Live, Wanted: r.parties[i].wanted, Delivered: g.Deliveries})
 	}
 	p.Seconds = r.series.all[max(0, len(r.series.all)-maxWatched):]
 	r.config.Watch(p)

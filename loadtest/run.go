@@ -16,6 +16,8 @@ type RunConfig struct {
 
 	Publishers []PublishConfig // of none of them: nobody publishes, or another process under the same Run
 	Readers    []ReaderConfig
+	Sessions   []SessionsConfig
+	Webhooks   []WebhooksConfig
 
 	ConnectTimeout time.Duration // for all to be live; default 60 s, and what the slowest ramp takes
 	Settle         time.Duration // from all live until memory is sampled and publishing begins; default 2 s
@@ -41,8 +43,11 @@ func (c *RunConfig) defaults() error {
 	set(&c.Duration, 10*time.Second)
 	set(&c.Linger, 3*time.Second)
 	set(&c.Shards, 1)
-	if len(c.Readers) == 0 {
-		return errors.New("expected readers: publishers alone are measured by Publish")
+	if len(c.Readers)+len(c.Sessions)+len(c.Webhooks) == 0 {
+		return errors.New("expected somebody who reads: publishers alone are measured by Publish")
+	}
+	if len(c.Publishers) == 0 && len(c.Sessions)+len(c.Webhooks) > 0 {
+		return errors.New("sessions and webhooks need publishers of the same run")
 	}
 	if c.Shards < 1 || c.Shards > 1 && len(c.Shard) == 0 {
 		return fmt.Errorf("%d shards: expected at least 1, and for more the command that runs one", c.Shards)
@@ -67,6 +72,9 @@ type conductor struct {
 	config     RunConfig
 	publishers []*publishers
 	lanes      []laneRange // of each group of readers
+	parties    []party     // the groups of readers, then the others
+	besides    []beside    // which those are
+	begun      []beside    // of them, those to be ended
 	window     *gauges     // of the publishers: the window alone
 	crews      []asker
 	groups     []groupState // as they were when they were last asked
@@ -99,12 +107,8 @@ func Run(ctx context.Context, c RunConfig) (report *Report, err error) {
 	if err := r.watch.take("before"); err != nil {
 		return nil, err
 	}
-	defer func() {
-		for _, crew := range r.crews {
-			crew.end()
-		}
-	}()
-	if err := r.start(); err != nil {
+	defer func() { err = errors.Join(err, r.end()) }()
+	if err := r.start(ctx); err != nil {
 		return nil, err
 	}
 	err = r.phases(ctx)
@@ -118,6 +122,18 @@ func Run(ctx context.Context, c RunConfig) (report *Report, err error) {
 		return nil, err
 	}
 	return r.report, nil
+}
+
+// end ends what start began, as far as that came.
+func (r *conductor) end() error {
+	var errs []error
+	for _, crew := range r.crews {
+		errs = append(errs, crew.end())
+	}
+	for _, b := range r.begun {
+		errs = append(errs, b.end())
+	}
+	return errors.Join(errs...)
 }
 
 // crewError is why readers could not go on.
@@ -145,27 +161,83 @@ func newConductor(c RunConfig) (*conductor, error) {
 		of[config.Name] = laneRange{p.first, p.config.Lanes}
 		r.publishers = append(r.publishers, p)
 	}
-	for _, g := range c.Readers {
-		own, ok := of[g.Of]
+	lanesOf := func(name, publisher string) (laneRange, error) {
+		own, ok := of[publisher]
 		switch {
 		case r.foreign:
 			own = laneRange{0, maxForeignLanes}
-		case g.Of == "":
+		case publisher == "":
 			own = laneRange{0, lanes}
 		case !ok:
-			return nil, fmt.Errorf("readers %s are of publishers %q, which there are not", g.Name, g.Of)
+			return own, fmt.Errorf("%s are of publishers %q, which there are not", name, publisher)
+		}
+		return own, nil
+	}
+	return r, r.invite(lanesOf)
+}
+
+// invite finds out who is to get which lanes.
+func (r *conductor) invite(lanesOf func(name, publisher string) (laneRange, error)) error {
+	c := &r.config
+	for i := range c.Readers {
+		g := &c.Readers[i]
+		own, err := lanesOf("readers "+g.Name, g.Of)
+		if err != nil {
+			return err
 		}
 		r.lanes = append(r.lanes, own)
+		r.parties = append(r.parties, party{
+			name: g.Name, transport: g.Transport, client: g.Client, target: g.URL, wanted: g.Connections,
+			expected: func(sequences []sequence) uint64 { return g.expected(own, sequences) },
+		})
 	}
-	return r, nil
+	for i := range c.Sessions {
+		g := &c.Sessions[i]
+		set(&g.Name, fmt.Sprintf("sessions %d", i+1))
+		own, err := lanesOf("sessions "+g.Name, g.Of)
+		if err != nil {
+			return err
+		}
+		p, err := newSessionsParty(g, c.Run, own)
+		if err != nil {
+			return fmt.Errorf("sessions %s: %w", g.Name, err)
+		}
+		r.besides = append(r.besides, p)
+	}
+	for i := range c.Webhooks {
+		g := &c.Webhooks[i]
+		set(&g.Name, fmt.Sprintf("webhooks %d", i+1))
+		own, err := lanesOf("webhooks "+g.Name, g.Of)
+		if err != nil {
+			return err
+		}
+		p, err := newWebhooksParty(g, i+1, c.Run, own)
+		if err != nil {
+			return fmt.Errorf("webhooks %s: %w", g.Name, err)
+		}
+		r.besides = append(r.besides, p)
+	}
+	for _, b := range r.besides {
+		r.parties = append(r.parties, b.party())
+	}
+	return nil
 }
 
 // maxForeignLanes bounds what a reader accounts for when the publisher is another process, whose lanes are not known.
 const maxForeignLanes = 64
 
-// start has all readers connect.
-func (r *conductor) start() error {
+// start makes what is to be made, and has all readers connect.
+func (r *conductor) start(ctx context.Context) error {
 	c := &r.config
+	for _, b := range r.besides {
+		r.begun = append(r.begun, b)
+		if err := b.start(ctx); err != nil {
+			return err
+		}
+	}
+	if len(c.Readers) == 0 {
+		return nil
+	}
 	setup := crewSetup{Run: c.Run, Shards: c.Shards, Foreign: r.foreign, Settle: c.Settle}
 	before, dials := 0, 0
 	for i, g := range c.Readers {
@@ -217,7 +289,7 @@ func (c *ReaderConfig) dials(window time.Duration) int {
 
 // ask asks all crews, and keeps their groups' states.
 func (r *conductor) ask(o crewOrder) error {
-	groups := make([]groupState, len(r.config.Readers))
+	groups := make([]groupState, len(r.config.Readers), len(r.parties))
 	for _, crew := range r.crews {
 		a, err := crew.ask(o)
 		if err != nil {
@@ -234,6 +306,16 @@ func (r *conductor) ask(o crewOrder) error {
 				return crewError{err.Error()}
 			}
 		}
+	}
+	for _, b := range r.besides {
+		a, err := b.ask(o)
+		if err == nil && a.Failed != "" {
+			err = errors.New(a.Failed)
+		}
+		if err != nil {
+			return crewError{err.Error()}
+		}
+		groups = append(groups, a.Groups...)
 	}
 	r.groups = groups
 	return nil
@@ -307,8 +389,8 @@ func (r *conductor) live() (live, stopped int) {
 
 func (r *conductor) wanted() int {
 	n := 0
-	for _, g := range r.config.Readers {
-		n += g.Connections
+	for _, p := range r.parties {
+		n += p.wanted
 	}
 	return n
 }
@@ -424,7 +506,7 @@ func (r *conductor) measure(ctx context.Context) error {
 	if err := r.watch.take("begin"); err != nil {
 		return err
 	}
-	r.self, _ = sample(os.Getpid(), c.Shards > 1)
+	r.self, _ = sample(os.Getpid(), c.Shards > 1 || len(c.Webhooks) > 0)
 	r.begin = time.Now()
 	r.window.from.Store(r.begin.UnixNano())
 	if err := r.ask(crewOrder{From: r.begin.UnixNano()}); err != nil {
@@ -454,7 +536,7 @@ func (r *conductor) measure(ctx context.Context) error {
 		err = e
 	}
 	r.report.Seconds = end.Sub(r.begin).Seconds()
-	if now, e := sample(os.Getpid(), c.Shards > 1); e == nil {
+	if now, e := sample(os.Getpid(), c.Shards > 1 || len(c.Webhooks) > 0); e == nil {
 		r.report.Self = &SelfReport{Cores: (now.cpu - r.self.cpu).Seconds() / r.report.Seconds, RSS: now.rss}
 	}
 	return errors.Join(err, askErr)
@@ -480,18 +562,13 @@ func (r *conductor) sequences() []sequence {
 	return all
 }
 
-// expected is how many events group i is to get in all.
-func (r *conductor) expected(i int) uint64 {
-	return r.config.Readers[i].expected(r.lanes[i], r.sequences())
-}
-
 // linger waits for what is under way: until everything has arrived, or nothing has for the linger time.
 func (r *conductor) linger(ctx context.Context) error {
 	c := &r.config
 	r.enter("waiting for the rest", c.Linger)
 	expected := make([]uint64, len(r.groups))
 	for i := range expected {
-		expected[i] = r.expected(i)
+		expected[i] = r.parties[i].expected(r.sequences())
 	}
 	most := time.Hour
 	if ctx.Err() != nil {

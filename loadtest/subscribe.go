@@ -72,12 +72,12 @@ func Subscribe(ctx context.Context, c SubscribeConfig) (*Report, error) {
 		run.Publishers = []PublishConfig{*c.Publish}
 	}
 	report, err := Run(ctx, run)
-	if err != nil {
+	if report == nil {
 		return nil, err
 	}
 	report.Client, report.Target = c.Client, c.URL
 	report.Readers = nil // the one group is the whole
-	return report, nil
+	return report, err
 }
 
 // Lines gives what a run's progress is told by: a line for each second.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"time"
@@ -39,7 +40,7 @@ type readers struct {
 	Warmup         duration `default:"2s" help:"Published, but neither timed nor charged (${default})."`
 	Duration       duration `short:"d" default:"10s" help:"The window that is measured (${default})."`
 	Scheduled      bool     `help:"Count latency from when each event was due, so that what held the publisher up is counted in. It is told from sending too."`
-	Shards         int      `default:"1" help:"Processes that the readers are spread over. One may open some 20,000 connections (${default})."`
+	Shards         int      `default:"1" help:"Processes that the readers are spread over. One may open as many connections as it may have files (${default})."`
 	Linger         duration `default:"3s" help:"After the last arrival, before what is outstanding is lost (${default})."`
 }
 
@@ -120,10 +121,10 @@ func (r *readers) run(ctx context.Context, w io.Writer, c loadtest.SubscribeConf
 	c.Watch = watch
 	report, err := loadtest.Subscribe(ctx, c)
 	done()
-	if err != nil {
+	if report == nil {
 		return err
 	}
-	return r.print(w, report)
+	return errors.Join(err, r.print(w, report))
 }
 
 // Run is called by kong.

@@ -20,7 +20,7 @@ type runCommand struct {
 	Server    string    `placeholder:"URL" env:"EVENTCTL_SERVER" help:"Event Issuer, in place of the scenario's (http://127.0.0.1:8080)."`
 	Stream    string    `help:"Stream, in place of the scenario's. It and the event types are made if missing."`
 	Header    []string  `short:"H" sep:"none" placeholder:"'Name: value'" help:"Header field of every request. Repeatable."`
-	Shards    int       `placeholder:"N" help:"Processes that the readers are spread over. One may open some 20,000 connections (1)."`
+	Shards    int       `placeholder:"N" help:"Processes that the readers are spread over. One may open as many connections as it may have files (1)."`
 	Warmup    *duration `placeholder:"TIME" help:"In place of the scenario's."`
 	Duration  *duration `short:"d" placeholder:"TIME" help:"In place of the scenario's."`
 	Scale     float64   `default:"1" placeholder:"FACTOR" help:"Multiply the numbers of connections, to try a scenario in miniature (${default})."`
@@ -52,6 +52,9 @@ func (r *runCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	c.Run, c.Shard = r.RunName, []string{self, "shard"}
+	for i := range c.Webhooks {
+		c.Webhooks[i].Hook.Receiver = []string{self, "webhook-receiver"}
+	}
 	if err := s.Prepare(ctx); err != nil {
 		return err
 	}
@@ -59,10 +62,10 @@ func (r *runCommand) Run(ctx context.Context, out io.Writer) error {
 	c.Watch = watch
 	report, err := loadtest.Run(ctx, c)
 	done()
-	if err != nil {
+	if report == nil {
 		return err
 	}
-	return r.print(out, report)
+	return errors.Join(err, r.print(out, report)) // what it made may not have been deleted
 }
 
 // scenario is the file's, with what the command line says in its place.

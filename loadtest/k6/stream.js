@@ -6,9 +6,9 @@
 // It needs k6 1.0 or later and nothing else; `go install go.k6.io/k6@latest` builds one. The stream and the event type are
 // made if missing. Readers on SSE are in sse.js beside this file, as k6 reads SSE by an extension alone.
 //
-// Read the figures with care: a virtual user takes some hundred times the memory and processor of a reader of `loadtest`, and
-// on one machine it is k6 that is measured from a few thousand deliveries a second on. `loadtest run` is made for more, and
-// for telling what is lost. What k6 has is your other scripts, its outputs and its thresholds.
+// Read the figures with care: a virtual user takes many times the memory and processor of a reader of `loadtest`, so that on one
+// machine it is soon k6 that is measured. `loadtest run` is made for more, and tells what is lost. What k6 has is your other
+// scripts, its outputs and its thresholds.
 import http from 'k6/http';
 import { check } from 'k6';
 import { Counter, Trend } from 'k6/metrics';

@@ -26,9 +26,21 @@ func (s *Scenario) Scale(connections, times float64) {
 			scale(&p.Steps[j].For)
 		}
 	}
+	fewer := func(n int) int { return max(1, int(math.Round(float64(n)*connections))) }
+	for i := range s.Subscriptions {
+		s.Subscriptions[i].Sessions = fewer(s.Subscriptions[i].Sessions)
+	}
+	for i := range s.Webhooks {
+		w := &s.Webhooks[i]
+		w.Subscriptions = fewer(w.Subscriptions)
+		w.Endpoints = min(w.Endpoints, w.Subscriptions)
+		if w.Hang > 0 {
+			w.Hang = min(w.Hang, max(w.Endpoints, 1)-1)
+		}
+	}
 	for i := range s.Readers {
 		r := &s.Readers[i]
-		r.Connections = max(1, int(math.Round(float64(r.Connections)*connections)))
+		r.Connections = fewer(r.Connections)
 		r.Ramp *= connections / times
 		scale(&r.Lifetime, &r.Every)
 		for j := range r.Storms {

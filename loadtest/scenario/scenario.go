@@ -7,6 +7,7 @@ package scenario
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -38,8 +39,10 @@ type Scenario struct {
 	PIDs    []int `yaml:"pid"`
 	PIDTree bool  `yaml:"pidTree"`
 
-	Publishers []Publisher `yaml:"publishers"`
-	Readers    []Readers   `yaml:"readers"`
+	Publishers    []Publisher    `yaml:"publishers"`
+	Readers       []Readers      `yaml:"readers"`
+	Subscriptions []Subscription `yaml:"subscriptions"`
+	Webhooks      []Webhooks     `yaml:"webhooks"`
 }
 
 // Publisher is a kind of publishers.
@@ -124,6 +127,40 @@ type Storm struct {
 	Timeout time.Duration `yaml:"timeout"`
 }
 
+// Subscription is one that is made for the run, and the sessions that share its events and acknowledge them.
+type Subscription struct {
+	Name           string        `yaml:"name"`
+	Sessions       int           `yaml:"sessions"`
+	Servers        []string      `yaml:"servers"` // that the sessions are dealt out among; default the scenario's
+	Transport      string        `yaml:"transport"`
+	Ordering       string        `yaml:"ordering"`
+	Types          []string      `yaml:"types"`
+	Of             string        `yaml:"of"`
+	MaxUncommitted int           `yaml:"maxUncommitted"`
+	AckEvery       int           `yaml:"ackEvery"`
+	AckAfter       time.Duration `yaml:"ackAfter"`
+}
+
+// Webhooks is webhooks that are made for the run, and endpoints of the load generator's own.
+type Webhooks struct {
+	Name          string        `yaml:"name"`
+	Subscriptions int           `yaml:"subscriptions"`
+	Endpoints     int           `yaml:"endpoints"`
+	Mode          string        `yaml:"mode"`
+	Signatures    []string      `yaml:"signatures"`
+	Ordering      string        `yaml:"ordering"`
+	Batch         int           `yaml:"batch"`
+	Concurrency   int           `yaml:"concurrency"`
+	Timeout       time.Duration `yaml:"timeout"`
+	Schedule      []string      `yaml:"schedule"`
+	Types         []string      `yaml:"types"`
+	Of            string        `yaml:"of"`
+	Hang          int           `yaml:"hang"`        // endpoints that never answer
+	FailPercent   float64       `yaml:"failPercent"` // messages that are answered 503
+	Delay         time.Duration `yaml:"delay"`       // before each answer
+	Verify        *float64      `yaml:"verifyPercent"`
+}
+
 // Read reads a scenario's file.
 func Read(path string) (*Scenario, error) {
 	text, err := os.ReadFile(path)
@@ -144,8 +181,8 @@ func Parse(file string, text []byte) (*Scenario, error) {
 	if err := d.document(text, s, ""); err != nil {
 		return nil, err
 	}
-	if len(s.Readers) == 0 {
-		return nil, d.mistake("readers", "expected at least one group")
+	if len(s.Readers)+len(s.Subscriptions)+len(s.Webhooks) == 0 {
+		return nil, d.mistake("readers", "expected at least one group, or subscriptions or webhooks")
 	}
 	for i := range s.Publishers {
 		if err := s.Publishers[i].check(d, fmt.Sprintf("publishers[%d]", i)); err != nil {
@@ -157,7 +194,20 @@ func Parse(file string, text []byte) (*Scenario, error) {
 			return nil, err
 		}
 	}
-	return s, s.names(d)
+	for i := range s.Subscriptions {
+		if err := s.Subscriptions[i].check(d, fmt.Sprintf("subscriptions[%d]", i)); err != nil {
+			return nil, err
+		}
+	}
+	for i := range s.Webhooks {
+		if err := s.Webhooks[i].check(d, fmt.Sprintf("webhooks[%d]", i)); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.names(d); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // AddReaders adds a group of readers, said as one in a file is: {transport: sse, connections: 10}.
@@ -182,21 +232,37 @@ func (s *Scenario) AddPublisher(option, text string) error {
 
 // names checks that names are told apart, and that readers name publishers that there are.
 func (s *Scenario) names(d *decoder) error {
-	var publishers, readers []string
+	var publishers, others []string
 	for i, p := range s.Publishers {
 		if p.Name != "" && slices.Contains(publishers, p.Name) {
 			return d.mistake(fmt.Sprintf("publishers[%d].name", i), "%q is another's name too", p.Name)
 		}
 		publishers = append(publishers, p.Name)
 	}
-	for i, r := range s.Readers {
+	check := func(path, name, of string) error {
 		switch {
-		case r.Name != "" && slices.Contains(readers, r.Name):
-			return d.mistake(fmt.Sprintf("readers[%d].name", i), "%q is another's name too", r.Name)
-		case r.Of != "" && !slices.Contains(publishers, r.Of):
-			return d.mistake(fmt.Sprintf("readers[%d].of", i), "there are no publishers of that name: expected %s", oneOf(publishers))
+		case name != "" && slices.Contains(others, name):
+			return d.mistake(join(path, "name"), "%q is another's name too", name)
+		case of != "" && !slices.Contains(publishers, of):
+			return d.mistake(join(path, "of"), "there are no publishers of that name: expected %s", oneOf(publishers))
 		}
-		readers = append(readers, r.Name)
+		others = append(others, name)
+		return nil
+	}
+	for i, r := range s.Readers {
+		if err := check(fmt.Sprintf("readers[%d]", i), r.Name, r.Of); err != nil {
+			return err
+		}
+	}
+	for i, r := range s.Subscriptions {
+		if err := check(fmt.Sprintf("subscriptions[%d]", i), r.Name, r.Of); err != nil {
+			return err
+		}
+	}
+	for i, r := range s.Webhooks {
+		if err := check(fmt.Sprintf("webhooks[%d]", i), r.Name, r.Of); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -297,6 +363,42 @@ func (r *Readers) check(d *decoder, path string) error {
 	return nil
 }
 
+func (r *Subscription) check(d *decoder, path string) error {
+	if r.Sessions == 0 {
+		return d.mistake(join(path, "sessions"), "expected at least 1")
+	}
+	if err := d.choice(join(path, "ordering"), r.Ordering, "key", "none"); err != nil {
+		return err
+	}
+	return d.choice(join(path, "transport"), r.Transport, loadtest.GroupNDJSON, loadtest.GroupSSE)
+}
+
+func (r *Webhooks) check(d *decoder, path string) error {
+	at := func(key string) string { return join(path, key) }
+	if err := d.choice(at("ordering"), r.Ordering, "key", "none"); err != nil {
+		return err
+	}
+	if err := d.choice(at("mode"), r.Mode, "structured", "binary"); err != nil {
+		return err
+	}
+	for i, s := range r.Signatures {
+		if err := d.choice(fmt.Sprintf("%s[%d]", at("signatures"), i), s, "v1", "v1a"); err != nil {
+			return err
+		}
+	}
+	switch {
+	case r.Subscriptions == 0:
+		return d.mistake(at("subscriptions"), "expected at least 1")
+	case r.Endpoints > r.Subscriptions:
+		return d.mistake(at("endpoints"), "expected at most as many as subscriptions, %d", r.Subscriptions)
+	case r.FailPercent >= 100:
+		return d.mistake(at("failPercent"), "expected below 100, got %g", r.FailPercent)
+	case r.Verify != nil && *r.Verify > 100:
+		return d.mistake(at("verifyPercent"), "expected up to 100, got %g", *r.Verify)
+	}
+	return nil
+}
+
 // Prepare makes the stream and the event types that are missing.
 func (s *Scenario) Prepare(ctx context.Context) error {
 	if s.Stream == "" {
@@ -385,6 +487,30 @@ func (s *Scenario) Config() (loadtest.RunConfig, error) {
 			one.Storms = append(one.Storms, loadtest.StormConfig{At: w.At, Share: w.Percent / 100, Timeout: w.Timeout})
 		}
 		c.Readers = append(c.Readers, one)
+	}
+	if s.Stream == "" && len(s.Subscriptions)+len(s.Webhooks) > 0 {
+		return c, errors.New("expected a stream that subscriptions and webhooks are of")
+	}
+	for _, r := range s.Subscriptions {
+		servers := r.Servers
+		if len(servers) == 0 {
+			servers = []string{s.base()}
+		}
+		c.Sessions = append(c.Sessions, loadtest.SessionsConfig{Name: r.Name, Of: r.Of, Group: loadtest.GroupConfig{
+			Servers: slices.Clone(servers), Header: header(s.Header), Stream: s.Stream, Types: r.Types, Ordering: r.Ordering, Client: r.Transport,
+			Sessions: r.Sessions, MaxUncommitted: r.MaxUncommitted, AckEvery: r.AckEvery, AckAfter: r.AckAfter,
+		}})
+	}
+	for _, r := range s.Webhooks {
+		verify := 0.01
+		if r.Verify != nil {
+			verify = *r.Verify / 100
+		}
+		c.Webhooks = append(c.Webhooks, loadtest.WebhooksConfig{Name: r.Name, Of: r.Of, Hook: loadtest.WebhookConfig{
+			Server: s.base(), Header: header(s.Header), Stream: s.Stream, Types: r.Types, Subscriptions: r.Subscriptions, Endpoints: r.Endpoints,
+			Mode: r.Mode, Signatures: r.Signatures, Ordering: r.Ordering, Batch: r.Batch, Concurrency: r.Concurrency, Timeout: r.Timeout,
+			Schedule: r.Schedule, Hang: r.Hang, Fail: r.FailPercent / 100, Delay: r.Delay, Verify: verify,
+		}})
 	}
 	return c, nil
 }

@@ -41,6 +41,10 @@ readers:
   - {name: b, transport: websocket, connections: 1, server: http://h:2, slow: {bytesPerSecond: 10, reads: 1s, pauses: 2s, buffer: 4096}}
   - {name: c, transport: poll, connections: 1, every: 2s, path: /p, latest: true}
   - {name: d, transport: websocket, subprotocol: "", connections: 1, url: ws://z/y}
+subscriptions:
+  - {name: e, sessions: 3, ordering: none, transport: sse, types: [t], of: steady, maxUncommitted: 5, ackEvery: 6, ackAfter: 7s, servers: [http://h:1, http://h:2]}
+webhooks:
+  - {name: f, subscriptions: 4, endpoints: 2, mode: binary, signatures: [v1, v1a], ordering: none, batch: 5, concurrency: 6, timeout: 7s, schedule: [1s], hang: 1, failPercent: 10, delay: 1s}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +91,14 @@ readers:
 			{Name: "d", URL: "ws://z/y", Transport: "websocket", Header: h, Connections: 1},
 		},
 	}
+	want.Sessions = []loadtest.SessionsConfig{{Name: "e", Of: "steady", Group: loadtest.GroupConfig{
+		Servers: []string{"http://h:1", "http://h:2"}, Header: h, Stream: "a stream", Types: []string{"t"}, Ordering: "none", Client: "sse", Sessions: 3,
+		MaxUncommitted: 5, AckEvery: 6, AckAfter: 7 * second,
+	}}}
+	want.Webhooks = []loadtest.WebhooksConfig{{Name: "f", Hook: loadtest.WebhookConfig{
+		Server: "http://h:1", Header: h, Stream: "a stream", Subscriptions: 4, Endpoints: 2, Mode: "binary", Signatures: []string{"v1", "v1a"}, Ordering: "none",
+		Batch: 5, Concurrency: 6, Timeout: 7 * second, Schedule: []string{"1s"}, Hang: 1, Fail: 0.1, Delay: second, Verify: 0.01,
+	}}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-expected +got:\n%s", diff)
 	}
@@ -121,6 +133,16 @@ func TestMistakesAreToldWithTheirLineAndWhatWasExpected(t *testing.T) {
 		"readers:\n  - connections: 1\n    of: x\n":                                              "x.yaml:3: readers[0].of: there are no publishers of that name",
 		"readers:\n  - connections: 1\n    url: http://x\n    path: /y":                          "x.yaml:3: readers[0].url: expected either a url",
 		"readers:\n  - {connections: 1, name: a}\n  - {connections: 1, name: a}":                 "x.yaml:3: readers[1].name: ",
+		"subscriptions:\n  - name: x\n":                                                          "x.yaml:2: subscriptions[0].sessions: expected at least 1",
+		"subscriptions:\n  - sessions: 1\n    ordering: x\n":                                     "x.yaml:3: subscriptions[0].ordering: expected key or none",
+		"subscriptions:\n  - sessions: 1\n    transport: x\n":                                    "x.yaml:3: subscriptions[0].transport: expected ndjson or sse",
+		"subscriptions:\n  - sessions: 1\n    of: x\n":                                           "x.yaml:3: subscriptions[0].of: there are no publishers",
+		"webhooks:\n  - name: x\n":                                                               "x.yaml:2: webhooks[0].subscriptions: expected at least 1",
+		"webhooks:\n  - subscriptions: 1\n    endpoints: 2\n":                                    "x.yaml:3: webhooks[0].endpoints: expected at most as many",
+		"webhooks:\n  - subscriptions: 1\n    mode: x\n":                                         "x.yaml:3: webhooks[0].mode: expected structured or binary",
+		"webhooks:\n  - subscriptions: 1\n    signatures: [v1, v2]\n":                            "x.yaml:3: webhooks[0].signatures[1]: expected v1 or v1a",
+		"webhooks:\n  - subscriptions: 1\n    failPercent: 100\n":                                "x.yaml:3: webhooks[0].failPercent: expected below 100",
+		"webhooks:\n  - subscriptions: 1\n    verifyPercent: 101\n":                              "x.yaml:3: webhooks[0].verifyPercent: expected up to 100",
 		readers + "publishers:\n  - size: 3\n":                                                   "x.yaml:4: publishers[0]: expected a rate, or steps",
 		readers + "publishers:\n  - rate: 0\n":                                                   "x.yaml:4: publishers[0].rate: expected events a second, or max",
 		readers + "publishers:\n  - rate: 1\n    burst: {on: 1s}\n":                              "x.yaml:5: publishers[0].burst: expected on and off",
