@@ -178,10 +178,11 @@ func newSquad(s crewSetup, g crewGroup) (*squad, error) {
 		q.fleet.tallies = append(q.fleet.tallies, newTally())
 	}
 	for i := c.Connections * s.Shard / s.Shards; i < c.Connections*(s.Shard+1)/s.Shards; i++ {
-		lanes := c.lanesOf(i, g.Lanes)
+		n := c.First + i
+		lanes := c.lanesOf(n, g.Lanes)
 		index := len(q.fleet.readers)
 		r := &reader{index: index, number: g.Before + i, tally: q.fleet.tallies[index%tallies], all: q.all, marks: newMarker(s.Run)}
-		if r.target, err = addQuery(c.URL, c.Query, i, lanes.First); err != nil {
+		if r.target, err = addQuery(c.URL, c.Query, n, lanes.First); err != nil {
 			return nil, err
 		}
 		r.ledger = newLedger(lanes.First, lanes.Count, s.Foreign)

@@ -12,7 +12,7 @@ import (
 // ReaderConfig is a group of readers that are alike.
 type ReaderConfig struct {
 	Name   string      `json:"name"`
-	URL    string      `json:"url"` // of the stream; {i} stands for the connection's number in its group, {lane} for its lane
+	URL    string      `json:"url"` // of the stream; {i} stands for a connection's number, {lane} for its lane
 	Query  []string    `json:"query,omitempty"`
 	Header http.Header `json:"header,omitempty"`
 
@@ -21,6 +21,7 @@ type ReaderConfig struct {
 	Subprotocol string `json:"subprotocol,omitempty"`
 
 	Connections int      `json:"connections"`       // default 1
+	First       int      `json:"first,omitempty"`   // the first one's number, where the group is a part of a larger one
 	Dials       int      `json:"dials"`             // being opened at once; default 256
 	Ramp        float64  `json:"ramp,omitempty"`    // connections begun in a second; 0: no limit
 	Sources     []string `json:"sources,omitempty"` // local addresses; default enough of 127.0.0.0/8, where the target is loopback
@@ -153,7 +154,7 @@ func (c *ReaderConfig) lanesOf(i int, all laneRange) laneRange {
 func (c *ReaderConfig) expected(all laneRange, sequences []sequence) uint64 {
 	var n uint64
 	for i := range c.Connections {
-		l := c.lanesOf(i, all)
+		l := c.lanesOf(c.First+i, all)
 		for _, s := range sequences[l.First : l.First+l.Count] {
 			n += s.end - uint64(len(s.doubts))
 		}

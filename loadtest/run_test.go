@@ -184,6 +184,26 @@ func TestSeveralPublishersHaveLanesOfTheirOwn(t *testing.T) {
 	}
 }
 
+func TestPartsOfAGroupAreNumberedAsTheWholeIs(t *testing.T) {
+	f := newFeed(t, nil)
+	c := all(f)
+	c.Readers = []loadtest.ReaderConfig{
+		{URL: f.URL + "/sub?i={i}&lane={lane}", Connections: 3},
+		{URL: f.URL + "/sub?i={i}&lane={lane}", Connections: 2, First: 3},
+	}
+	r := runAll(t, c)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range 5 {
+		if f.paths[fmt.Sprintf("/sub?i=%d&lane=%d", i, i%4)] != 1 {
+			t.Errorf("asked for %v", f.paths)
+		}
+	}
+	if d := r.Delivered; d.Lost != 0 || d.Events != d.Expected || d.Events+d.Unexpected != 5*r.Published.Events {
+		t.Errorf("%+v", d)
+	}
+}
+
 func TestConflatedReadersLoseOnlyWhatWasLast(t *testing.T) {
 	f := newFeed(t, func(f *feed) {
 		f.fault = func(n int, text string) []string {

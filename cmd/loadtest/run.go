@@ -17,7 +17,7 @@ type runCommand struct {
 	Reader    []string `sep:"none" placeholder:"'{KEY: VALUE, …}'" help:"A group of readers, added to the scenario's and said as one is there: {transport: sse, connections: 100}. Repeatable."`
 	Publisher []string `sep:"none" placeholder:"'{KEY: VALUE, …}'" help:"A publisher, likewise: {rate: 100, size: 1000}. Repeatable."`
 
-	Server    string    `placeholder:"URL" env:"EVENTCTL_SERVER" help:"Event Issuer, in place of the scenario's (http://127.0.0.1:8080)."`
+	Server    []string  `placeholder:"URL" env:"EVENTCTL_SERVER" help:"Event Issuer, in place of the scenario's (http://127.0.0.1:8080). Repeatable, for replicas that the readers are dealt out among."`
 	Stream    string    `help:"Stream, in place of the scenario's. It and the event types are made if missing."`
 	Header    []string  `short:"H" sep:"none" placeholder:"'Name: value'" help:"Header field of every request. Repeatable."`
 	Shards    int       `placeholder:"N" help:"Processes that the readers are spread over. One may open as many connections as it may have files (1)."`
@@ -106,8 +106,8 @@ func (r *runCommand) scenario() (*scenario.Scenario, error) {
 }
 
 func (r *runCommand) override(s *scenario.Scenario) {
-	if r.Server != "" {
-		s.Server = r.Server
+	if len(r.Server) > 0 {
+		s.Server, s.Servers = "", r.Server
 	}
 	if r.Stream != "" {
 		s.Stream = r.Stream

@@ -10,6 +10,9 @@ import (
 
 // names checks that names are told apart, and that readers name publishers that there are.
 func (s *Scenario) names(d *decoder) error {
+	if s.Server != "" && len(s.Servers) > 0 {
+		return d.mistake("servers", "expected either a server or servers")
+	}
 	var publishers, others []string
 	for i, p := range s.Publishers {
 		if p.Name != "" && slices.Contains(publishers, p.Name) {

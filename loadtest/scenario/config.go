@@ -1,6 +1,7 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,11 @@ func (s *Scenario) Prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, server := range s.servers()[1:] {
+		if err := loadtest.Await(ctx, server, s.Stream, header(s.Header)); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -76,11 +82,45 @@ func (s *Scenario) kind(p Publisher) string {
 // defaultServer is where an Event Issuer listens by default.
 const defaultServer = "http://127.0.0.1:8080"
 
-func (s *Scenario) base() string {
-	if s.Server == "" {
-		return defaultServer
+func (s *Scenario) base() string { return s.servers()[0] }
+
+// servers are the base URLs of the replicas.
+func (s *Scenario) servers() []string {
+	all := slices.Clone(s.Servers)
+	if s.Server != "" || len(all) == 0 {
+		all = []string{cmp.Or(s.Server, defaultServer)}
 	}
-	return strings.TrimSuffix(s.Server, "/")
+	for i := range all {
+		all[i] = strings.TrimSuffix(all[i], "/")
+	}
+	return all
+}
+
+// deal splits a group among the replicas, unless it says where it reads.
+func (s *Scenario) deal(r Readers, c loadtest.ReaderConfig) ([]loadtest.ReaderConfig, error) {
+	servers := s.servers()
+	if r.URL != "" || r.Server != "" {
+		servers = []string{r.Server}
+	}
+	var all []loadtest.ReaderConfig
+	for i, server := range servers {
+		part := c
+		part.First = c.Connections * i / len(servers)
+		part.Connections = c.Connections*(i+1)/len(servers) - part.First
+		part.Ramp = c.Ramp / float64(len(servers))
+		if len(servers) > 1 && c.Name != "" {
+			part.Name = fmt.Sprintf("%s (server %d)", c.Name, i+1)
+		}
+		if part.Connections == 0 {
+			continue
+		}
+		var err error
+		if part.URL, err = s.address(r, server); err != nil {
+			return nil, err
+		}
+		all = append(all, part)
+	}
+	return all, nil
 }
 
 // Config is what the scenario has Run do.
@@ -101,12 +141,8 @@ func (s *Scenario) Config() (loadtest.RunConfig, error) {
 		})
 	}
 	for _, r := range s.Readers {
-		from, err := s.address(r)
-		if err != nil {
-			return c, err
-		}
 		one := loadtest.ReaderConfig{
-			Name: r.Name, URL: from, Header: header(s.Header, r.Header), Transport: r.Transport, Client: r.Client,
+			Name: r.Name, Header: header(s.Header, r.Header), Transport: r.Transport, Client: r.Client,
 			Connections: r.Connections, Dials: r.Dials, Ramp: r.Ramp, Wait: r.Wait, Every: r.Every, Lifetime: r.Lifetime, Of: r.Of, Latest: r.Latest,
 		}
 		for _, q := range r.Query {
@@ -124,7 +160,11 @@ func (s *Scenario) Config() (loadtest.RunConfig, error) {
 		for _, w := range r.Storms {
 			one.Storms = append(one.Storms, loadtest.StormConfig{At: w.At, Share: w.Percent / 100, Timeout: w.Timeout})
 		}
-		c.Readers = append(c.Readers, one)
+		parts, err := s.deal(r, one)
+		if err != nil {
+			return c, err
+		}
+		c.Readers = append(c.Readers, parts...)
 	}
 	if s.Stream == "" && len(s.Subscriptions)+len(s.Webhooks) > 0 {
 		return c, errors.New("expected a stream that subscriptions and webhooks are of")
@@ -132,7 +172,7 @@ func (s *Scenario) Config() (loadtest.RunConfig, error) {
 	for _, r := range s.Subscriptions {
 		servers := r.Servers
 		if len(servers) == 0 {
-			servers = []string{s.base()}
+			servers = s.servers()
 		}
 		c.Sessions = append(c.Sessions, loadtest.SessionsConfig{Name: r.Name, Of: r.Of, Group: loadtest.GroupConfig{
 			Servers: slices.Clone(servers), Header: header(s.Header), Stream: s.Stream, Types: r.Types, Ordering: r.Ordering, Client: r.Transport,
@@ -153,15 +193,12 @@ func (s *Scenario) Config() (loadtest.RunConfig, error) {
 	return c, nil
 }
 
-// address is where a group reads.
-func (s *Scenario) address(r Readers) (string, error) {
+// address is where a group reads at a server.
+func (s *Scenario) address(r Readers, server string) (string, error) {
 	if r.URL != "" {
 		return r.URL, nil
 	}
-	base := s.base()
-	if r.Server != "" {
-		base = strings.TrimSuffix(r.Server, "/")
-	}
+	base := strings.TrimSuffix(server, "/")
 	switch {
 	case r.Path != "":
 		return base + "/" + strings.TrimPrefix(r.Path, "/"), nil

@@ -17,6 +17,8 @@ import (
 type Scenario struct {
 	Name   string `yaml:"name"`   // default the file's
 	Server string `yaml:"server"` // base URL of an Event Issuer; default http://127.0.0.1:8080
+	// Servers are replicas: each group of readers, and of sessions, is dealt out among them. Everything else is the first's.
+	Servers []string `yaml:"servers"`
 	// Stream is made where it is missing, with so many partitions (default 1). It may be left out where everybody has a URL.
 	Stream     string `yaml:"stream"`
 	Partitions int    `yaml:"partitions"`

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,21 +108,22 @@ webhooks:
 func TestMistakesAreToldWithTheirLineAndWhatWasExpected(t *testing.T) {
 	const readers = "readers:\n  - connections: 1\n"
 	for text, want := range map[string]string{
-		"":                                 "x.yaml: it is empty",
-		"readers: []":                      "x.yaml:1: readers: expected at least one group",
-		"name: x\n":                        "x.yaml:1: readers: expected at least one group",
-		"[1]":                              "x.yaml:1: expected the keys name, server,",
-		"a: [\n":                           "x.yaml:1: did not find expected",
-		readers + "---\na: 1\n":            "x.yaml: expected one document",
-		readers + "duratoin: 3s\n":         "x.yaml:3: duratoin: there is no such key: expected name, server,",
-		readers + "duration: 3\n":          `x.yaml:3: duration: expected a time such as 10s, 1m30s or 500ms, got "3"`,
-		readers + "duration: -3s\n":        "x.yaml:3: duration: expected a time",
-		readers + "duration: {a: 1}\n":     "x.yaml:3: duration: expected one value, got keys and values",
-		readers + "shards: many\n":         `x.yaml:3: shards: expected a whole number of at least 0, got "many"`,
-		readers + "shards: 1\nshards: 2\n": "shards",
-		readers + "header: x\n":            "x.yaml:3: header: expected names with values",
-		readers + "header: {a: {b: c}}\n":  "x.yaml:3: header: a: expected a value or a list of values",
-		"readers:\n  - transport: sse\n":   "x.yaml:2: readers[0].connections: expected at least 1",
+		"":                                    "x.yaml: it is empty",
+		"readers: []":                         "x.yaml:1: readers: expected at least one group",
+		"name: x\n":                           "x.yaml:1: readers: expected at least one group",
+		"[1]":                                 "x.yaml:1: expected the keys name, server,",
+		"a: [\n":                              "x.yaml:1: did not find expected",
+		readers + "---\na: 1\n":               "x.yaml: expected one document",
+		readers + "server: a\nservers: [b]\n": "x.yaml:4: servers: expected either",
+		readers + "duratoin: 3s\n":            "x.yaml:3: duratoin: there is no such key: expected name, server,",
+		readers + "duration: 3\n":             `x.yaml:3: duration: expected a time such as 10s, 1m30s or 500ms, got "3"`,
+		readers + "duration: -3s\n":           "x.yaml:3: duration: expected a time",
+		readers + "duration: {a: 1}\n":        "x.yaml:3: duration: expected one value, got keys and values",
+		readers + "shards: many\n":            `x.yaml:3: shards: expected a whole number of at least 0, got "many"`,
+		readers + "shards: 1\nshards: 2\n":    "shards",
+		readers + "header: x\n":               "x.yaml:3: header: expected names with values",
+		readers + "header: {a: {b: c}}\n":     "x.yaml:3: header: a: expected a value or a list of values",
+		"readers:\n  - transport: sse\n":      "x.yaml:2: readers[0].connections: expected at least 1",
 		"readers:\n  -\n    connections: 1\n    transport: telepathy\n":                          `x.yaml:4: readers[0].transport: expected sse, websocket, ndjson or poll, got "telepathy"`,
 		"readers:\n  - connections: 1\n    client: x\n":                                          "x.yaml:3: readers[0].client: expected epoll,",
 		"readers:\n  - connections: 1\n    subprotocol: x\n":                                     "x.yaml:3: readers[0].subprotocol: only transport websocket has one",
@@ -164,6 +166,29 @@ func TestMistakesAreToldWithTheirLineAndWhatWasExpected(t *testing.T) {
 		if err != nil && !errors.As(err, new(*scenario.Error)) {
 			t.Errorf("%q: the error is a %T", text, err)
 		}
+	}
+}
+
+func TestReadersAreDealtOutAmongReplicas(t *testing.T) {
+	s, err := scenario.Parse("x.yaml", []byte("servers: [http://a, http://b/]\nstream: s\nreaders: [{name: r, connections: 5, ramp: 4}, {name: x, connections: 1, server: http://c}]\n"+
+		"publishers: [{rate: 1}]\nsubscriptions: [{sessions: 2}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := s.Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []loadtest.ReaderConfig{
+		{Name: "r (server 1)", URL: "http://a/v1/streams/s/events", Connections: 2, Ramp: 2, Header: http.Header{}},
+		{Name: "r (server 2)", URL: "http://b/v1/streams/s/events", Connections: 3, First: 2, Ramp: 2, Header: http.Header{}},
+		{Name: "x", URL: "http://c/v1/streams/s/events", Connections: 1, Header: http.Header{}},
+	}
+	if diff := cmp.Diff(want, c.Readers); diff != "" {
+		t.Errorf("-expected +got:\n%s", diff)
+	}
+	if c.Publishers[0].URL != "http://a/v1/events" || !slices.Equal(c.Sessions[0].Group.Servers, []string{"http://a", "http://b"}) {
+		t.Errorf("%+v, %+v", c.Publishers, c.Sessions)
 	}
 }
 
