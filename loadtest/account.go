@@ -4,6 +4,12 @@ import "github.com/HdrHistogram/hdrhistogram-go"
 
 // finish has the readers stop, and enters in the report what they and the publishers counted.
 func (r *conductor) finish() error {
+	if r.liveAtEnd == nil { // the window was not reached, or not its end
+		r.noteLive()
+	}
+	if r.begin.IsZero() {
+		r.begin = r.report.Started
+	}
 	sequences := r.sequences()
 	if err := r.ask(crewOrder{Sequences: wire(sequences)}); err != nil {
 		return err
@@ -67,9 +73,7 @@ func (r *conductor) readerReport(i int, g groupState, t *tally) ReaderReport {
 		Latency:   quantiles(t.latency), LatencySent: quantiles(t.sent), Distribution: distribution(t.latency),
 		Storms: g.Result.Storms, Comeback: comeback(t, g.Result.Storms),
 	}
-	if i < len(r.liveAtEnd) {
-		one.Connections.Live = r.liveAtEnd[i]
-	}
+	one.Connections.Live = r.liveAtEnd[i]
 	one.Delivered.count(t, r.report.Seconds)
 	return one
 }

@@ -223,10 +223,7 @@ func (r *conductor) measure(ctx context.Context) error {
 	end := time.Now()
 	r.window.to.Store(end.UnixNano())
 	askErr := r.ask(crewOrder{To: end.UnixNano()})
-	r.report.Connections.Live, _ = r.live()
-	for _, g := range r.groups {
-		r.liveAtEnd = append(r.liveAtEnd, g.Live)
-	}
+	r.noteLive()
 	if e := r.watch.take("after"); err == nil {
 		err = e
 	}
@@ -281,4 +278,12 @@ func (r *conductor) linger(ctx context.Context) error {
 		return whole || time.Since(last) > c.Linger
 	})
 	return err
+}
+
+// noteLive keeps how many connections there are now, for the report.
+func (r *conductor) noteLive() {
+	r.report.Connections.Live, _ = r.live()
+	for _, g := range r.groups {
+		r.liveAtEnd = append(r.liveAtEnd, g.Live)
+	}
 }

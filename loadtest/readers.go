@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 )
@@ -78,8 +79,11 @@ func (c *ReaderConfig) defaults() error {
 		set(&c.Wait, 30*time.Second)
 	}
 	if c.Slow != nil {
-		set(&c.Slow.Buffer, slowBuffer)
+		slow := *c.Slow
+		set(&slow.Buffer, slowBuffer)
+		c.Slow = &slow
 	}
+	c.Storms = slices.Clone(c.Storms)
 	for i := range c.Storms {
 		set(&c.Storms[i].Share, 1)
 		set(&c.Storms[i].Timeout, time.Minute)
@@ -99,10 +103,8 @@ func (c *ReaderConfig) check() error {
 	if !ok {
 		return fmt.Errorf("transport %q: expected %s, %s, %s or %s", c.Transport, TransportSSE, TransportWebSocket, TransportNDJSON, TransportPoll)
 	}
-	for _, name := range clients {
-		if c.Client == name {
-			return nil
-		}
+	if slices.Contains(clients, c.Client) {
+		return nil
 	}
 	return fmt.Errorf("client %q: expected %s for transport %s", c.Client, strings.Join(clients, " or "), c.Transport)
 }

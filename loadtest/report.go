@@ -68,7 +68,7 @@ type Report struct {
 	Series       []Second       `json:"series,omitempty"`
 }
 
-// ReaderReport is what one group of readers got.
+// ReaderReport is what one group got: readers, the sessions of a subscription, or webhooks.
 type ReaderReport struct {
 	Name         string       `json:"name"`
 	Transport    string       `json:"transport"`

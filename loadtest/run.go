@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -50,6 +51,7 @@ func (c *RunConfig) defaults() error {
 	if c.Shards < 1 || c.Shards > 1 && len(c.Shard) == 0 {
 		return fmt.Errorf("%d shards: expected at least 1, and for more the command that runs one", c.Shards)
 	}
+	c.Readers, c.Sessions, c.Webhooks = slices.Clone(c.Readers), slices.Clone(c.Sessions), slices.Clone(c.Webhooks)
 	slowest := 0.0
 	for i := range c.Readers {
 		r := &c.Readers[i]
@@ -103,11 +105,14 @@ func Run(ctx context.Context, c RunConfig) (report *Report, err error) {
 		return nil, err
 	}
 	err = r.phases(ctx)
-	if err != nil && (ctx.Err() == nil || errors.As(err, new(crewError))) {
+	switch {
+	case err == nil:
+	case errors.As(err, new(crewError)), ctx.Err() == nil && r.report.Seconds == 0:
 		return nil, err
-	}
-	if err != nil {
+	case ctx.Err() != nil:
 		r.report.Interrupted = context.Cause(ctx).Error()
+	default: // the window was measured before something went wrong
+		r.report.Interrupted = err.Error()
 	}
 	if err := r.finish(); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package loadtest_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -255,6 +256,26 @@ func TestShardThatCannotGoOnEndsTheRun(t *testing.T) {
 	c := all(f)
 	c.Shards, c.Shard = 2, []string{"false"}
 	if r, err := loadtest.Run(t.Context(), c); err == nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestRunThatIsInterruptedEarlyReportsWhatThereWas(t *testing.T) {
+	f := newFeed(t, nil)
+	c := all(f)
+	c.Settle = time.Hour
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	c.Watch = func(p loadtest.Progress) {
+		if p.Phase == "settling" && len(p.Seconds) > 1 {
+			stop()
+		}
+	}
+	r, err := loadtest.Run(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Interrupted == "" || r.Connections.Live != r.Connections.Wanted || r.Delivered.Lost != 0 || len(r.Series) < 2 || r.Series[0].At < 0 || r.Series[0].At > 60 {
 		t.Errorf("%+v", r)
 	}
 }
