@@ -68,8 +68,10 @@ func block(p loadtest.Progress) []string {
 	if p.Failed > 0 {
 		failed = fmt.Sprintf(", %d FAILED", p.Failed)
 	}
-	add("published", spark(of(func(s loadtest.Second) float64 { return float64(s.Published) })), "%s/s  %d in all%s", short(float64(last.Published)), p.Published, failed)
-	add("delivered", spark(of(func(s loadtest.Second) float64 { return float64(s.Delivered) })), "%s/s  %d in all", short(float64(last.Delivered)), p.Delivered)
+	published := of(func(s loadtest.Second) float64 { return float64(s.Published) })
+	add("published", spark(published), "%s/s  %d in all%s", short(float64(last.Published)), p.Published, failed)
+	delivered := of(func(s loadtest.Second) float64 { return float64(s.Delivered) })
+	add("delivered", spark(delivered), "%s/s  %d in all", short(float64(last.Delivered)), p.Delivered)
 	latency := "nothing in the last 5 s"
 	if q := p.Latency; q != nil {
 		latency = fmt.Sprintf("p50 %s  p99 %s  max %s ms", figure(q.P50), figure(q.P99), figure(q.Max))
@@ -79,7 +81,8 @@ func block(p loadtest.Progress) []string {
 	if p.Failures > 0 {
 		failures = fmt.Sprintf(", %d FAILED (%s)", p.Failures, p.LastFailure)
 	}
-	add("connections", spark(of(func(s loadtest.Second) float64 { return float64(s.Live) })), "%d of %d live, %d reconnects%s", p.Live, p.Wanted, p.Reconnects, failures)
+	live := of(func(s loadtest.Second) float64 { return float64(s.Live) })
+	add("connections", spark(live), "%d of %d live, %d reconnects%s", p.Live, p.Wanted, p.Reconnects, failures)
 	for i, u := range last.Processes {
 		cores := of(func(s loadtest.Second) float64 {
 			if i < len(s.Processes) {

@@ -90,10 +90,12 @@ func (p *Publisher) check(d *decoder, path string) error {
 
 func (r *Readers) check(d *decoder, path string) error {
 	at := func(key string) string { return join(path, key) }
-	if err := d.choice(at("transport"), r.Transport, loadtest.TransportSSE, loadtest.TransportWebSocket, loadtest.TransportNDJSON, loadtest.TransportPoll); err != nil {
+	transports := []string{loadtest.TransportSSE, loadtest.TransportWebSocket, loadtest.TransportNDJSON, loadtest.TransportPoll}
+	if err := d.choice(at("transport"), r.Transport, transports...); err != nil {
 		return err
 	}
-	if err := d.choice(at("client"), r.Client, loadtest.ClientEpoll, loadtest.ClientGoroutine, loadtest.ClientR3labs, loadtest.ClientWebSocket); err != nil {
+	clients := []string{loadtest.ClientEpoll, loadtest.ClientGoroutine, loadtest.ClientR3labs, loadtest.ClientWebSocket}
+	if err := d.choice(at("client"), r.Client, clients...); err != nil {
 		return err
 	}
 	poll, websocket := r.Transport == loadtest.TransportPoll, r.Transport == loadtest.TransportWebSocket

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -231,6 +233,30 @@ func TestShippedScenariosAreRightAndScale(t *testing.T) {
 		for i, r := range small.Readers {
 			if r.Connections < 1 || r.Connections > max(1, whole.Readers[i].Connections/50) {
 				t.Errorf("%s: readers %s are %d", file, r.Name, r.Connections)
+			}
+		}
+	}
+}
+
+func TestDocumentSaysEveryKeyAndItsExampleIsRight(t *testing.T) {
+	text, err := os.ReadFile("../../docs/loadtest.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, ok := strings.Cut(string(text), "```yaml\n")
+	example, _, closed := strings.Cut(example, "```")
+	if s, err := scenario.Parse("the example", []byte(example)); !ok || !closed || err != nil || len(s.Readers) != 2 {
+		t.Errorf("%v: %s", err, example)
+	}
+	for _, of := range []reflect.Type{
+		reflect.TypeFor[scenario.Scenario](), reflect.TypeFor[scenario.Publisher](), reflect.TypeFor[scenario.Readers](), reflect.TypeFor[scenario.Slow](),
+		reflect.TypeFor[scenario.Storm](), reflect.TypeFor[scenario.Burst](), reflect.TypeFor[scenario.Ramp](), reflect.TypeFor[scenario.Step](),
+		reflect.TypeFor[scenario.Subscription](), reflect.TypeFor[scenario.Webhooks](),
+	} {
+		for i := range of.NumField() {
+			key := of.Field(i).Tag.Get("yaml")
+			if !regexp.MustCompile(`\b` + key + `\b`).Match(text) {
+				t.Errorf("docs/loadtest.md does not say %s of %s", key, of.Name())
 			}
 		}
 	}
