@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,15 +18,14 @@ import (
 	"github.com/r3labs/sse/v2"
 )
 
-// socketDialer reads SSE off a plain or TLS connection with a small buffer for each.
+// socketDialer reads off a plain or TLS connection with a small buffer for each.
 type socketDialer struct {
-	target  endpoint
-	sources []string
-	header  http.Header
+	target endpoint
+	fleet  *fleet
 }
 
 func (d *socketDialer) session(ctx context.Context, r *reader, live func()) error {
-	conn, err := netDialer(d.sources, r.index).DialContext(ctx, "tcp", d.target.address)
+	conn, err := d.fleet.dial(ctx, r, d.target.address)
 	if err != nil {
 		return err
 	}
@@ -33,14 +34,14 @@ func (d *socketDialer) session(ctx context.Context, r *reader, live func()) erro
 	}
 	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
 	defer func() { _ = conn.Close() }()
-	request, err := streamRequest(nil, r.target, d.header, r.cursor)
+	request, err := streamRequest(nil, r.target, d.fleet.header, r.cursor, d.fleet.format)
 	if err != nil {
 		return err
 	}
 	if _, err := conn.Write(request); err != nil {
 		return err
 	}
-	s := &stream{reader: r}
+	s := &stream{reader: r, format: d.fleet.format}
 	s.begin()
 	buffer := make([]byte, 4<<10)
 	for {
@@ -48,6 +49,10 @@ func (d *socketDialer) session(ctx context.Context, r *reader, live func()) erro
 		if n > 0 {
 			var broken error
 			r.enter(func(now int64) { broken = s.feed(buffer[:n], now) })
+			if errors.Is(broken, errPageEnd) {
+				live()
+				broken = d.next(ctx, conn, s)
+			}
 			if broken != nil {
 				return broken
 			}
@@ -61,21 +66,21 @@ func (d *socketDialer) session(ctx context.Context, r *reader, live func()) erro
 	}
 }
 
-// transport makes an HTTP transport whose connections come from reader i's source address.
-func transport(sources []string, i int) *http.Transport {
-	return &http.Transport{
-		DialContext:         netDialer(sources, i).DialContext,
-		TLSHandshakeTimeout: 30 * time.Second,
-		DisableKeepAlives:   true,
+// next asks for the next page.
+func (d *socketDialer) next(ctx context.Context, conn net.Conn, s *stream) error {
+	if !wait(ctx, d.fleet.apart()) {
+		return ctx.Err()
 	}
+	request, err := nextPage(nil, s.reader.target, d.fleet.header, s, d.fleet.wait)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(request)
+	return err
 }
 
 // r3labsDialer reads by github.com/r3labs/sse, one connection a session.
-type r3labsDialer struct {
-	target  endpoint
-	sources []string
-	header  http.Header
-}
+type r3labsDialer struct{ fleet *fleet }
 
 // never is the strategy of not connecting again within one call: the loop around it does that.
 type never struct{}
@@ -86,9 +91,9 @@ func (never) Reset()                     {}
 func (d *r3labsDialer) session(ctx context.Context, r *reader, live func()) error {
 	var answer error
 	c := sse.NewClient(r.target, sse.ClientMaxBufferSize(maxLine))
-	c.Connection = &http.Client{Transport: transport(d.sources, r.index)}
+	c.Connection = &http.Client{Transport: d.fleet.transport(ctx, r)}
 	c.ReconnectStrategy = never{}
-	for name, values := range d.header {
+	for name, values := range d.fleet.header {
 		c.Headers[name] = strings.Join(values, ", ")
 	}
 	if len(r.cursor) > 0 {
@@ -126,11 +131,7 @@ func (d *r3labsDialer) session(ctx context.Context, r *reader, live func()) erro
 
 // websocketDialer reads by github.com/coder/websocket, and resumes with after=.
 type websocketDialer struct {
-	target   endpoint
-	sources  []string
-	header   http.Header
-	protocol string
-
+	fleet   *fleet
 	buffers sync.Pool // of *bytes.Buffer: most connections are idle most of the time
 }
 
@@ -150,9 +151,9 @@ func (d *websocketDialer) session(ctx context.Context, r *reader, live func()) e
 		u.RawQuery = q.Encode()
 		target = u.String()
 	}
-	opt := &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport(d.sources, r.index)}, HTTPHeader: d.header}
-	if d.protocol != "" {
-		opt.Subprotocols = []string{d.protocol}
+	opt := &websocket.DialOptions{HTTPClient: &http.Client{Transport: d.fleet.transport(ctx, r)}, HTTPHeader: d.fleet.header}
+	if d.fleet.protocol != "" {
+		opt.Subprotocols = []string{d.fleet.protocol}
 	}
 	conn, resp, err := websocket.Dial(ctx, target, opt) //nolint:bodyclose // Dial has read it: its caller never closes it
 	if err != nil {
@@ -166,8 +167,8 @@ func (d *websocketDialer) session(ctx context.Context, r *reader, live func()) e
 		return err
 	}
 	defer func() { _ = conn.CloseNow() }()
-	if got := conn.Subprotocol(); got != d.protocol {
-		return fmt.Errorf("asked for subprotocol %q, the server chose %q", d.protocol, got)
+	if got := conn.Subprotocol(); got != d.fleet.protocol {
+		return fmt.Errorf("asked for subprotocol %q, the server chose %q", d.fleet.protocol, got)
 	}
 	conn.SetReadLimit(maxMessage)
 	r.enter(r.head)

@@ -112,6 +112,30 @@ func (g *ledger) lost(sent []sequence) uint64 {
 	return n
 }
 
+// stale counts the lanes whose last published number did not arrive.
+func (g *ledger) stale(sent []sequence) uint64 {
+	var n uint64
+	for i := range g.lanes {
+		if g.first+i >= len(sent) {
+			break
+		}
+		l, s := &g.lanes[i], sent[g.first+i]
+		end := s.end
+		for end > 0 && has(s.doubts, end-1) {
+			end--
+		}
+		if l.next < end && (!g.open || l.begun) {
+			n++
+		}
+	}
+	return n
+}
+
+func has(doubts map[uint64]struct{}, n uint64) bool {
+	_, ok := doubts[n]
+	return ok
+}
+
 func missed(hole span, s sequence) uint64 {
 	n := hole.to - hole.from
 	if n < uint64(len(s.doubts)) {

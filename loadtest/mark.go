@@ -15,10 +15,13 @@ const markPrefix = "~lt:"
 type mark struct {
 	lane int
 	seq  uint64
-	sent int64 // Unix time in nanoseconds
+	sent int64 // Unix time in nanoseconds; when it was due, where it says late, too
+	// late is how long after that it was really sent, in nanoseconds. It counts where scheduled is true.
+	late      int64
+	scheduled bool
 }
 
-// appendMark appends the text ~lt:RUN:LANE:SEQ:NANOS~.
+// appendMark appends the text ~lt:RUN:LANE:SEQ:NANOS~, or ~lt:RUN:LANE:SEQ:NANOS:LATE~ of one that was scheduled.
 func appendMark(dst []byte, run string, m mark) []byte {
 	dst = append(dst, markPrefix...)
 	dst = append(dst, run...)
@@ -28,6 +31,10 @@ func appendMark(dst []byte, run string, m mark) []byte {
 	dst = strconv.AppendUint(dst, m.seq, 10)
 	dst = append(dst, ':')
 	dst = strconv.AppendInt(dst, m.sent, 10)
+	if m.scheduled {
+		dst = append(dst, ':')
+		dst = strconv.AppendInt(dst, max(m.late, 0), 10)
+	}
 	return append(dst, '~')
 }
 
@@ -48,11 +55,22 @@ func (k marker) next(p []byte) (m mark, rest []byte, ok bool) {
 		p = p[i+len(k.prefix):]
 		lane, q, ok1 := number(p, ':')
 		seq, q, ok2 := number(q, ':')
-		sent, q, ok3 := number(q, '~')
+		m, q, ok3 := times(q)
 		if ok1 && ok2 && ok3 {
-			return mark{lane: int(lane), seq: seq, sent: int64(sent)}, q, true
+			m.lane, m.seq = int(lane), seq
+			return m, q, true
 		}
 	}
+}
+
+// times reads a mark's end.
+func times(p []byte) (m mark, rest []byte, ok bool) {
+	if sent, q, ok := number(p, '~'); ok {
+		return mark{sent: int64(sent)}, q, true
+	}
+	sent, q, ok1 := number(p, ':')
+	late, q, ok2 := number(q, '~')
+	return mark{sent: int64(sent), late: int64(late), scheduled: true}, q, ok1 && ok2
 }
 
 // number reads decimal digits up to the byte end, and returns what follows it.

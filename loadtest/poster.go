@@ -28,7 +28,7 @@ type poster struct {
 }
 
 func newPoster(c *PublishConfig) (*poster, error) {
-	target, err := resolve(expand(c.URL, 0, 1))
+	target, err := resolve(expand(c.URL, 0, 0))
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func newPoster(c *PublishConfig) (*poster, error) {
 func (p *poster) send(ctx context.Context, lane int, body []byte, events int) (int, int, error) {
 	uri := p.target.url.RequestURI()
 	if strings.Contains(p.config.URL, "{") {
-		e, err := resolve(expand(p.config.URL, lane, p.config.Lanes))
+		e, err := resolve(expand(p.config.URL, lane, lane))
 		if err != nil {
 			return 0, 0, err
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // PrepareConfig names what an Event Issuer must have before events can be published to it.
@@ -67,6 +68,33 @@ func belongs(ctx context.Context, target string, c PrepareConfig) error {
 		return fmt.Errorf("event type %s is published to stream %s, not to %s: give another --type", c.Type, found.Stream, c.Stream)
 	}
 	return nil
+}
+
+// Await blocks until a server, such as a replica of the one at which it was made, knows a stream; for 10 s at most.
+func Await(ctx context.Context, server, stream string, header http.Header) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	target := strings.TrimSuffix(server, "/") + "/v1/streams/" + url.PathEscape(stream)
+	for {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+		if err != nil {
+			return err
+		}
+		if header != nil {
+			req.Header = header.Clone()
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return fmt.Errorf("find stream %s at %s: %w", stream, server, err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+		if resp.StatusCode != http.StatusNotFound || !wait(ctx, 20*time.Millisecond) {
+			return fmt.Errorf("find stream %s at %s: %s", stream, server, resp.Status)
+		}
+	}
 }
 
 func create(ctx context.Context, target string, header http.Header, object any) error {

@@ -46,13 +46,19 @@ type ProcessReport struct {
 }
 
 // sample reads one process, and with tree its descendants too.
-func sample(pid int, tree bool) (usage, error) {
-	u, err := sampleOne(pid)
+func sample(pid int, tree bool) (usage, error) { return sampleBy(sampleOne, pid, tree) }
+
+// glance is sample without PSS and the exact RSS, for which the kernel goes through all of a process's pages: cheap enough
+// to be done every second while the process is measured.
+func glance(pid int, tree bool) (usage, error) { return sampleBy(glanceOne, pid, tree) }
+
+func sampleBy(one func(pid int) (usage, error), pid int, tree bool) (usage, error) {
+	u, err := one(pid)
 	if err != nil || !tree {
 		return u, err
 	}
 	for _, child := range descendants(pid) {
-		c, err := sampleOne(child)
+		c, err := one(child)
 		if err != nil {
 			continue // it has ended meanwhile
 		}
@@ -64,6 +70,22 @@ func sample(pid int, tree bool) (usage, error) {
 }
 
 func sampleOne(pid int) (usage, error) {
+	u, err := glanceOne(pid)
+	if err != nil {
+		return u, err
+	}
+	// PSS shares what several processes map among them, which is what counts for nginx's workers. It needs the
+	// process's owner's rights.
+	if rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)); err == nil {
+		u.pss = kilobytes(rollup, "Pss:")
+		if rss := kilobytes(rollup, "Rss:"); rss > 0 {
+			u.rss = rss // exact, where stat's figure lags by up to 64 pages a thread
+		}
+	}
+	return u, nil
+}
+
+func glanceOne(pid int) (usage, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return usage{}, fmt.Errorf("process %d: %w", pid, err)
@@ -78,20 +100,11 @@ func sampleOne(pid int) (usage, error) {
 	if err1 != nil || err2 != nil || err3 != nil {
 		return usage{}, fmt.Errorf("process %d: /proc/%d/stat is not in the form known", pid, pid)
 	}
-	u := usage{
+	return usage{
 		cpu:  time.Duration(user+system) * time.Second / ticksPerSecond,
 		rss:  pages * int64(os.Getpagesize()),
 		name: name,
-	}
-	// PSS shares what several processes map among them, which is what counts for nginx's workers. It needs the
-	// process's owner's rights.
-	if rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid)); err == nil {
-		u.pss = kilobytes(rollup, "Pss:")
-		if rss := kilobytes(rollup, "Rss:"); rss > 0 {
-			u.rss = rss // exact, where stat's figure lags by up to 64 pages a thread
-		}
-	}
-	return u, nil
+	}, nil
 }
 
 // statFields splits /proc/PID/stat. The name is in parentheses and may hold anything, parentheses too; fields begin with the state.

@@ -101,7 +101,7 @@ func (p *publishers) report(seconds float64) *Published {
 	defer p.mu.Unlock()
 	c := &p.config
 	out := &Published{
-		Events: p.sent.Load(), Failed: p.failed.Load(), Requests: p.requests.Load(), Wanted: c.Rate,
+		Name: c.Name, Events: p.sent.Load(), Failed: p.failed.Load(), Requests: p.requests.Load(), Wanted: c.wanted(),
 		Batch: c.Batch, Size: len(p.body.append(nil, mark{seq: 1000, sent: time.Now().UnixNano()})), Publishers: c.Publishers, Lanes: c.Lanes,
 		Acks: quantiles(p.acks), Lag: quantiles(p.lag), Answers: p.statuses, LastFailure: p.lastFail,
 	}

@@ -18,6 +18,7 @@ import (
 
 // PublishConfig says what is published, where to and how fast.
 type PublishConfig struct {
+	Name    string // of the publishers, where there are several kinds
 	URL     string // posted to; {lane} may occur in it
 	Command string // or: a shell command that takes one event a line on its standard input
 	// ContentType defaults to application/cloudevents+json, or …-batch+json where Batch is above 1.
@@ -30,14 +31,23 @@ type PublishConfig struct {
 	Size        int    // bytes of an event, about; default 400
 
 	Rate       float64       // events a second, of all publishers together; 0: as fast as answers come
+	Pace       *Pace         // how the rate changes over time, in place of Rate
 	Batch      int           // events in a request, as a JSON array where above 1; default 1
 	Publishers int           // connections that publish, each with one request at a time; default one for each 25 requests a second, at most 64
 	Lanes      int           // numbered sequences; default one for each publisher
 	Timeout    time.Duration // of a request; default 10 s
 	Events     uint64        // stop after so many; 0: no such limit
-	// Scheduled has each event say when it was due instead of when it was sent, where there is a rate: what a publisher that
-	// was held up was late is then counted in.
+	// Scheduled has each event say when it was due and how late it was sent, where there is a rate: latency then counts from
+	// when it was due, so that what held a publisher up is counted in.
 	Scheduled bool
+}
+
+// wanted is the mean rate that was to be, where that is one for the whole run.
+func (c *PublishConfig) wanted() float64 {
+	if c.Pace == nil {
+		return c.Rate
+	}
+	return 0
 }
 
 func (c *PublishConfig) defaults() error {
@@ -60,7 +70,7 @@ func (c *PublishConfig) defaults() error {
 	set(&c.Size, 400)
 	set(&c.Timeout, 10*time.Second)
 	if c.Publishers == 0 {
-		c.Publishers = min(max(1, int(math.Ceil(c.Rate/float64(c.Batch)/25))), 64)
+		c.Publishers = min(max(1, int(math.Ceil(c.most()/float64(c.Batch)/25))), 64)
 		if c.Lanes > 0 {
 			c.Publishers = min(c.Publishers, c.Lanes)
 		}
@@ -68,11 +78,27 @@ func (c *PublishConfig) defaults() error {
 	if c.Command != "" {
 		c.Publishers = 1
 	}
+	if c.Pace != nil {
+		if err := c.Pace.check(); err != nil {
+			return fmt.Errorf("publisher: %w", err)
+		}
+	}
 	set(&c.Lanes, c.Publishers)
 	if c.Lanes < c.Publishers {
 		return fmt.Errorf("publisher: %d lanes are too few for %d publishers: a lane's order has one owner", c.Lanes, c.Publishers)
 	}
 	return nil
+}
+
+// most is the highest rate that there will be, 0 where there is none.
+func (c *PublishConfig) most() float64 {
+	most := c.Rate
+	if c.Pace != nil {
+		for _, s := range c.Pace.Stages {
+			most = max(most, s.From, s.To)
+		}
+	}
+	return most
 }
 
 func set[T comparable](v *T, to T) {
@@ -85,6 +111,7 @@ func set[T comparable](v *T, to T) {
 // publishers send events until their context is done.
 type publishers struct {
 	config PublishConfig
+	first  int // the lane that lanes[0] stands for
 	body   *template
 	all    *gauges // for the window; the readers' own where there are readers
 
@@ -147,33 +174,49 @@ func (p *publishers) sink() (sink, error) {
 	return newPoster(&p.config)
 }
 
+// schedule says when publisher i's requests are due: a function of their number, false for never; nil where there is no rate.
+func (c *PublishConfig) schedule(i int) func(n int) (time.Time, bool) {
+	start := time.Now()
+	switch {
+	case c.Pace != nil:
+		return func(n int) (time.Time, bool) {
+			after, ever := c.Pace.due(float64((n*c.Publishers + i) * c.Batch))
+			return start.Add(after), ever
+		}
+	case c.Rate > 0:
+		interval := time.Duration(float64(c.Batch*c.Publishers) / c.Rate * float64(time.Second))
+		// Publishers start evenly spread over one interval, lest all of them send at the same moment.
+		start = start.Add(interval * time.Duration(i) / time.Duration(c.Publishers))
+		return func(n int) (time.Time, bool) { return start.Add(time.Duration(n) * interval), true }
+	}
+	return nil
+}
+
 // publish is publisher i. It owns the lanes i, i+publishers, i+2·publishers…, and sends them in turn.
 func (p *publishers) publish(ctx context.Context, i int, to sink) {
 	c := &p.config
-	var interval time.Duration
-	if c.Rate > 0 {
-		interval = time.Duration(float64(c.Batch*c.Publishers) / c.Rate * float64(time.Second))
-	}
-	// Publishers start evenly spread over one interval, lest all of them send at the same moment.
-	start := time.Now().Add(interval * time.Duration(i) / time.Duration(c.Publishers))
+	schedule := c.schedule(i)
 	lane := i
 	var body []byte
 	for n := 0; ; n++ {
 		due := time.Now()
-		if interval > 0 {
-			due = start.Add(time.Duration(n) * interval)
+		if schedule != nil {
+			var ever bool
+			if due, ever = schedule(n); !ever {
+				return
+			}
 		}
 		if !wait(ctx, time.Until(due)) || c.Events > 0 && p.sent.Load()+p.failed.Load() >= c.Events {
 			return
 		}
 		first := p.take(lane, c.Batch)
 		began := time.Now()
-		sent := began
-		if c.Scheduled {
-			sent = due
+		m := mark{lane: p.first + lane, seq: first, sent: began.UnixNano()}
+		if c.Scheduled && schedule != nil {
+			m.sent, m.late, m.scheduled = due.UnixNano(), int64(began.Sub(due)), true
 		}
-		body = p.render(body[:0], lane, first, sent.UnixNano())
-		ok, status, err := to.send(ctx, lane, body, c.Batch)
+		body = p.render(body[:0], m)
+		ok, status, err := to.send(ctx, m.lane, body, c.Batch)
 		p.account(lane, first, ok, status, err, began, began.Sub(due))
 		if err != nil && !wait(ctx, 50*time.Millisecond) { // a refusing server is not hammered
 			return
@@ -192,9 +235,10 @@ func (p *publishers) take(lane, n int) uint64 {
 	return first
 }
 
-func (p *publishers) render(dst []byte, lane int, first uint64, now int64) []byte {
+// render appends a request's events, of which the mark is the first one's.
+func (p *publishers) render(dst []byte, m mark) []byte {
 	if p.config.Batch == 1 {
-		return p.body.append(dst, mark{lane, first, now})
+		return p.body.append(dst, m)
 	}
 	for i := range p.config.Batch {
 		if p.config.Command == "" {
@@ -202,7 +246,8 @@ func (p *publishers) render(dst []byte, lane int, first uint64, now int64) []byt
 		} else if i > 0 {
 			dst = append(dst, '\n')
 		}
-		dst = p.body.append(dst, mark{lane, first + uint64(i), now})
+		dst = p.body.append(dst, m)
+		m.seq++
 	}
 	if p.config.Command == "" {
 		dst = append(dst, ']')

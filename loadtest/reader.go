@@ -11,7 +11,8 @@ import (
 // reader is one connection's memory, kept across its reconnects: what it asked for, its cursor and its account.
 // It is owned by the goroutine that reads the connection.
 type reader struct {
-	index  int
+	index  int    // in its fleet
+	number int    // in the whole run, of all groups and processes: for its address and pace
 	target string // path and query, or the whole URL, with the placeholders filled in
 	ledger ledger
 	cursor []byte // of the last complete block
@@ -26,6 +27,8 @@ type reader struct {
 	headed    bool  // the present connection's header has come
 	blocked   bool  // and its first block
 	storm     bool  // it was dropped by a storm, and has had no event sent after that
+	away      bool  // and no response header
+	waiting   bool  // and no block
 }
 
 // head is told when a connection's response header has come.
@@ -37,8 +40,10 @@ func (r *reader) head(now int64) {
 		r.all.reconnects.Add(1)
 	}
 	r.connected = true
-	if at := r.all.stormAt.Load(); at != 0 && r.storm {
-		record(r.tally.stormHead, now-at)
+	if r.away {
+		r.away = false
+		r.all.away.Add(-1)
+		record(r.tally.stormHead, now-r.all.stormAt.Load())
 	}
 }
 
@@ -62,9 +67,27 @@ func (r *reader) rejectedWith(status int, what string) (final bool) {
 	switch status {
 	case http.StatusNoContent, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusGone:
 		r.all.stopped.Add(1)
+		r.giveUp()
 		return true
 	}
 	return false
+}
+
+// drop notes that a storm cuts the reader off. The storm counts it in all.away and all.waiting.
+func (r *reader) drop() {
+	r.giveUp() // an earlier storm waits for it no more
+	r.storm, r.away, r.waiting = true, true, true
+}
+
+// giveUp notes that a reader does not come back: no storm waits for it.
+func (r *reader) giveUp() {
+	if r.away {
+		r.all.away.Add(-1)
+	}
+	if r.waiting {
+		r.all.waiting.Add(-1)
+	}
+	r.storm, r.away, r.waiting = false, false, false
 }
 
 // block is told at the end of each block or message; id is empty where it carried none.
@@ -76,8 +99,10 @@ func (r *reader) block(id []byte, now int64) {
 		r.blocked = true
 		r.all.blocks.Add(1)
 		record(r.tally.block, now-r.dialed)
-		if at := r.all.stormAt.Load(); at != 0 && r.storm {
-			record(r.tally.stormBlock, now-at)
+		if r.waiting {
+			r.waiting = false
+			r.all.waiting.Add(-1)
+			record(r.tally.stormBlock, now-r.all.stormAt.Load())
 		}
 	}
 }
@@ -108,8 +133,12 @@ func (r *reader) data(p []byte, now int64) (found bool) {
 		if r.all.in(now) {
 			t.inWindow++
 		}
+		record(t.recent, now-m.sent)
 		if r.all.in(m.sent) {
 			record(t.latency, now-m.sent)
+			if m.scheduled {
+				record(t.sent, now-m.sent-m.late)
+			}
 		}
 		if r.storm {
 			if at := r.all.stormAt.Load(); at != 0 && m.sent >= at {
@@ -159,10 +188,10 @@ func controlIn(p []byte) string {
 	return ""
 }
 
-// expand fills the placeholders {i} (the connection's number from 0) and {lane} (that number modulo the lanes) in.
-func expand(template string, i, lanes int) string {
+// expand fills the placeholders {i} (a connection's number from 0) and {lane} in.
+func expand(template string, i, lane int) string {
 	if !strings.Contains(template, "{") {
 		return template
 	}
-	return strings.NewReplacer("{i}", strconv.Itoa(i), "{lane}", strconv.Itoa(i%max(lanes, 1))).Replace(template)
+	return strings.NewReplacer("{i}", strconv.Itoa(i), "{lane}", strconv.Itoa(lane)).Replace(template)
 }

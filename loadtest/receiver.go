@@ -25,8 +25,9 @@ type receiverSetup struct {
 	Hang      int           `json:"hang"`      // so many endpoints, the first ones, never answer a message
 	Fail      float64       `json:"fail"`      // share of the messages that are answered 503
 	Delay     time.Duration `json:"delay"`     // before each answer
-	Lanes     int           `json:"lanes"`     // of the publisher
-	OwnLane   bool          `json:"ownLane"`   // subscription i is sent lane i modulo Lanes alone
+	First     int           `json:"first"`     // lane
+	Lanes     int           `json:"lanes"`     // that there are from it on
+	OwnLane   bool          `json:"ownLane"`   // subscription i is sent lane First + i modulo Lanes alone
 	Verify    float64       `json:"verify"`    // share of the messages whose signatures are verified
 	Secrets   []string      `json:"secrets"`   // of each subscription; number i posts to /i at endpoint i modulo Endpoints
 }
@@ -36,6 +37,8 @@ type receiverOrder struct {
 	From int64 `json:"from,omitempty"` // the window begins, Unix nanoseconds
 	To   int64 `json:"to,omitempty"`   // it ends
 	Down *bool `json:"down,omitempty"` // from now on all messages are answered 503, or no longer
+	// Recent has the answer hold the histogram of what came since it was last asked for.
+	Recent bool `json:"recent,omitempty"`
 	// Sequences are what was published; then the answer tells what is lost, and after what time the rest came.
 	Sequences []wireSequence `json:"sequences,omitempty"`
 }
@@ -70,6 +73,9 @@ type receiverReport struct {
 	Verified uint64     `json:"verified"`
 	Forged   uint64     `json:"forged"` // of those, such whose signature is wrong
 	Latency  *Quantiles `json:"latency,omitempty"`
+
+	Histogram []byte `json:"histogram,omitempty"` // that Latency is of
+	Recent    []byte `json:"recentHistogram,omitempty"`
 }
 
 // Receive is the process that endpoints are in during a run of Webhooks, which starts it: it reads what it is to be from
@@ -117,7 +123,11 @@ func Receive(in io.Reader, out io.Writer) error {
 		if order.Down != nil {
 			r.down.Store(*order.Down)
 		}
-		if err := answers.Encode(r.report(order.Sequences)); err != nil {
+		answer, err := r.report(order)
+		if err != nil {
+			return err
+		}
+		if err := answers.Encode(answer); err != nil {
 			return err
 		}
 	}
@@ -155,6 +165,7 @@ type mailTally struct {
 	mu      sync.Mutex
 	counts  mailCounts              // guarded by mu
 	latency *hdrhistogram.Histogram // of events that were due in the window; guarded by mu
+	recent  *hdrhistogram.Histogram // of those that came since it was last asked for; guarded by mu
 }
 
 // mailCounts are of all of the run, but for window.
@@ -178,16 +189,16 @@ func newReceiver(s receiverSetup) (*receiver, error) {
 		r.every = uint64(max(1, math.Round(1/s.Verify)))
 	}
 	for i := range r.tallies {
-		r.tallies[i].latency = newHistogram()
+		r.tallies[i].latency, r.tallies[i].recent = newHistogram(), newHistogram()
 	}
 	for i, text := range s.Secrets {
 		secret, err := webhook.ParseSecret(text)
 		if err != nil {
 			return nil, fmt.Errorf("subscription %d: %w", i, err)
 		}
-		book := newLedger(0, s.Lanes, false)
+		book := newLedger(s.First, s.Lanes, false)
 		if s.OwnLane {
-			book = newLedger(i%s.Lanes, 1, false)
+			book = newLedger(s.First+i%s.Lanes, 1, false)
 		}
 		r.boxes = append(r.boxes, &mailbox{secret: secret, tally: &r.tallies[i%len(r.tallies)], ledger: book})
 	}
@@ -269,6 +280,7 @@ func (r *receiver) take(i int, q *request) bool {
 		if in {
 			t.window++
 		}
+		record(box.tally.recent, now.UnixNano()-m.sent)
 		if r.window.in(m.sent) {
 			record(box.tally.latency, now.UnixNano()-m.sent)
 		}
@@ -290,7 +302,7 @@ func (r *receiver) note(err error) {
 }
 
 // report tells what has come. With sequences it tells after what time, and what has not, too.
-func (r *receiver) report(sequences []wireSequence) receiverReport {
+func (r *receiver) report(order receiverOrder) (receiverReport, error) {
 	var all mailCounts
 	for i := range r.tallies {
 		t := &r.tallies[i]
@@ -307,8 +319,22 @@ func (r *receiver) report(sequences []wireSequence) receiverReport {
 	if fault := r.fault.Load(); fault != nil {
 		out.LastFault = *fault
 	}
-	if sequences == nil {
-		return out
+	var err error
+	if order.Recent {
+		recent := newHistogram()
+		for i := range r.tallies {
+			t := &r.tallies[i]
+			t.mu.Lock()
+			recent.Merge(t.recent)
+			t.recent.Reset()
+			t.mu.Unlock()
+		}
+		if out.Recent, err = encodeHistogram(recent); err != nil {
+			return out, err
+		}
+	}
+	if order.Sequences == nil {
+		return out, nil
 	}
 	latency := newHistogram()
 	for i := range r.tallies {
@@ -318,13 +344,10 @@ func (r *receiver) report(sequences []wireSequence) receiverReport {
 		t.mu.Unlock()
 	}
 	out.Latency = quantiles(latency)
-	sent := make([]sequence, len(sequences))
-	for i, s := range sequences {
-		sent[i] = sequence{end: s.End, doubts: map[uint64]struct{}{}}
-		for _, n := range s.Doubts {
-			sent[i].doubts[n] = struct{}{}
-		}
+	if out.Histogram, err = encodeHistogram(latency); err != nil {
+		return out, err
 	}
+	sent := unwire(order.Sequences)
 	for i, box := range r.boxes {
 		if i%r.setup.Endpoints < r.setup.Hang {
 			continue
@@ -333,5 +356,5 @@ func (r *receiver) report(sequences []wireSequence) receiverReport {
 		out.Lost += box.ledger.lost(sent)
 		box.mu.Unlock()
 	}
-	return out
+	return out, nil
 }

@@ -55,21 +55,42 @@ type Report struct {
 	Connections *Connections    `json:"connections,omitempty"`
 	Published   *Published      `json:"published,omitempty"`
 	Delivered   *Delivered      `json:"delivered,omitempty"`
-	Latency     *Quantiles      `json:"latency,omitempty"` // from sending to arrival, of events sent in the window
+	Latency     *Quantiles      `json:"latency,omitempty"`            // from sending (or being due, if scheduled) to arrival, of events of the window
+	LatencySent *Quantiles      `json:"latencyFromSending,omitempty"` // of events that were scheduled: from when they were really sent
 	Storms      []Storm         `json:"storms,omitempty"`
 	Comeback    *Comeback       `json:"comeback,omitempty"` // of each connection, over all storms
 	Processes   []ProcessReport `json:"processes,omitempty"`
 	Self        *SelfReport     `json:"self,omitempty"`
+
+	Readers      []ReaderReport `json:"readers,omitempty"`      // of each group, where there may be several
+	Publishers   []Published    `json:"publishers,omitempty"`   // of each kind, where there are several
+	Distribution []Percentile   `json:"distribution,omitempty"` // of Latency
+	Series       []Second       `json:"series,omitempty"`
+}
+
+// ReaderReport is what one group got: readers, the sessions of a subscription, or webhooks.
+type ReaderReport struct {
+	Name         string       `json:"name"`
+	Transport    string       `json:"transport"`
+	Client       string       `json:"client"`
+	Target       string       `json:"target"`
+	Connections  Connections  `json:"connections"`
+	Delivered    Delivered    `json:"delivered"`
+	Latency      *Quantiles   `json:"latency,omitempty"`
+	LatencySent  *Quantiles   `json:"latencyFromSending,omitempty"`
+	Distribution []Percentile `json:"distribution,omitempty"`
+	Storms       []Storm      `json:"storms,omitempty"`
+	Comeback     *Comeback    `json:"comeback,omitempty"`
 }
 
 // Connections says how connecting went.
 type Connections struct {
 	Wanted      int            `json:"wanted"`
-	Live        int            `json:"live"`    // at the end of the window
-	Stopped     int            `json:"stopped"` // told by the server to stay away (204, 401, 403, 404, 410)
-	ConnectTime float64        `json:"connectSeconds"`
-	Head        *Quantiles     `json:"head,omitempty"`  // dial to response header
-	Block       *Quantiles     `json:"block,omitempty"` // dial to first block
+	Live        int            `json:"live"`                     // at the end of the window
+	Stopped     int            `json:"stopped"`                  // told by the server to stay away (204, 401, 403, 404, 410)
+	ConnectTime float64        `json:"connectSeconds,omitempty"` // of all groups together
+	Head        *Quantiles     `json:"head,omitempty"`           // dial to response header
+	Block       *Quantiles     `json:"block,omitempty"`          // dial to first block
 	Reconnects  uint64         `json:"reconnects"`
 	Failures    map[int]uint64 `json:"failures,omitempty"` // attempts that brought no stream, by status; 0: no answer
 	LastFailure string         `json:"lastFailure,omitempty"`
@@ -77,6 +98,7 @@ type Connections struct {
 
 // Published is the publisher's side.
 type Published struct {
+	Name        string         `json:"name,omitempty"`
 	Events      uint64         `json:"events"` // acknowledged, all of the run
 	Failed      uint64         `json:"failed"` // refused or in doubt; none of them counts as lost
 	Requests    uint64         `json:"requests"`
@@ -99,6 +121,7 @@ type Delivered struct {
 	Window     uint64            `json:"window"` // arrived within the window
 	Rate       float64           `json:"eventsPerSecond"`
 	Lost       uint64            `json:"lost"`
+	Superseded uint64            `json:"superseded,omitempty"` // did not come, as a later one of its lane took its place, which was agreed
 	Duplicates uint64            `json:"duplicates"`
 	Disordered uint64            `json:"disordered"` // arrived after an event with a higher number of its lane
 	Unexpected uint64            `json:"unexpected"` // of a lane that the reader's filter excludes
@@ -110,6 +133,8 @@ type Delivered struct {
 
 // Storm is one round of dropping and reconnecting everybody. Times count from the drop.
 type Storm struct {
+	Readers   string  `json:"readers,omitempty"`    // which group's, where there are several
+	At        float64 `json:"atSeconds"`            // when it began, from the window's beginning
 	AllLive   float64 `json:"allLiveSeconds"`       // until every connection had its response header again
 	AllBlocks float64 `json:"allFirstBlockSeconds"` // until every connection had had a block
 	Timeout   bool    `json:"timeout,omitempty"`    // that did not happen in time
@@ -145,22 +170,14 @@ func (r *Report) WriteText(w io.Writer) error {
 	}
 	r.textConnections(line)
 	if p := r.Published; p != nil {
-		wanted := ""
-		if p.Wanted > 0 {
-			wanted = fmt.Sprintf(" of %.0f wanted", p.Wanted)
-		}
-		line("published", "%d events, %.1f/s%s; %d failed; %d B each, batch %d, %d publishers, %d lanes", p.Events, p.Rate, wanted, p.Failed, p.Size, p.Batch, p.Publishers, p.Lanes)
-		line("  acks", "%v", p.Acks)
-		if p.Lag != nil && p.Lag.P99 > 5 {
-			line("  behind", "%v  (the publisher did not keep its schedule)", p.Lag)
-		}
-		if p.LastFailure != "" {
-			line("  failed", "answers %v; last: %s", p.Answers, p.LastFailure)
-		}
+		p.text(line, "published")
+	}
+	for _, p := range r.Publishers {
+		p.text(line, "  "+p.Name)
 	}
 	if d := r.Delivered; d != nil {
 		line("delivered", "%d events of %d expected, %.0f/s, %s/s; %d bytes in all", d.Events, d.Expected, d.Rate, Bytes(d.BytesRate), d.Bytes)
-		line("  content", "lost %d  duplicates %d  out of order %d  unexpected %d  foreign %d", d.Lost, d.Duplicates, d.Disordered, d.Unexpected, d.Foreign)
+		line("  content", "%s", d.content())
 		if len(d.Controls) > 0 {
 			line("  controls", "%s", counts(d.Controls))
 		}
@@ -168,8 +185,14 @@ func (r *Report) WriteText(w io.Writer) error {
 	if r.Latency != nil {
 		line("latency", "%v", r.Latency)
 	}
+	if r.LatencySent != nil {
+		line("  from sending", "%v", r.LatencySent)
+	}
+	for _, g := range r.Readers {
+		g.text(line)
+	}
 	for i, s := range r.Storms {
-		line(fmt.Sprintf("storm %d", i+1), "all live again after %.2f s, all with a first block after %.2f s%s; %d failed attempts", s.AllLive, s.AllBlocks,
+		line(fmt.Sprintf("storm %d", i+1), "%sall live again after %.2f s, all with a first block after %.2f s%s; %d failed attempts", s.whose(), s.AllLive, s.AllBlocks,
 			map[bool]string{true: " (NOT ALL: time-out)"}[s.Timeout], s.Failures)
 	}
 	if c := r.Comeback; c != nil {
@@ -200,6 +223,54 @@ func (r *Report) textConnections(line func(name, format string, args ...any)) {
 	if len(c.Failures) > 0 {
 		line("  failed", "attempts by status %v; last: %s", c.Failures, c.LastFailure)
 	}
+}
+
+// text writes what one group got.
+func (g *ReaderReport) text(line func(name, format string, args ...any)) {
+	c := &g.Connections
+	line("readers", "%s (%s by %s): %d live of %d, %d reconnects; %d events of %d expected, %.0f/s", g.Name, g.Transport, g.Client, c.Live, c.Wanted,
+		c.Reconnects, g.Delivered.Events, g.Delivered.Expected, g.Delivered.Rate)
+	line("  content", "%s", g.Delivered.content())
+	line("  latency", "%v", g.Latency)
+	if g.LatencySent != nil {
+		line("  from sending", "%v", g.LatencySent)
+	}
+	if len(c.Failures) > 0 {
+		line("  failed", "attempts by status %v; last: %s", c.Failures, c.LastFailure)
+	}
+}
+
+// content is what was wrong with what came, and what did not come.
+func (d *Delivered) content() string {
+	text := fmt.Sprintf("lost %d  duplicates %d  out of order %d  unexpected %d  foreign %d", d.Lost, d.Duplicates, d.Disordered, d.Unexpected, d.Foreign)
+	if d.Superseded > 0 {
+		text += fmt.Sprintf("  superseded %d", d.Superseded)
+	}
+	return text
+}
+
+// text writes what publishers did.
+func (p *Published) text(line func(name, format string, args ...any), name string) {
+	wanted := ""
+	if p.Wanted > 0 {
+		wanted = fmt.Sprintf(" of %.0f wanted", p.Wanted)
+	}
+	line(name, "%d events, %.1f/s%s; %d failed; %d B each, batch %d, %d publishers, %d lanes", p.Events, p.Rate, wanted, p.Failed, p.Size, p.Batch, p.Publishers, p.Lanes)
+	line("  acks", "%v", p.Acks)
+	if p.Lag != nil && p.Lag.P99 > 5 {
+		line("  behind", "%v  (the publisher did not keep its schedule)", p.Lag)
+	}
+	if p.LastFailure != "" {
+		line("  failed", "answers %v; last: %s", p.Answers, p.LastFailure)
+	}
+}
+
+// whose begins a line on a storm.
+func (s *Storm) whose() string {
+	if s.Readers == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s, at %.1f s: ", s.Readers, s.At)
 }
 
 func (p ProcessReport) text(line func(name, format string, args ...any)) {

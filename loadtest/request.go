@@ -47,8 +47,8 @@ func resolve(raw string) (endpoint, error) {
 }
 
 // addQuery appends name=value pairs to a URL. Values are escaped, placeholders are filled in before that.
-func addQuery(raw string, pairs []string, i, lanes int) (string, error) {
-	raw = expand(raw, i, lanes)
+func addQuery(raw string, pairs []string, i, lane int) (string, error) {
+	raw = expand(raw, i, lane)
 	if len(pairs) == 0 {
 		return raw, nil
 	}
@@ -64,19 +64,15 @@ func addQuery(raw string, pairs []string, i, lanes int) (string, error) {
 			return "", fmt.Errorf("query %q: expected name=value", pair)
 		}
 		b.WriteByte(sep)
-		b.WriteString(url.QueryEscape(name) + "=" + url.QueryEscape(expand(value, i, lanes)))
+		b.WriteString(url.QueryEscape(name) + "=" + url.QueryEscape(expand(value, i, lane)))
 		sep = '&'
 	}
 	return b.String(), nil
 }
 
-// streamRequest is the request that opens (or, with a cursor, resumes) an SSE stream.
-func streamRequest(dst []byte, target string, header http.Header, cursor []byte) ([]byte, error) {
-	u, err := url.Parse(target)
-	if err != nil {
-		return nil, fmt.Errorf("url %q: %w", target, err)
-	}
-	dst = append(dst, "GET "+u.RequestURI()+" HTTP/1.1\r\nHost: "+u.Host+"\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"...)
+// appendRequest appends a GET request.
+func appendRequest(dst []byte, uri, host string, header http.Header, cursor []byte, f format) []byte {
+	dst = append(dst, "GET "+uri+" HTTP/1.1\r\nHost: "+host+"\r\nAccept: "+f.accept()+"\r\nCache-Control: no-cache\r\n"...)
 	for _, name := range slices.Sorted(maps.Keys(header)) {
 		for _, v := range header[name] {
 			dst = append(dst, name+": "+v+"\r\n"...)
@@ -87,7 +83,7 @@ func streamRequest(dst []byte, target string, header http.Header, cursor []byte)
 		dst = append(dst, cursor...)
 		dst = append(dst, "\r\n"...)
 	}
-	return append(dst, "\r\n"...), nil
+	return append(dst, "\r\n"...)
 }
 
 // pause is how long a reader waits before it comes back: exactly what the server asked for, as browsers do; else about a second.

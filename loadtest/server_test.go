@@ -47,6 +47,8 @@ func newFeed(t *testing.T, set func(f *feed)) *feed {
 	mux.HandleFunc("POST /pub", f.publish)
 	mux.HandleFunc("GET /sub", f.subscribe)
 	mux.HandleFunc("GET /ws", f.websocket)
+	mux.HandleFunc("GET /lines", f.lines)
+	mux.HandleFunc("GET /pages", f.pages)
 	mux.HandleFunc("GET /gone", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no such stream", http.StatusNotFound) })
 	f.Server = httptest.NewServer(mux)
 	t.Cleanup(f.Close)
@@ -180,4 +182,47 @@ func (f *feed) websocket(w http.ResponseWriter, r *http.Request) {
 		at += len(entries)
 		message = fmt.Sprintf(`{"cursor":"%d","events":[%s]}`, at, strings.Join(entries, ","))
 	}
+}
+
+// lines streams NDJSON.
+func (f *feed) lines(w http.ResponseWriter, r *http.Request) {
+	at, hangUps := f.begin(r)
+	flush := http.NewResponseController(w).Flush
+	_, _ = fmt.Fprintf(w, `{"cursor":"%d"}`+"\n", at)
+	for flush() == nil {
+		entries, ok := f.next(r, at, hangUps)
+		if !ok {
+			return
+		}
+		for _, e := range entries {
+			at++
+			_, _ = fmt.Fprintf(w, `{"cursor":"%d","event":%s}`+"\n", at, e)
+		}
+	}
+}
+
+// pages answers a page: at once, or with wait= once it has an event.
+func (f *feed) pages(w http.ResponseWriter, r *http.Request) {
+	at, hangUps := f.begin(r)
+	f.mu.Lock()
+	entries := f.entries[at:]
+	f.mu.Unlock()
+	if len(entries) == 0 && r.URL.Query().Has("wait") {
+		var ok bool
+		if entries, ok = f.next(r, at, hangUps); !ok {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	entries = entries[:min(len(entries), 100)]
+	at += len(entries)
+	w.Header().Set("Cursor", strconv.Itoa(at))
+	q := r.URL.Query()
+	q.Set("after", strconv.Itoa(at))
+	if at%3 != 0 { // a client may go by the cursor alone
+		w.Header().Set("Link", "<"+f.URL+"/pages?"+q.Encode()+`>; rel="next"`)
+	}
+	if at%2 == 0 {
+		_ = http.NewResponseController(w).Flush() // in chunks
+	}
+	_, _ = io.WriteString(w, "["+strings.Join(entries, ",")+"]\n")
 }

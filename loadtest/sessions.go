@@ -3,7 +3,7 @@ package loadtest
 import (
 	"context"
 	"errors"
-	"net"
+	"math/rand/v2"
 	"sync"
 	"time"
 )
@@ -28,18 +28,25 @@ func newSessions(f *fleet, d dialer) *sessions {
 	return &sessions{fleet: f, dialer: d, end: make([]context.CancelCauseFunc, len(f.readers))}
 }
 
-// errDropped ends a session that is dropped on purpose.
-var errDropped = errors.New("dropped")
+// Causes of a session's end by its own client, after which it comes back at once.
+var (
+	errDropped = errors.New("dropped by a storm")
+	errExpired = errors.New("it has lived as long as it was to")
+)
 
-func (s *sessions) drop() {
+func (s *sessions) drop(share float64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fleet.all.stormAt.Store(time.Now().UnixNano())
-	for _, end := range s.end {
-		if end != nil {
+	all := s.fleet.all
+	all.stormAt.Store(time.Now().UnixNano())
+	for i, end := range s.end {
+		if end != nil && chosen(s.fleet.readers[i].number, share) {
+			all.away.Add(1)
+			all.waiting.Add(1)
 			end(errDropped)
 		}
 	}
+	all.storms.Add(1)
 }
 
 // begin makes the context of one session of a reader.
@@ -51,13 +58,33 @@ func (s *sessions) begin(ctx context.Context, r *reader) context.Context {
 	return ctx
 }
 
-// over releases what begin made.
-func (s *sessions) over(r *reader) {
+// over releases what begin made, and returns why the session had to end, or nil where it was not made to.
+func (s *sessions) over(session context.Context, r *reader) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	cause := context.Cause(session)
 	s.end[r.index](nil)
 	s.end[r.index] = nil
+	return cause
 }
+
+// expire ends a session once it has lived as long as it was to. The returned function ends that.
+func (s *sessions) expire(r *reader) (stop func()) {
+	if s.fleet.lifetime == 0 {
+		return func() {}
+	}
+	t := time.AfterFunc(lifetime(s.fleet.lifetime), func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if end := s.end[r.index]; end != nil && s.fleet.all.to.Load() == 0 {
+			end(errExpired)
+		}
+	})
+	return func() { t.Stop() }
+}
+
+// lifetime spreads the lives of connections, lest those that began together end together.
+func lifetime(mean time.Duration) time.Duration { return mean/2 + rand.N(mean) }
 
 func (s *sessions) run(ctx context.Context) error {
 	slots := make(chan struct{}, s.fleet.dials)
@@ -88,27 +115,30 @@ func (s *sessions) keep(ctx context.Context, r *reader, slots chan struct{}) {
 		release := func() { once.Do(func() { <-slots }) }
 		r.dialed = time.Now().UnixNano()
 		session := s.begin(ctx, r)
+		stop := s.expire(r)
 		err := s.dialer.session(session, r, release)
+		stop()
 		release()
-		stopped := session.Err() != nil
-		dropped := errors.Is(context.Cause(session), errDropped)
-		s.over(r)
+		cause := s.over(session, r)
 
 		r.tally.mu.Lock()
 		final := false
-		if !r.headed && !stopped && err != nil {
+		var no *rejection
+		if rejected := errors.As(err, &no); cause == nil && err != nil && (rejected || !r.headed) {
 			status, why := 0, err.Error()
-			var no *rejection
-			if errors.As(err, &no) {
+			if rejected {
 				status, why = no.status, no.line
 			}
 			final = r.rejectedWith(status, why)
 		}
 		r.lost()
-		r.storm = r.storm || dropped
+		if errors.Is(cause, errDropped) {
+			r.drop()
+		}
 		asked := r.retry
 		r.tally.mu.Unlock()
-		if final || !dropped && !wait(ctx, pause(asked)) {
+		atOnce := errors.Is(cause, errDropped) || errors.Is(cause, errExpired)
+		if final || !atOnce && !wait(ctx, pause(asked)) {
 			return
 		}
 	}
@@ -141,13 +171,4 @@ func wait(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// netDialer binds reader i to one of the source addresses in turn.
-func netDialer(sources []string, i int) *net.Dialer {
-	d := &net.Dialer{Timeout: 30 * time.Second}
-	if len(sources) > 0 {
-		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(sources[i%len(sources)])}
-	}
-	return d
 }

@@ -2,47 +2,75 @@ package loadtest
 
 import (
 	"context"
-	"fmt"
 	"time"
 )
 
-// storms drops everybody at once, several times, while publishing goes on.
-func (s *subscription) storms(ctx context.Context) error {
-	apart := s.config.Duration / time.Duration(s.config.Storms)
-	for range s.config.Storms {
-		began := time.Now()
-		if err := s.storm(ctx); err != nil {
-			return err
+// storm drops the group's readers whenever that is due, while publishing goes on.
+func (q *squad) storm(ctx context.Context) {
+	defer func() {
+		q.mu.Lock()
+		q.storming = false
+		q.mu.Unlock()
+	}()
+	if len(q.Config.Storms) == 0 {
+		return
+	}
+	select {
+	case <-q.began:
+	case <-ctx.Done():
+		return
+	}
+	begin := time.Unix(0, q.all.from.Load())
+	for _, c := range q.Config.Storms {
+		if !wait(ctx, time.Until(begin.Add(c.At))) {
+			return
 		}
-		if !wait(ctx, max(apart-time.Since(began), s.config.Settle)) {
-			return ctx.Err()
+		s, ok := q.drop(ctx, c)
+		if !ok {
+			return
+		}
+		q.mu.Lock()
+		q.storms = append(q.storms, s)
+		q.mu.Unlock()
+		if !wait(ctx, q.settle) {
+			return
 		}
 	}
-	return nil
 }
 
-func (s *subscription) storm(ctx context.Context) error {
-	wanted := s.all.live.Load()
-	if wanted == 0 {
-		return fmt.Errorf("no connection is live before the storm")
-	}
-	reconnects, failures, began := s.all.reconnects.Load(), s.all.failures.Load(), time.Now()
-	s.client.drop()
-	var storm Storm
-	ok, err := s.until(ctx, s.config.StormTimeout, func() bool {
-		return s.all.live.Load() >= wanted && s.all.reconnects.Load() >= reconnects+uint64(wanted)
-	})
-	storm.AllLive = time.Since(began).Seconds()
+// drop is one storm. It is false where ctx ended it.
+func (q *squad) drop(ctx context.Context, c StormConfig) (Storm, bool) {
+	before, failures, began := q.all.storms.Load(), q.all.failures.Load(), time.Now()
+	q.client.drop(c.Share)
+	live, err := within(ctx, c.Timeout, func() bool { return q.all.storms.Load() > before && q.all.away.Load() <= 0 })
+	s := Storm{At: began.Sub(time.Unix(0, q.all.from.Load())).Seconds(), AllLive: time.Since(began).Seconds()}
 	if err != nil {
-		return err
+		return s, false
 	}
 	// A server that sends no block before its next event has its readers whole only then.
-	blocks, err := s.until(ctx, max(0, s.config.StormTimeout-time.Since(began)), func() bool { return s.all.blocks.Load() >= wanted })
-	storm.AllBlocks = time.Since(began).Seconds()
-	if err != nil {
-		return err
+	blocks, err := within(ctx, max(0, c.Timeout-time.Since(began)), func() bool { return q.all.waiting.Load() <= 0 })
+	s.AllBlocks = time.Since(began).Seconds()
+	s.Timeout, s.Failures = !live || !blocks, q.all.failures.Load()-failures
+	return s, err == nil
+}
+
+// merge adds what a storm was in another process, at the same time.
+func (s *Storm) merge(o Storm) {
+	s.At = max(s.At, o.At)
+	s.AllLive, s.AllBlocks = max(s.AllLive, o.AllLive), max(s.AllBlocks, o.AllBlocks)
+	s.Timeout = s.Timeout || o.Timeout
+	s.Failures += o.Failures
+}
+
+// within polls a condition. It says whether the condition came true in time; an error is the end of ctx.
+func within(ctx context.Context, timeout time.Duration, cond func() bool) (bool, error) {
+	for deadline := time.Now().Add(timeout); !cond(); {
+		if time.Now().After(deadline) {
+			return false, nil
+		}
+		if !wait(ctx, 2*time.Millisecond) {
+			return false, ctx.Err()
+		}
 	}
-	storm.Timeout, storm.Failures = !ok || !blocks, s.all.failures.Load()-failures
-	s.report.Storms = append(s.report.Storms, storm)
-	return nil
+	return true, nil
 }

@@ -28,11 +28,12 @@ type GroupConfig struct {
 	Servers  []string // base URLs of its replicas
 	Header   http.Header
 	Stream   string
-	Name     string // of the subscription, which is made anew and deleted afterwards; default a random one
-	Ordering string // none or key; default key
-	Client   string // GroupSSE or GroupNDJSON; default GroupNDJSON
-	Spread   []int  // sessions on each server; default Sessions, one server after the other
-	Sessions int    // default 10
+	Types    []string // of the events; default all of the stream
+	Name     string   // of the subscription, which is made anew and deleted afterwards; default a random one
+	Ordering string   // none or key; default key
+	Client   string   // GroupSSE or GroupNDJSON; default GroupNDJSON
+	Spread   []int    // sessions on each server; default Sessions, one server after the other
+	Sessions int      // default 10
 
 	MaxUncommitted int           // of a session; default 10,000
 	AckEvery       int           // events that are acknowledged at once; default 1,000
@@ -111,10 +112,14 @@ func (c *GroupConfig) call(ctx context.Context, client *http.Client, method, tar
 // subscribe makes the subscription, waits until every server knows it, and returns its path.
 func (c *GroupConfig) subscribe(ctx context.Context, from string) (path string, err error) {
 	var made struct{ ID string }
-	_, err = c.call(ctx, http.DefaultClient, http.MethodPost, c.Servers[0]+"/v1/subscriptions", map[string]any{
+	subscription := map[string]any{
 		"name": c.Name, "streams": []string{c.Stream}, "description": "of a load test",
 		"config": map[string]any{"from": from, "ordering": c.Ordering, "maxUncommitted": c.MaxUncommitted, "maxSessions": 1000},
-	}, &made)
+	}
+	if len(c.Types) > 0 {
+		subscription["types"] = c.Types
+	}
+	_, err = c.call(ctx, http.DefaultClient, http.MethodPost, c.Servers[0]+"/v1/subscriptions", subscription, &made)
 	if err != nil {
 		return "", err
 	}

@@ -19,11 +19,13 @@ func record(h *hdrhistogram.Histogram, nanos int64) {
 	_ = h.RecordValue(micros) // in range by the line above
 }
 
-// tally counts what the readers of one loop or shard got. It is owned by one goroutine at a time (mu where several share it).
+// tally counts what the readers of one loop, or some of those that have goroutines, got. All of it is guarded by mu.
 type tally struct {
-	mu sync.Mutex // taken by clients that have a goroutine per connection; the epoll loops own theirs
+	mu sync.Mutex // an epoll loop holds it but for when it waits
 
-	latency    *hdrhistogram.Histogram // of events sent in the window
+	latency    *hdrhistogram.Histogram // of events sent in the window; from when they were due, where they say so
+	sent       *hdrhistogram.Histogram // of such that say when they were due: from when they were really sent
+	recent     *hdrhistogram.Histogram // of events that arrived since it was last taken, whenever they were sent
 	deliveries uint64                  // marked events of this run, all of the run
 	inWindow   uint64                  // of those, arrived within the window
 	late       uint64
@@ -43,23 +45,32 @@ type tally struct {
 
 func newTally() *tally {
 	return &tally{
-		latency: newHistogram(), connect: newHistogram(), block: newHistogram(),
+		latency: newHistogram(), sent: newHistogram(), recent: newHistogram(), connect: newHistogram(), block: newHistogram(),
 		stormHead: newHistogram(), stormBlock: newHistogram(), stormEvent: newHistogram(),
 		controls: map[string]uint64{}, rejected: map[int]uint64{},
 	}
 }
 
+// histograms are those that a run's outcome is made of.
+func (t *tally) histograms() []*hdrhistogram.Histogram {
+	return []*hdrhistogram.Histogram{t.latency, t.sent, t.connect, t.block, t.stormHead, t.stormBlock, t.stormEvent}
+}
+
+// takeRecent adds what arrived since it was last called to the given histogram.
+func (t *tally) takeRecent(to *hdrhistogram.Histogram) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.recent.TotalCount() > 0 {
+		to.Merge(t.recent)
+		t.recent.Reset()
+	}
+}
+
 // merge adds o to t.
 func (t *tally) merge(o *tally) {
-	for _, p := range [][2]*hdrhistogram.Histogram{
-		{t.latency, o.latency},
-		{t.connect, o.connect},
-		{t.block, o.block},
-		{t.stormHead, o.stormHead},
-		{t.stormBlock, o.stormBlock},
-		{t.stormEvent, o.stormEvent},
-	} {
-		p[0].Merge(p[1])
+	from := o.histograms()
+	for i, h := range t.histograms() {
+		h.Merge(from[i])
 	}
 	t.deliveries += o.deliveries
 	t.inWindow += o.inWindow
@@ -89,7 +100,10 @@ type gauges struct {
 	lastAt     atomic.Int64                   // Unix nanoseconds of the last delivery
 	from, to   atomic.Int64                   // the window that is measured, Unix nanoseconds; 0: not begun, not ended
 	highest    [maxForeignLanes]atomic.Uint64 // one above the highest number that any reader saw of a lane of another process
-	stormAt    atomic.Int64                   // when the last storm dropped everybody, Unix nanoseconds
+	stormAt    atomic.Int64                   // when the last storm dropped readers, Unix nanoseconds
+	storms     atomic.Int64                   // storms that have dropped their readers
+	away       atomic.Int64                   // readers that the last storm dropped, without a response header since
+	waiting    atomic.Int64                   // those, and such without a block since
 }
 
 // saw raises the highest number seen of a lane.

@@ -17,6 +17,7 @@ import (
 // webhookRun is one run.
 type webhookRun struct {
 	config     *WebhookConfig
+	name       string // of several in a run, for their subscriptions
 	api        *GroupConfig
 	receiver   *receiverProcess
 	publishers *publishers
@@ -68,15 +69,18 @@ func (w *webhookRun) subscribe(ctx context.Context, secrets []string) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, proofTime, fmt.Errorf("not all subscriptions were active within %s", proofTime))
 	defer cancel()
-	lanes := w.publishers.config.Lanes
 	err := each(c.Subscriptions, func(i int) error {
 		var one struct{ ID string }
 		body := map[string]any{
-			"name": fmt.Sprintf("loadtest-%s-%d", c.Run, i), "description": "of a load test", "streams": []string{c.Stream}, "secret": secrets[i],
+			"name": strings.TrimSuffix(fmt.Sprintf("loadtest-%s-%d-%s", c.Run, i, w.name), "-"), "description": "of a load test", "streams": []string{c.Stream}, "secret": secrets[i],
 			"sink":     fmt.Sprintf("http://%s/%d", w.receiver.addresses[i%c.Endpoints], i),
 			"protocol": "HTTP", "protocolsettings": map[string]any{"mode": c.Mode, "signatures": c.Signatures}, "config": config,
 		}
+		if len(c.Types) > 0 {
+			body["types"] = c.Types
+		}
 		if c.OwnLane {
+			lanes := w.publishers.config.Lanes
 			subject := strings.ReplaceAll(w.publishers.config.Subject, "{lane}", strconv.Itoa(i%lanes))
 			body["filters"] = []any{map[string]any{"exact": map[string]any{"subject": subject}}}
 		}
@@ -343,15 +347,7 @@ func (w *webhookRun) expected() uint64 {
 
 // finish enters what arrived in the report.
 func (w *webhookRun) finish() error {
-	var all []wireSequence
-	for _, s := range w.publishers.sequences() {
-		one := wireSequence{End: s.end}
-		for n := range s.doubts {
-			one.Doubts = append(one.Doubts, n)
-		}
-		all = append(all, one)
-	}
-	got, err := w.receiver.ask(receiverOrder{Sequences: all})
+	got, err := w.receiver.ask(receiverOrder{Sequences: wire(w.publishers.sequences())})
 	if err != nil {
 		return err
 	}

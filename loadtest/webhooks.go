@@ -24,6 +24,7 @@ type WebhookConfig struct {
 	Partitions int // of a stream that is made; default 4
 
 	Subscriptions int           // default 1; each gets every event, or with OwnLane those of lane i modulo Publish.Lanes alone
+	Types         []string      // of the events; default all of the stream
 	OwnLane       bool          // then each has a filter by subject
 	Endpoints     int           // ports of the receiver; subscription i is sent to number i modulo this; default one each, at most 100
 	Mode          string        // default structured

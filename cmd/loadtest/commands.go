@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"time"
@@ -38,6 +39,8 @@ type readers struct {
 	Publishers     int      `help:"Connections that publish. Default one for each 25 requests a second, since each waits for its answers."`
 	Warmup         duration `default:"2s" help:"Published, but neither timed nor charged (${default})."`
 	Duration       duration `short:"d" default:"10s" help:"The window that is measured (${default})."`
+	Scheduled      bool     `help:"Count latency from when each event was due, so that what held the publisher up is counted in. It is told from sending too."`
+	Shards         int      `default:"1" help:"Processes that the readers are spread over. One may open as many connections as it may have files (${default})."`
 	Linger         duration `default:"3s" help:"After the last arrival, before what is outstanding is lost (${default})."`
 }
 
@@ -93,13 +96,19 @@ func (r *readers) config(ctx context.Context) (loadtest.SubscribeConfig, error) 
 	c = loadtest.SubscribeConfig{
 		Run: r.RunName, URL: r.URL, Query: query, Header: h, Connections: r.Connections, Dials: r.Dials, Ramp: r.Ramp, Sources: r.LocalAddr,
 		ConnectTimeout: r.ConnectTimeout.Duration, Settle: r.Settle.Duration, Warmup: r.Warmup.Duration, Duration: r.Duration.Duration,
-		Linger: r.Linger.Duration, PIDs: r.PID, PIDTree: r.PIDTree, Progress: r.progressTo(),
+		Linger: r.Linger.Duration, PIDs: r.PID, PIDTree: r.PIDTree, Shards: r.Shards,
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return c, err
+	}
+	c.Shard = []string{self, "shard"}
 	if r.Rate > 0 && !r.NoPublish {
 		p, err := r.publisher.config(r.Rate, r.Publishers)
 		if err != nil {
 			return c, err
 		}
+		p.Scheduled = r.Scheduled
 		c.Publish = &p
 	} else {
 		c.Warmup = 0
@@ -107,19 +116,15 @@ func (r *readers) config(ctx context.Context) (loadtest.SubscribeConfig, error) 
 	return c, nil
 }
 
-func (t *target) progressTo() io.Writer {
-	if t.Quiet || !terminal() {
-		return nil
-	}
-	return os.Stderr
-}
-
 func (r *readers) run(ctx context.Context, w io.Writer, c loadtest.SubscribeConfig) error {
+	watch, done := r.watch(false)
+	c.Watch = watch
 	report, err := loadtest.Subscribe(ctx, c)
-	if err != nil {
+	done()
+	if report == nil {
 		return err
 	}
-	return r.print(w, report)
+	return errors.Join(err, r.print(w, report))
 }
 
 // Run is called by kong.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 
 	"github.com/eventissuer/eventissuer/loadtest"
@@ -53,18 +52,6 @@ type consumeCommand struct {
 	Topic     string   `required:"" help:"What is read."`
 	Consumers int      `short:"n" default:"10" help:"Members of the group (${default})."`
 	JSON      bool     `name:"json" help:"Print the report as JSON."`
-}
-
-// writable is a report.
-type writable interface{ WriteText(w io.Writer) error }
-
-func printReport(w io.Writer, asJSON bool, r writable) error {
-	if !asJSON {
-		return r.WriteText(w)
-	}
-	out := json.NewEncoder(w)
-	out.SetIndent("", "  ")
-	return out.Encode(r)
 }
 
 // Run is called by kong.

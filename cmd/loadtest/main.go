@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,7 +14,6 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/term"
 
 	"github.com/eventissuer/eventissuer/internal/version"
 	"github.com/eventissuer/eventissuer/loadtest"
@@ -23,7 +21,15 @@ import (
 
 const description = `Measures servers that stream events: latency from publishing to arrival, losses, duplicates and disorder by content, and what it costs the server.
 
+A scenario in YAML says who publishes what and who reads it, by which transport and how; the other commands are single measurements by flags.
+
 Examples:
+
+  loadtest run loadtest/scenarios/day.yaml --pid $(pidof eventissuer) --html day.html
+      publishers and readers of every kind at once, with a page of charts; --scale 0.01 --time-scale 0.1 tries it in miniature
+
+  loadtest run --stream lt --publisher '{rate: 100}' --reader '{transport: sse, connections: 15000}' --reader '{transport: poll, connections: 3000}' --shards 2
+      18,000 readers, which are more than one process can connect
 
   loadtest sse --stream loadtest -n 1000 --rate 100 --pid $(pidof eventissuer)
       1,000 SSE readers of a stream of the Event Issuer at 127.0.0.1:8080 (it is created), 100 events/s
@@ -47,6 +53,7 @@ Examples:
 Ctrl-C ends a run and prints the report so far. Exit codes: 0 the run went to its end and content was right (nothing lost or disordered); 1 it could not run; 2 wrong usage; 3 something was lost, disordered or unexpected, or published without success; 130 interrupted.`
 
 type cli struct {
+	Run     runCommand     `cmd:"" help:"A scenario: any number of publishers, and of readers on SSE, WebSocket, NDJSON and pages."`
 	SSE     sseCommand     `cmd:"" name:"sse" help:"Readers on SSE, and a publisher."`
 	WS      wsCommand      `cmd:"" name:"ws" help:"Readers on WebSocket, and a publisher."`
 	Publish publishCommand `cmd:"" help:"Publishers alone: acknowledgements per second and how long they take."`
@@ -57,6 +64,7 @@ type cli struct {
 	Consume   consumeCommand   `cmd:"" help:"A plain Kafka consumer group that reads everything that a topic holds, to compare with."`
 
 	Webhook         webhookCommand         `cmd:"" help:"Subscriptions whose events are sent to endpoints of loadtest's own, and a publisher."`
+	Shard           shardCommand           `cmd:"" hidden:"" help:"A process that some of a run's readers are in, which starts it."`
 	WebhookReceiver webhookReceiverCommand `cmd:"" hidden:"" help:"The endpoints of webhook, which starts it."`
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
@@ -70,9 +78,8 @@ type target struct {
 	Header     []string `short:"H" sep:"none" placeholder:"'Name: value'" help:"Header field of every request that reads. Repeatable."`
 	PID        []int    `name:"pid" help:"Process whose processor time and memory to measure. Repeatable."`
 	PIDTree    bool     `name:"pid-tree" help:"Count each process's descendants in."`
-	JSON       bool     `name:"json" help:"Print the report as JSON."`
-	Quiet      bool     `short:"q" help:"No progress on standard error."`
-	RunName    string   `name:"run" help:"Name of the run, to share with a publisher in another process (letters and digits; default random)."`
+	reporting  `embed:""`
+	RunName    string `name:"run" help:"Name of the run, to share with a publisher in another process (letters and digits; default random)."`
 }
 
 type publisher struct {
@@ -141,33 +148,6 @@ type usageError string
 // Error implements error.
 func (e usageError) Error() string { return string(e) }
 
-// errContent ends a run whose report shows that something went wrong.
-var errContent = errors.New("content was not right")
-
-func (t *target) print(w io.Writer, r *loadtest.Report) error {
-	var err error
-	if t.JSON {
-		out := json.NewEncoder(w)
-		out.SetIndent("", "  ")
-		err = out.Encode(r)
-	} else {
-		err = r.WriteText(w)
-	}
-	if err != nil {
-		return err
-	}
-	if r.Interrupted != "" {
-		return context.Canceled
-	}
-	if d := r.Delivered; d != nil && d.Lost+d.Disordered+d.Unexpected > 0 {
-		return errContent
-	}
-	if p := r.Published; p != nil && p.Failed > 0 {
-		return errContent
-	}
-	return nil
-}
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -221,5 +201,3 @@ func defaultClient() string {
 	}
 	return loadtest.ClientGoroutine
 }
-
-func terminal() bool { return term.IsTerminal(int(os.Stderr.Fd())) }

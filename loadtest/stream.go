@@ -36,15 +36,18 @@ const (
 	readingChunkEnd // the line break after a chunk
 )
 
-// stream parses an HTTP/1.1 answer that carries Server-Sent Events, piece by piece as they come off a socket, and
-// tells its reader. It keeps nothing but an unfinished line: an idle connection costs no buffer.
+// stream parses HTTP/1.1 answers that carry events, piece by piece as they come off a socket, and tells its reader. It
+// keeps nothing but an unfinished line, or page: an idle connection costs no buffer.
 type stream struct {
 	reader *reader
+	format format
 
 	state  parserState
 	rest   []byte // unfinished header or line
 	size   []byte // unfinished chunk size
-	left   int64  // bytes left in the chunk
+	left   int64  // bytes left in the chunk, or the page
+	sized  bool   // the page has said how long it is
+	next   []byte // where the next page is, if the last one said so
 	id     []byte // of the block being read
 	hasID  bool
 	filled bool // the block being read has had any field
@@ -56,9 +59,10 @@ type stream struct {
 func (s *stream) begin() {
 	s.state, s.rest, s.size, s.left = readingHead, s.rest[:0], s.size[:0], 0
 	s.id, s.hasID, s.filled, s.bare, s.named = s.id[:0], false, false, false, false
+	s.sized, s.next = false, s.next[:0]
 }
 
-// feed takes the next bytes. Any error ends the connection: *rejection, errStreamEnd, or malformed framing.
+// feed takes the next bytes. Any error but errPageEnd ends the connection: *rejection, errStreamEnd, or malformed framing.
 func (s *stream) feed(p []byte, now int64) error {
 	s.reader.received(len(p), now)
 	for len(p) > 0 {
@@ -70,7 +74,10 @@ func (s *stream) feed(p []byte, now int64) error {
 			}
 			p = rest
 		case readingBody:
-			return s.body(p, now)
+			if s.format == formatPage {
+				return s.page(p, now)
+			}
+			return s.content(p, now)
 		case readingSize:
 			i := bytes.IndexByte(p, '\n')
 			if i < 0 {
@@ -89,13 +96,16 @@ func (s *stream) feed(p []byte, now int64) error {
 			if err != nil {
 				return err
 			}
+			if n == 0 && s.format == formatPage {
+				return s.pageEnd(now) // what follows has no trailer: nobody asked for one
+			}
 			if n == 0 {
 				return errStreamEnd
 			}
 			s.left, s.state = n, readingChunk
 		case readingChunk:
 			n := min(int64(len(p)), s.left)
-			if err := s.body(p[:n], now); err != nil {
+			if err := s.content(p[:n], now); err != nil {
 				return err
 			}
 			s.left -= n
@@ -129,6 +139,10 @@ func chunkSize(line []byte) (int64, error) {
 
 // head reads the status line and header fields, and returns what follows them.
 func (s *stream) head(p []byte, now int64) ([]byte, error) {
+	// The line break that ends the last page's chunks may come before the next page's header.
+	for s.format == formatPage && len(s.rest) == 0 && len(p) > 0 && (p[0] == '\r' || p[0] == '\n') {
+		p = p[1:]
+	}
 	before := len(s.rest)
 	s.rest = append(s.rest, p...)
 	end := bytes.Index(s.rest, []byte("\r\n\r\n"))
@@ -145,10 +159,21 @@ func (s *stream) head(p []byte, now int64) ([]byte, error) {
 		status, _ = strconv.Atoi(string(after[:min(3, len(after))]))
 	}
 	chunked := false
+	s.sized, s.hasID, s.next = false, false, s.next[:0]
 	for f := range bytes.SplitSeq(fields, []byte("\r\n")) {
 		name, value, _ := bytes.Cut(f, []byte(":"))
 		if bytes.EqualFold(name, []byte("Transfer-Encoding")) && bytes.Contains(bytes.ToLower(value), []byte("chunked")) {
 			chunked = true
+		}
+		if status != 200 && bytes.EqualFold(name, []byte("Retry-After")) {
+			if n, err := strconv.Atoi(string(bytes.TrimSpace(value))); err == nil && n >= 0 {
+				s.reader.retry = time.Duration(n) * time.Second
+			}
+		}
+		if s.format == formatPage && status == 200 {
+			if err := s.pageField(name, bytes.TrimSpace(value)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if status != 200 {
@@ -161,8 +186,36 @@ func (s *stream) head(p []byte, now int64) ([]byte, error) {
 	if chunked {
 		s.state = readingSize
 	}
-	s.reader.head(now)
+	if !s.reader.headed {
+		s.reader.head(now)
+	}
+	if s.format == formatPage && !chunked && s.sized && s.left == 0 {
+		return nil, s.pageEnd(now)
+	}
 	return follows, nil
+}
+
+// page takes a piece of a page that is not chunked.
+func (s *stream) page(p []byte, now int64) error {
+	if !s.sized {
+		return errors.New("a page has neither a length nor chunks")
+	}
+	n := min(int64(len(p)), s.left)
+	if err := s.pageBody(p[:n]); err != nil {
+		return err
+	}
+	if s.left -= n; s.left == 0 {
+		return s.pageEnd(now)
+	}
+	return nil
+}
+
+// content takes what a chunk holds, or what comes without chunks.
+func (s *stream) content(p []byte, now int64) error {
+	if s.format == formatPage {
+		return s.pageBody(p)
+	}
+	return s.body(p, now)
 }
 
 // body reads lines. Those that lie whole in p are not copied.
@@ -197,6 +250,10 @@ func (s *stream) body(p []byte, now int64) error {
 func (s *stream) line(p []byte, now int64) {
 	if n := len(p); n > 0 && p[n-1] == '\r' {
 		p = p[:n-1]
+	}
+	if s.format == formatLines {
+		s.entry(p, now)
+		return
 	}
 	if len(p) == 0 {
 		if s.filled {

@@ -124,7 +124,7 @@ func BenchmarkStreamFeed(b *testing.B) {
 	for b.Loop() {
 		block = append(block[:0], "id: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ\ndata: {\"pad\":\""...)
 		block = append(append(block, pad...), `","mark":"`...)
-		block = append(appendMark(block, "r1", mark{0, n, 1}), "\"}\n\n"...)
+		block = append(appendMark(block, "r1", mark{seq: n, sent: 1}), "\"}\n\n"...)
 		buf = fmt.Appendf(buf[:0], "%x\r\n%s\r\n", len(block), block)
 		if err := s.feed(buf, 1000); err != nil {
 			b.Fatal(err)

@@ -1,0 +1,55 @@
+package loadtest
+
+import "time"
+
+// Progress is how far a run is.
+type Progress struct {
+	Run, Scenario string
+	Phase         string
+	Elapsed       time.Duration // of the phase
+	Of            time.Duration // how long the phase is to take; 0: nobody knows
+	Note          string        // something that happened: then the rest is as it was told before
+
+	Published, Failed     uint64 // since the run began, as all that follows
+	Delivered, Reconnects uint64
+	Failures              uint64 // attempts to connect that brought no stream
+	Live, Wanted          int
+	Latency               *Quantiles // of the last five seconds' arrivals
+	Seconds               []Second   // the last minute
+	Groups                []GroupProgress
+	LastFailure           string
+}
+
+// GroupProgress is how far a group of readers is.
+type GroupProgress struct {
+	Name         string
+	Live, Wanted int
+	Delivered    uint64
+}
+
+// maxWatched is how many seconds those who watch are told of.
+const maxWatched = 60
+
+// tell tells whoever watches.
+func (r *conductor) tell(note string) {
+	if r.config.Watch == nil {
+		return
+	}
+	p := Progress{
+		Run: r.config.Run, Scenario: r.config.Scenario, Phase: r.phase.name, Elapsed: time.Since(r.phase.began), Of: r.phase.of, Note: note,
+		Wanted: r.wanted(), Latency: r.series.latency(), LastFailure: r.why(),
+	}
+	for _, s := range r.publishers {
+		p.Published += s.sent.Load()
+		p.Failed += s.failed.Load()
+	}
+	for i, g := range r.groups {
+		p.Live += g.Live
+		p.Delivered += g.Deliveries
+		p.Reconnects += g.Reconnects
+		p.Failures += g.Failures
+		p.Groups = append(p.Groups, GroupProgress{Name: r.parties[i].name, Live: g.Live, Wanted: r.parties[i].wanted, Delivered: g.Deliveries})
+	}
+	p.Seconds = r.series.all[max(0, len(r.series.all)-maxWatched):]
+	r.config.Watch(p)
+}
