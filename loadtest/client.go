@@ -14,9 +14,9 @@ import (
 type client interface {
 	// run connects every reader, keeps it connected, and blocks until ctx is done, when it closes them all.
 	run(ctx context.Context) error
-	// drop closes a share of the connections at once; each reader comes back immediately, with its cursor. It may return
-	// before that: then all.storms has grown.
-	drop(share float64)
+	// drop closes a share of the connections at once; each reader comes back with its cursor once it was away for so long. It
+	// may return before they are closed: then all.storms has grown.
+	drop(share float64, away time.Duration)
 }
 
 // fleet is the readers of a run and how they connect.

@@ -30,6 +30,7 @@ type poller struct {
 	from   []unix.Sockaddr
 
 	drops atomic.Int64  // storms asked for, one after the other
+	away  atomic.Int64  // how long who is dropped is to stay away, nanoseconds
 	share atomic.Uint64 // of the readers, in the last of them, as a float64's bits
 
 	// owned by run
@@ -120,8 +121,9 @@ func sockaddr(ip net.IP, port int) (unix.Sockaddr, int) {
 	return &unix.SockaddrInet6{Port: port, Addr: [16]byte(ip.To16())}, unix.AF_INET6
 }
 
-func (p *poller) drop(share float64) {
+func (p *poller) drop(share float64, away time.Duration) {
 	p.share.Store(math.Float64bits(share))
+	p.away.Store(int64(away))
 	p.drops.Add(1)
 }
 
@@ -144,7 +146,7 @@ func (p *poller) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if n := p.drops.Load(); n != p.dropped {
 			p.dropped = n
-			p.dropSome(math.Float64frombits(p.share.Load()))
+			p.dropSome(math.Float64frombits(p.share.Load()), time.Duration(p.away.Load()))
 		}
 		if !p.ended && p.fleet.all.to.Load() != 0 {
 			p.ended = true
@@ -401,10 +403,10 @@ func (p *poller) hangUp(c *polled) {
 	c.lost()
 }
 
-// dropSome cuts a share of the readers off, and has them come back.
-func (p *poller) dropSome(share float64) {
+// dropSome cuts a share of the readers off, and has them come back once they were away for so long.
+func (p *poller) dropSome(share float64, away time.Duration) {
 	all := p.fleet.all
-	p.start, p.begun = time.Now(), 0
+	p.start, p.begun = time.Now().Add(away), 0
 	all.stormAt.Store(p.start.UnixNano())
 	for _, c := range p.conns {
 		if c.fd < 0 || !chosen(c.number, share) {
@@ -414,7 +416,11 @@ func (p *poller) dropSome(share float64) {
 		c.drop()
 		all.away.Add(1)
 		all.waiting.Add(1)
-		p.queue = append(p.queue, c.index)
+		if away > 0 {
+			p.later(c, p.start.UnixNano(), comeBack)
+		} else {
+			p.queue = append(p.queue, c.index)
+		}
 	}
 	all.storms.Add(1)
 }

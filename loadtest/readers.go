@@ -43,11 +43,12 @@ type ReaderConfig struct {
 	Latest bool `json:"latest,omitempty"`
 }
 
-// StormConfig drops a share of a group's connections at once. All come back immediately, with their cursors.
+// StormConfig drops a share of a group's connections at once. All come back together, with their cursors.
 type StormConfig struct {
-	At      time.Duration `json:"at"`      // from the window's beginning; or once the storm before it is over
-	Share   float64       `json:"share"`   // above 0, up to 1; default 1
-	Timeout time.Duration `json:"timeout"` // for all to be back; default 60 s
+	At      time.Duration `json:"at"`             // from the window's beginning; or once the storm before it is over
+	Share   float64       `json:"share"`          // above 0, up to 1; default 1
+	Away    time.Duration `json:"away,omitempty"` // how long they stay away, and what they miss; default nothing
+	Timeout time.Duration `json:"timeout"`        // for all to be back; default 60 s
 }
 
 // The ways in which readers read.

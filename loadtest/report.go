@@ -131,7 +131,7 @@ type Delivered struct {
 	BytesRate  float64           `json:"bytesPerSecond"`
 }
 
-// Storm is one round of dropping and reconnecting everybody. Times count from the drop.
+// Storm is one round of dropping and reconnecting everybody. Times count from when they come back.
 type Storm struct {
 	Readers   string  `json:"readers,omitempty"`    // which group's, where there are several
 	At        float64 `json:"atSeconds"`            // when it began, from the window's beginning

@@ -34,11 +34,11 @@ var (
 	errExpired = errors.New("it has lived as long as it was to")
 )
 
-func (s *sessions) drop(share float64) {
+func (s *sessions) drop(share float64, away time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := s.fleet.all
-	all.stormAt.Store(time.Now().UnixNano())
+	all.stormAt.Store(time.Now().Add(away).UnixNano())
 	for i, end := range s.end {
 		if end != nil && chosen(s.fleet.readers[i].number, share) {
 			all.away.Add(1)
@@ -137,6 +137,9 @@ func (s *sessions) keep(ctx context.Context, r *reader, slots chan struct{}) {
 		}
 		asked := r.retry
 		r.tally.mu.Unlock()
+		if errors.Is(cause, errDropped) && !wait(ctx, time.Until(time.Unix(0, r.all.stormAt.Load()))) {
+			return
+		}
 		atOnce := errors.Is(cause, errDropped) || errors.Is(cause, errExpired)
 		if final || !atOnce && !wait(ctx, pause(asked)) {
 			return

@@ -40,9 +40,9 @@ func (q *squad) storm(ctx context.Context) {
 
 // drop is one storm. It is false where ctx ended it.
 func (q *squad) drop(ctx context.Context, c StormConfig) (Storm, bool) {
-	before, failures, began := q.all.storms.Load(), q.all.failures.Load(), time.Now()
-	q.client.drop(c.Share)
-	live, err := within(ctx, c.Timeout, func() bool { return q.all.storms.Load() > before && q.all.away.Load() <= 0 })
+	before, failures, began := q.all.storms.Load(), q.all.failures.Load(), time.Now().Add(c.Away)
+	q.client.drop(c.Share, c.Away)
+	live, err := within(ctx, c.Away+c.Timeout, func() bool { return q.all.storms.Load() > before && q.all.away.Load() <= 0 })
 	s := Storm{At: began.Sub(time.Unix(0, q.all.from.Load())).Seconds(), AllLive: time.Since(began).Seconds()}
 	if err != nil {
 		return s, false

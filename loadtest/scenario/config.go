@@ -158,7 +158,7 @@ func (s *Scenario) Config() (loadtest.RunConfig, error) {
 			one.Slow = &loadtest.Slowness{BytesPerSecond: r.Slow.BytesPerSecond, Every: r.Slow.Reads, For: r.Slow.Pauses, Buffer: r.Slow.Buffer}
 		}
 		for _, w := range r.Storms {
-			one.Storms = append(one.Storms, loadtest.StormConfig{At: w.At, Share: w.Percent / 100, Timeout: w.Timeout})
+			one.Storms = append(one.Storms, loadtest.StormConfig{At: w.At, Share: w.Percent / 100, Away: w.Away, Timeout: w.Timeout})
 		}
 		parts, err := s.deal(r, one)
 		if err != nil {

@@ -45,6 +45,7 @@ func (s *Scenario) Scale(connections, times float64) {
 		scale(&r.Lifetime, &r.Every)
 		for j := range r.Storms {
 			scale(&r.Storms[j].At)
+			scale(&r.Storms[j].Away)
 		}
 		if r.Slow != nil {
 			scale(&r.Slow.Reads, &r.Slow.Pauses)

@@ -119,6 +119,7 @@ type Slow struct {
 type Storm struct {
 	At      time.Duration `yaml:"at"`
 	Percent float64       `yaml:"percent"` // default 100
+	Away    time.Duration `yaml:"away"`
 	Timeout time.Duration `yaml:"timeout"`
 }
 
