@@ -54,6 +54,7 @@ type server struct {
 	registry *prometheus.Registry
 
 	listener  net.Listener
+	maxConns  int // at once
 	records   *kafka.Log
 	redis     redis.UniversalClient
 	redisOnce redis.UniversalClient // repeats nothing by itself
@@ -170,6 +171,7 @@ func (s *server) listen(ctx context.Context) error {
 }
 
 func (s *server) startSessions(context.Context) error {
+	s.maxConns = s.boundConnections()
 	var err error
 	s.sessions, err = session.New(session.Config{
 		Shards:        s.config.Writers,
@@ -238,6 +240,7 @@ func (s *server) startHTTP(context.Context) error {
 		MaxEventBytes:  int64(s.config.MaxEventBytes),
 		MaxBatchBytes:  int64(s.config.MaxBatchBytes),
 		MaxBatchEvents: s.config.MaxBatchEvents,
+		MaxConnections: s.maxConns,
 		Version:        version.String(),
 	}, gateway.Deps{
 		Log:       s.records,
