@@ -7,6 +7,9 @@
 // about a millisecond an append. Redis is saved once a minute and at the end: what it holds can be rebuilt or earned
 // again.
 //
+// A disk that is nearly full takes no more records, nor topics: publishers are refused, and all else goes on, until there is
+// room again.
+//
 // It differs from a real Kafka in two ways that a reader can see. Compaction moves the log's start up to the first
 // record that is left, so a cursor below it is told a gap though nothing but superseded records has gone. And after a
 // kill the broker has forgotten its idempotent producers, so that a producer of another process which repeats an
@@ -46,6 +49,7 @@ type Server struct {
 	lock  *dirLock
 	kafka *kfake.Cluster
 	redis *redisServer
+	space *space
 	addrs []string // of Kafka
 
 	closing sync.Once
@@ -85,6 +89,8 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.kafka, err = startKafka(cfg); err != nil {
 		return nil, fmt.Errorf("start the embedded Kafka on %s: %w", filepath.Join(cfg.Dir, "kafka"), err)
 	}
+	s.space = &space{dir: cfg.Dir, free: free, log: cfg.Log}
+	s.space.guard(s.kafka)
 	s.addrs = s.kafka.ListenAddrs()
 	cfg.Log.Info("embedded servers started", "dir", cfg.Dir, "kafka", s.Brokers(), "redis", s.RedisAddr())
 	return s, nil

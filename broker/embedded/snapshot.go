@@ -55,6 +55,7 @@ func save(m *miniredis.Miniredis, file string, now time.Time) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(temporary) // a disk that is full needs the room
 		return err
 	}
 	return os.Rename(temporary, file)
