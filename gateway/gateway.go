@@ -104,6 +104,7 @@ type Gateway struct {
 	bodies  bodyMemory          // of bodies being handled
 	scans   *semaphore.Weighted // searches for poison under way
 	resends *semaphore.Weighted // calls under way that send events again
+	gzip    gzipTurns
 	zstd    zstdDecoders
 }
 
@@ -132,6 +133,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 		bodies:  newBodyMemory(config.MaxBodyMemory),
 		scans:   semaphore.NewWeighted(poisonScans),
 		resends: semaphore.NewWeighted(resendCalls),
+		gzip:    newGzipTurns(),
 	}
 	for _, origin := range config.Origins {
 		g.origins[strings.ToLower(strings.TrimSuffix(origin, "/"))] = true
