@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
@@ -24,7 +25,7 @@ func bare(t *testing.T, change func(*Subscription)) (*group, *lane) {
 	if change != nil {
 		change(&sub)
 	}
-	gs := &Groups{
+	gs := &Groups{clock: clock.System(),
 		cfg:  Config{Timeout: time.Second},
 		deps: Deps{Redis: client, Definitions: &definitions{subs: map[string]Subscription{sub.ID: sub}}},
 		m:    newMetrics(nil), memory: &memory{total: 1 << 20}, log: slog.New(slog.DiscardHandler), groups: map[string]*group{}, replica: newID(),
