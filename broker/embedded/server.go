@@ -36,11 +36,11 @@ import (
 
 // Config says where the embedded servers keep their data.
 type Config struct {
-	Dir        string        // the data folder; it is made where it is missing
-	SaveEvery  time.Duration // default 1 minute: how often Redis is saved
-	KafkaPort  int           // on 127.0.0.1; default any that is free
-	RedisPort  int           // on 127.0.0.1; default any that is free
-	Log        *slog.Logger  // default: discards
+	Dir       string        // the data folder; it is made where it is missing
+	SaveEvery time.Duration // default 1 minute: how often Redis is saved
+	KafkaPort int           // on 127.0.0.1; default any that is free
+	RedisPort int           // on 127.0.0.1; default any that is free
+	Log       *slog.Logger  // default: discards
 }
 
 // Server is a running pair of embedded servers.

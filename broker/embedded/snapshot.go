@@ -44,7 +44,7 @@ type snapshotScored struct {
 // save writes a snapshot beside file and puts it in place whole.
 func save(m *miniredis.Miniredis, file string, now time.Time) error {
 	temporary := file + ".new"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func free(dir string) (left, size uint64, err error) {
 func (s *space) check(bytes uint64, own bool) error {
 	left, size, err := s.free(s.dir)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // see above
 	}
 	left -= min(left, bytes)
 	reserve := min(reserveMost, size/reservePart)

@@ -25,10 +25,11 @@ func bare(t *testing.T, change func(*Subscription)) (*group, *lane) {
 	if change != nil {
 		change(&sub)
 	}
-	gs := &Groups{clock: clock.System(),
-		cfg:  Config{Timeout: time.Second},
-		deps: Deps{Redis: client, Definitions: &definitions{subs: map[string]Subscription{sub.ID: sub}}},
-		m:    newMetrics(nil), memory: &memory{total: 1 << 20}, log: slog.New(slog.DiscardHandler), groups: map[string]*group{}, replica: newID(),
+	gs := &Groups{
+		clock: clock.System(),
+		cfg:   Config{Timeout: time.Second},
+		deps:  Deps{Redis: client, Definitions: &definitions{subs: map[string]Subscription{sub.ID: sub}}},
+		m:     newMetrics(nil), memory: &memory{total: 1 << 20}, log: slog.New(slog.DiscardHandler), groups: map[string]*group{}, replica: newID(),
 	}
 	gs.bus = newBus(gs)
 	g := newGroup(gs, sub)

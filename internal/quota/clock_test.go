@@ -17,7 +17,7 @@ func TestSecondsThatGoBackKeepNobodyOut(t *testing.T) {
 		e.fit(Limit{Events: 10, Burst: 3 * time.Second})
 		m := &e.meters[0]
 		for _, now := range []time.Time{start, to, to.Add(time.Second), start} {
-			if held := m.held(now.Unix()); held != 0 && now != start {
+			if held := m.held(now.Unix()); held != 0 && !now.Equal(start) {
 				t.Errorf("%s: %d tokens are good that nobody has leased", name, held)
 			}
 			e.note(now.Unix(), amounts{5, 0})

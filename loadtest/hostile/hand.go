@@ -64,7 +64,7 @@ func (t *troop) dial(ctx context.Context, n uint64) (*hand, func(), error) {
 		if err != nil {
 			host = p.host
 		}
-		secure := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) //nolint:gosec // an attacker trusts whom it likes
+		secure := tls.Client(conn, &tls.Config{ServerName: host, InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}}) // an attacker trusts whom it likes
 		if err := secure.HandshakeContext(ctx); err != nil {
 			_ = conn.Close()
 			return nil, nil, err
