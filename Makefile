@@ -8,7 +8,7 @@ INSTALL := deploy/local/install
 OPTIONAL := || [ "$${CI:-}" != true ]
 
 .DEFAULT_GOAL := build
-.PHONY: run build test test-go test-browser lint lint-go lint-web lint-documents fmt check bench bench-go bench-load clean
+.PHONY: run build test test-go test-browser fuzz lint lint-go lint-web lint-documents fmt check bench bench-go bench-load clean
 
 run: ## Start one durable process with the demo: http://127.0.0.1:8080
 	$(GO) build -o bin/eventissuer ./cmd/eventissuer
@@ -27,6 +27,9 @@ test-go:
 
 test-browser:
 	deploy/local/browser-tests
+
+fuzz: ## Run every fuzz target, one after the other: FUZZTIME=10m each, FUZZ=regexp for some
+	GO=$(GO) deploy/local/fuzz
 
 lint: lint-go lint-web lint-documents ## Check format, style, import directions, modules and the API's documents
 

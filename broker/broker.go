@@ -269,10 +269,11 @@ var (
 	ErrRecreated   = errors.New("topic was deleted and made again")
 	ErrNotOwner    = errors.New("partition belongs to another member or generation")
 	ErrInUse       = errors.New("consumer group has members")
-	ErrNotAllowed  = errors.New("the cluster does not allow it")     // authorization, policy, settings: asking again is of no use
-	ErrUnavailable = errors.New("log unavailable")                   // may pass: retry
-	ErrRefused     = errors.New("not written")                       // surely not on the log
-	ErrTooLarge    = fmt.Errorf("%w: message too large", ErrRefused) // above the topic's max.message.bytes
+	ErrNotAllowed  = errors.New("the cluster does not allow it")             // authorization, policy, settings: asking again is of no use
+	ErrUnavailable = errors.New("log unavailable")                           // may pass: retry
+	ErrRefused     = errors.New("not written")                               // surely not on the log
+	ErrFull        = fmt.Errorf("%w: no room on the log's disk", ErrRefused) // may pass: retry
+	ErrTooLarge    = fmt.Errorf("%w: message too large", ErrRefused)         // above the topic's max.message.bytes
 	ErrClosed      = fmt.Errorf("%w: the log client is closed", ErrRefused)
 )
 

@@ -136,7 +136,7 @@ func (g *Gateway) appendBatch(ctx context.Context, b *topicBatch, results []publ
 			res.Status, res.tooLarge = statusInvalid, true
 			res.Errors = []fieldError{{Pointer: "", Message: "the event is larger than the stream's topic takes"}}
 		default:
-			res.Status, res.Retryable = statusFailed, true
+			res.Status, res.Retryable, res.full = statusFailed, true, errors.Is(err, broker.ErrFull)
 			res.Errors = []fieldError{{Pointer: "", Message: failure(err)}}
 		}
 	}
@@ -171,6 +171,8 @@ func failure(err error) string {
 		return "what was published before this server's start is still being read: send it again"
 	case errors.Is(err, broker.ErrNoTopic):
 		return "the stream's topic is not there: it was deleted, or is just being made"
+	case errors.Is(err, broker.ErrFull):
+		return "there is no room on the log's disk: send the event again once the operator has made some"
 	case errors.Is(err, broker.ErrRefused):
 		return "the log did not take the event: send it again"
 	}

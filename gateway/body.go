@@ -48,20 +48,12 @@ func (g *Gateway) readBody(w http.ResponseWriter, r *http.Request, limit int64, 
 func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, room *room, coding coding, limit int64, tooLarge *problem) ([]byte, error) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(g.config.BodyTimeout))
-	var src io.Reader = r.Body
-	if coding == gzipCoding {
-		zr, err := gzip.NewReader(&bounded{r: r.Body, left: limit})
-		if err != nil {
-			return nil, g.bodyError(err, tooLarge)
-		}
-		src = zr
-	}
 	expected := int64(4096)
 	if r.ContentLength > 0 {
 		expected = r.ContentLength + 1
 	}
 	grow := func(bytes int64) error { return room.grow(r.Context(), bytes) }
-	buf, err := readUpTo(src, min(expected, firstRoom), limit, grow)
+	buf, err := readUpTo(r.Body, min(expected, firstRoom), limit, grow)
 	switch {
 	case errors.Is(err, errBounded):
 		return nil, tooLarge
@@ -71,12 +63,15 @@ func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, room *room, 
 	// The deadline must not outlive a body that is read: it would end what the handler does next. That of a body that is
 	// not read whole stays, since net/http reads on before it closes the connection.
 	_ = rc.SetReadDeadline(time.Time{})
-	if coding == zstdCoding {
-		inflated, err := g.zstd.inflate(buf, limit, grow)
-		if err != nil {
+	switch coding {
+	case gzipCoding:
+		if buf, err = g.gzip.inflate(buf, limit, grow); err != nil {
+			return nil, g.bodyError(err, tooLarge)
+		}
+	case zstdCoding:
+		if buf, err = g.zstd.inflate(buf, limit, grow); err != nil {
 			return nil, zstdError(err, tooLarge)
 		}
-		buf = inflated
 	}
 	return buf, nil
 }
@@ -127,26 +122,6 @@ func (g *Gateway) bodyError(err error, tooLarge *problem) *problem {
 }
 
 var errBounded = errors.New("more bytes than allowed")
-
-// bounded reads at most left bytes and then fails.
-type bounded struct {
-	r    io.Reader
-	left int64
-}
-
-// Read implements io.Reader.
-func (b *bounded) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		var one [1]byte
-		if n, err := b.r.Read(one[:]); n == 0 {
-			return 0, err
-		}
-		return 0, errBounded
-	}
-	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
-	b.left -= int64(n)
-	return n, err
-}
 
 // refuse answers a request whose body was not read whole. The answer goes out first; then what the client still
 // sends is read and thrown away, for a while, because closing a connection with unread bytes resets it, and a reset

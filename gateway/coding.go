@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -100,6 +101,31 @@ func (z zstdDecoders) inflate(body []byte, limit int64, grow func(bytes int64) e
 		guess = int64(min(header.FrameContentSize, uint64(limit)))
 	}
 	out, err := readUpTo(d, guess+1, limit, grow)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return out, err
+}
+
+// gzipTurns are the turns to inflate gzip. They are half as many as processors, so that bodies that inflate a thousandfold
+// leave the other half to those who read.
+type gzipTurns chan struct{}
+
+func newGzipTurns() gzipTurns { return make(gzipTurns, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+// inflate decodes a body that has been read whole, so that no slow client has a turn, to limit bytes at most; beyond that the
+// error is errBounded. It blocks while all turns are taken, and for memory as grow does.
+func (t gzipTurns) inflate(body []byte, limit int64, grow func(bytes int64) error) ([]byte, error) {
+	t <- struct{}{}
+	defer func() { <-t }()
+	zr, err := gzip.NewReader(bytes.NewReader(body))
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF // an empty body is no gzip
+		}
+		return nil, err
+	}
+	out, err := readUpTo(zr, 4*int64(len(body))+1, limit, grow) // what JSON is compressed to, about
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}

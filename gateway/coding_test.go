@@ -52,6 +52,7 @@ func bareEdge(t testing.TB) *Gateway {
 	t.Helper()
 	g := &Gateway{bodies: newBodyMemory(256 << 20)}
 	var err error
+	g.gzip = newGzipTurns()
 	if g.zstd, err = newZstdDecoders(); err != nil {
 		t.Fatal(err)
 	}

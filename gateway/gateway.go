@@ -41,6 +41,9 @@ type Config struct {
 	BodyTimeout    time.Duration // how long a body may take to arrive. Default 30 s
 	AppendTimeout  time.Duration // how long a publish waits for the log. Default 10 s
 
+	MaxConnections int // open at once, those of sessions counted in. Default: no limit
+	MaxWaiting     int // of these, without a request: new ones, and such as are kept for the next. Default 4,096
+
 	Version string // of the program, as /openapi.json tells it. Default "dev"
 }
 
@@ -101,6 +104,7 @@ type Gateway struct {
 	bodies  bodyMemory          // of bodies being handled
 	scans   *semaphore.Weighted // searches for poison under way
 	resends *semaphore.Weighted // calls under way that send events again
+	gzip    gzipTurns
 	zstd    zstdDecoders
 }
 
@@ -115,6 +119,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 	config.MaxBodyMemory = max(orDefault(config.MaxBodyMemory, 256<<20), 2*config.MaxBatchBytes, 2*documentBytes) // a body and what it inflates to
 	config.BodyTimeout = orDefault(config.BodyTimeout, 30*time.Second)
 	config.AppendTimeout = orDefault(config.AppendTimeout, 10*time.Second)
+	config.MaxWaiting = orDefault(config.MaxWaiting, 4096)
 	config.Version = orDefault(config.Version, "dev")
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
@@ -128,6 +133,7 @@ func New(config Config, deps Deps) (*Gateway, error) {
 		bodies:  newBodyMemory(config.MaxBodyMemory),
 		scans:   semaphore.NewWeighted(poisonScans),
 		resends: semaphore.NewWeighted(resendCalls),
+		gzip:    newGzipTurns(),
 	}
 	for _, origin := range config.Origins {
 		g.origins[strings.ToLower(strings.TrimSuffix(origin, "/"))] = true

@@ -11,6 +11,7 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 	panics   prometheus.Counter
+	shed     prometheus.Counter
 	refused  *prometheus.CounterVec
 	events   *prometheus.CounterVec
 	append   prometheus.Histogram
@@ -34,6 +35,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		panics: f.NewCounter(prometheus.CounterOpts{
 			Name: "eventissuer_http_panics_total", Help: "Panics that ended a request.",
+		}),
+		shed: f.NewCounter(prometheus.CounterOpts{
+			Name: "eventissuer_http_connections_shed_total", Help: "Connections without a request that were closed to make room for others.",
 		}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "eventissuer_http_bodies_refused_total", Help: "Request bodies refused before they were read whole, by problem.",

@@ -71,6 +71,7 @@ var (
 	kindInternal           = problemKind{"internal", 500, "The server made a mistake", "Report the requestId to the operator."}
 	kindNotImplemented     = problemKind{"not-implemented", 501, "This is not built yet", "See /openapi.json for what is."}
 	kindLogUnavailable     = problemKind{"log-unavailable", 503, "The log cannot be reached", "Try again after the time that Retry-After gives; the same events may be sent again."}
+	kindStorageFull        = problemKind{"storage-full", 503, "There is no room on the log's disk", "Nothing was written. Send the same again later; the operator has to make room, and reading goes on meanwhile."}
 	kindInDoubt            = problemKind{"in-doubt", 503, "It is not known whether the change was made", "Read it again, then decide."}
 	kindOverloaded         = problemKind{"overloaded", 503, "The server has as much to do as it can", "Try again after the time that Retry-After gives."}
 	kindNotReady           = problemKind{"not-ready", 503, "The server is starting or stopping", "Try again after the time that Retry-After gives, or at another replica."}
@@ -94,7 +95,7 @@ func kinds() []problemKind {
 		kindUnknownConsumer, kindUnknownSubscription, kindMethodNotAllowed, kindNotAcceptable, kindBodyTimeout, kindConflict, kindIncompatibleSchema,
 		kindConsumerTakenOver, kindReconnect, kindOtherDelivery, kindUnproven, kindWrongCode, kindAskedTooOften, kindAttemptsAway, kindNotCompacted, kindNoState, kindPreconditionFailed,
 		kindEventTooLarge, kindBatchTooLarge, kindBodyTooLarge, kindUnsupportedMedia, kindUnsupportedCoding,
-		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindNoSinks, kindLogUnavailable, kindInDoubt,
+		kindInvalidObject, kindTooManySessions, kindOverQuota, kindInternal, kindNotImplemented, kindNoSinks, kindLogUnavailable, kindStorageFull, kindInDoubt,
 		kindOverloaded, kindNotReady, kindConsumerBusy,
 	}
 }
@@ -345,6 +346,8 @@ func asProblem(err error) *problem {
 		return newProblem(kindNotAllowed, "the Kafka cluster does not allow it: %s", err).because(err)
 	case errors.Is(err, broker.ErrClosed):
 		return newProblem(kindNotReady, "the server is stopping: try another replica").retry(retrySoon).because(err)
+	case errors.Is(err, broker.ErrFull):
+		return storageFull().because(err)
 	case errors.Is(err, broker.ErrUnavailable):
 		return newProblem(kindLogUnavailable, "the log cannot be reached at the moment: try again").retry(retrySoon).because(err)
 	case errors.As(err, &tooLarge):
@@ -354,6 +357,14 @@ func asProblem(err error) *problem {
 	}
 	return newProblem(kindInternal, "something went wrong that should not have: tell the operator the requestId").because(err)
 }
+
+// storageFull is the answer to what the log has no room for.
+func storageFull() *problem {
+	return newProblem(kindStorageFull, "there is no room on the log's disk, and nothing was written: the operator has to make some; try again later").retry(retryRoom)
+}
+
+// retryRoom is when to come back to a disk that is full: room is made by people, or by retention.
+const retryRoom = 30 * time.Second
 
 // requestProblem says why a request holds no events at all.
 func requestProblem(err error) *problem {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -40,6 +41,7 @@ type publishResult struct {
 	Retryable bool         `json:"retryable,omitempty"`
 
 	tooLarge bool     // the log refused it for its size
+	full     bool     // not written for want of room on the log's disk
 	degraded bool     // written without being deduplicated
 	quota    *problem // why it is over its type's quota
 }
@@ -95,6 +97,10 @@ func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
 		writeProblem(w, r, newProblem(kindEventTooLarge, "the event is larger than the topic of stream %q takes", results[0].Stream))
 		return
 	}
+	if noRoom(results) {
+		writeProblem(w, r, storageFull())
+		return
+	}
 	status := publishStatus(results)
 	if status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "2")
@@ -102,6 +108,11 @@ func (g *Gateway) publish(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, status, struct {
 		Results []publishResult `json:"results"`
 	}{results})
+}
+
+// noRoom says that nothing was written for want of room on the log's disk, which is then all there is to say.
+func noRoom(results []publishResult) bool {
+	return len(results) > 0 && !slices.ContainsFunc(results, func(r publishResult) bool { return !r.full })
 }
 
 // readEvents reads the events of a request. A single one whose JSON is broken is a problem of the request; in a batch

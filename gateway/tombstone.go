@@ -55,6 +55,9 @@ func (g *Gateway) tombstone(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(ack.Err, broker.ErrNoTopic):
 		writeProblem(w, r, noTopic(stream.Name))
 		return
+	case errors.Is(ack.Err, broker.ErrFull):
+		writeProblem(w, r, ack.Err)
+		return
 	case ack.Err != nil:
 		writeProblem(w, r, newProblem(kindLogUnavailable, "the log has not acknowledged the tombstone: send it again").retry(retrySoon).because(ack.Err))
 		return

@@ -27,7 +27,7 @@ type pipes struct {
 
 func newPipes(t *testing.T, down func() bool, h http.Handler) *pipes {
 	p := &pipes{connections: make(chan net.Conn), down: down}
-	server := &http.Server{Handler: h} //nolint:gosec // nobody is slow here
+	server := &http.Server{Handler: h}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

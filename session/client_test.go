@@ -36,10 +36,10 @@ type client struct {
 	more []got
 }
 
-var insecure = &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own server
+var insecure = &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
 // insecureSockets does not offer HTTP/2, by which no WebSocket is opened here.
-var insecureSockets = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // a test's own server
+var insecureSockets = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
 func (r *replica) connect(t *testing.T, as, query string) *client {
 	t.Helper()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -140,20 +141,22 @@ func (s *Server) shardSocket(w http.ResponseWriter, r *http.Request, q Request, 
 // accept takes the connection for a WebSocket, by the connection that wrap makes of it. It returns nil where it could not, and
 // has then answered.
 func (s *Server) accept(w http.ResponseWriter, r *http.Request, o SocketOptions, by driver, wrap func(net.Conn) net.Conn) *socket {
+	k := &socket{server: s, by: by, problem: o.Problem}
+	if k.problem == nil {
+		k.problem = badMessage
+	}
 	ws, err := websocket.Accept(&wrapWriter{w, wrap}, r, &websocket.AcceptOptions{
 		Subprotocols:    []string{SubprotocolEvents, SubprotocolBatch},
 		OriginPatterns:  o.OriginPatterns,
 		CompressionMode: websocket.CompressionDisabled,
+		OnPingReceived:  k.pinged,
 	})
 	if err != nil {
 		return nil // told to the client by Accept
 	}
 	ws.SetReadLimit(clientMessageBytes)
-	k := &socket{server: s, by: by, ws: ws, problem: o.Problem}
+	k.ws = ws
 	k.ctx, k.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
-	if k.problem == nil {
-		k.problem = badMessage
-	}
 	return k
 }
 
@@ -217,6 +220,9 @@ type socket struct {
 	problem func(error) Problem
 	ctx     context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
 	cancel  context.CancelFunc
+
+	// owned by read
+	pings allowance
 }
 
 // write sends the messages of o in one write to the connection.
@@ -321,7 +327,7 @@ var errSeveral = errors.New("a message says one of them: send several, in the or
 // read takes the client's messages until the connection ends.
 func (k *socket) read() {
 	for {
-		_, b, err := k.ws.Read(k.ctx)
+		b, err := k.message()
 		if err != nil {
 			return
 		}
@@ -333,6 +339,61 @@ func (k *socket) read() {
 			return
 		}
 	}
+}
+
+// message reads the client's next message. One that has begun must be whole within the stall timeout: fragments without an
+// end would hold what they take for as long as the client likes.
+func (k *socket) message() ([]byte, error) {
+	_, in, err := k.ws.Reader(k.ctx)
+	if err != nil {
+		return nil, err
+	}
+	late := time.AfterFunc(k.server.cfg.Stall, func() {
+		k.giveUp(fmt.Sprintf("a message that is begun must be whole within %s: send it at once", k.server.cfg.Stall))
+	})
+	defer late.Stop()
+	return io.ReadAll(in)
+}
+
+// giveUp ends the session for what its client does. It does not block.
+func (k *socket) giveUp(why string) {
+	k.by.stop("problem", k.problem(&MessageError{Detail: why}), endMessage)
+}
+
+// pinged is told each ping, in the goroutine that reads, and says whether it is to be answered.
+func (k *socket) pinged(context.Context, []byte) bool {
+	if k.pings.take(time.Now()) {
+		return true
+	}
+	k.giveUp(fmt.Sprintf("more than %d pings at once, and then more than one each %s: ping seldom", pingBurst, pingEvery))
+	return false
+}
+
+// What a client may ping. Each ping costs a write, and clients that look whether the server is there do so each few seconds.
+const (
+	pingBurst = 50
+	pingEvery = 200 * time.Millisecond
+)
+
+// allowance is a bucket of pingBurst, of which one is earned each pingEvery. The zero value is a full one.
+type allowance struct {
+	spent int       // of the burst, at the time
+	at    time.Time // up to which what was earned has been added
+}
+
+// take says whether one more is allowed.
+func (a *allowance) take(now time.Time) bool {
+	if earned := int(now.Sub(a.at) / pingEvery); earned >= a.spent {
+		a.spent, a.at = 0, now
+	} else {
+		a.spent -= earned
+		a.at = a.at.Add(time.Duration(earned) * pingEvery)
+	}
+	if a.spent >= pingBurst {
+		return false
+	}
+	a.spent++
+	return true
 }
 
 // unexpected tells what was expected in place of a message that cannot be read.

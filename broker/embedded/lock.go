@@ -35,7 +35,7 @@ func lockDir(dir string) (*dirLock, error) {
 	if err != nil {
 		abs = dir
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
@@ -47,7 +47,7 @@ func lockDir(dir string) (*dirLock, error) {
 		pid, _ := io.ReadAll(io.LimitReader(f, 32))
 		return nil, &InUseError{Dir: abs, PID: strings.TrimSpace(string(pid))}
 	}
-	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil {
+	if err := errors.Join(f.Truncate(0), writePID(f)); err != nil && !errors.Is(err, unix.ENOSPC) { // the lock holds without a name
 		_ = f.Close()
 		return nil, fmt.Errorf("lock the data folder %s: %w", abs, err)
 	}

@@ -3,9 +3,12 @@
 //
 // What is durable: a record that was acknowledged, offsets, topic ids, consumer groups and their commits outlive the
 // end of the process, however it ends (kill -9 included), because they have been handed to the operating system by
-// then. A power failure or a crash of the machine may take the last seconds, unless SyncWrites is set, which costs
-// about a millisecond an append. Redis is saved once a minute and at the end: what it holds can be rebuilt or earned
-// again.
+// then. A power failure or a crash of the machine may take the last seconds: nothing waits for the disk, so no error of
+// a disk that could not write what it took is missed by an acknowledgement. Redis is saved once a minute and at the end:
+// what it holds can be rebuilt or earned again.
+//
+// A disk that is nearly full takes no more records, nor topics: publishers are refused, and all else goes on, until there is
+// room again.
 //
 // It differs from a real Kafka in two ways that a reader can see. Compaction moves the log's start up to the first
 // record that is left, so a cursor below it is told a gap though nothing but superseded records has gone. And after a
@@ -33,12 +36,11 @@ import (
 
 // Config says where the embedded servers keep their data.
 type Config struct {
-	Dir        string        // the data folder; it is made where it is missing
-	SyncWrites bool          // every append waits for the disk. Default false: for the operating system
-	SaveEvery  time.Duration // default 1 minute: how often Redis is saved
-	KafkaPort  int           // on 127.0.0.1; default any that is free
-	RedisPort  int           // on 127.0.0.1; default any that is free
-	Log        *slog.Logger  // default: discards
+	Dir       string        // the data folder; it is made where it is missing
+	SaveEvery time.Duration // default 1 minute: how often Redis is saved
+	KafkaPort int           // on 127.0.0.1; default any that is free
+	RedisPort int           // on 127.0.0.1; default any that is free
+	Log       *slog.Logger  // default: discards
 }
 
 // Server is a running pair of embedded servers.
@@ -46,6 +48,7 @@ type Server struct {
 	lock  *dirLock
 	kafka *kfake.Cluster
 	redis *redisServer
+	space *space
 	addrs []string // of Kafka
 
 	closing sync.Once
@@ -85,6 +88,8 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if s.kafka, err = startKafka(cfg); err != nil {
 		return nil, fmt.Errorf("start the embedded Kafka on %s: %w", filepath.Join(cfg.Dir, "kafka"), err)
 	}
+	s.space = &space{dir: cfg.Dir, free: free, log: cfg.Log}
+	s.space.guard(s.kafka)
 	s.addrs = s.kafka.ListenAddrs()
 	cfg.Log.Info("embedded servers started", "dir", cfg.Dir, "kafka", s.Brokers(), "redis", s.RedisAddr())
 	return s, nil
@@ -101,9 +106,6 @@ func startKafka(cfg Config) (*kfake.Cluster, error) {
 		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
 			return net.Listen(network, net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.KafkaPort)))
 		}),
-	}
-	if cfg.SyncWrites {
-		opts = append(opts, kfake.SyncWrites())
 	}
 	return kfake.NewCluster(opts...)
 }

@@ -44,7 +44,7 @@ type snapshotScored struct {
 // save writes a snapshot beside file and puts it in place whole.
 func save(m *miniredis.Miniredis, file string, now time.Time) error {
 	temporary := file + ".new"
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -55,6 +55,7 @@ func save(m *miniredis.Miniredis, file string, now time.Time) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(temporary) // a disk that is full needs the room
 		return err
 	}
 	return os.Rename(temporary, file)

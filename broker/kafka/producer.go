@@ -332,6 +332,9 @@ func (p *producer) refuses(m *broker.Message, view *topicView) error {
 	return nil
 }
 
+// full is how the embedded Kafka says that there is no room on its disk. No Kafka refuses a record or a topic by it.
+const full = sarama.ErrLogDirNotFound
+
 // fate turns the error of a message's only attempt into what it says about the message: refused where it is surely not
 // written.
 func fate(err error) error {
@@ -343,6 +346,8 @@ func fate(err error) error {
 		return fmt.Errorf("%w: %w", broker.ErrRefused, broker.ErrNoTopic)
 	case errors.Is(err, sarama.ErrInvalidPartition):
 		return fmt.Errorf("%w: %w", broker.ErrRefused, broker.ErrNoPartition)
+	case errors.Is(err, full):
+		return fmt.Errorf("%w: %w", broker.ErrFull, err)
 	case errors.Is(err, sarama.ErrShuttingDown):
 		return broker.ErrClosed
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrInvalidTimestamp),

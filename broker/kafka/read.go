@@ -169,6 +169,8 @@ func inWords(err error) error {
 	case sarama.ErrTopicAuthorizationFailed, sarama.ErrClusterAuthorizationFailed, sarama.ErrGroupAuthorizationFailed,
 		sarama.ErrPolicyViolation, sarama.ErrInvalidReplicationFactor, sarama.ErrInvalidConfig:
 		return fmt.Errorf("%w: %w", broker.ErrNotAllowed, err)
+	case full:
+		return fmt.Errorf("%w: %w", broker.ErrFull, err)
 	case sarama.ErrInvalidTopic:
 		return fmt.Errorf("%w: %w", broker.ErrTopicName, err)
 	}

@@ -78,7 +78,7 @@ func (c *commander) run(ctx context.Context, d delivery) error {
 	if err := json.Unmarshal(d.Event, &event); err != nil {
 		return fmt.Errorf("the event cannot be read: %w", err)
 	}
-	command := exec.CommandContext(ctx, shell, shellFlag, c.line)
+	command := exec.CommandContext(ctx, shell, shellFlag, c.line) //nolint:gosec // the line is what the user gave for the purpose
 	command.Env = append(os.Environ(),
 		"EVENTISSUER_SUBSCRIPTION="+c.subscription,
 		"EVENTISSUER_ATTEMPT="+strconv.Itoa(d.Attempt),

@@ -78,7 +78,7 @@ func describeConfiguration(t *testing.T) string {
 func TestConfigurationDocumentIsWhatTheHelpSays(t *testing.T) {
 	want := describeConfiguration(t)
 	if *update {
-		if err := os.WriteFile(configurationDocument, []byte(want), 0o644); err != nil { //nolint:gosec // a page of the documentation
+		if err := os.WriteFile(configurationDocument, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -54,6 +54,7 @@ type server struct {
 	registry *prometheus.Registry
 
 	listener  net.Listener
+	maxConns  int // at once
 	records   *kafka.Log
 	redis     redis.UniversalClient
 	redisOnce redis.UniversalClient // repeats nothing by itself
@@ -77,7 +78,8 @@ type server struct {
 
 	kafkaReach *reach
 	redisReach *reach
-	loaded     func() // the tables are loaded
+	diskFull   func() error // tells why nothing is published; nil without embedded servers
+	loaded     func()       // the tables are loaded
 
 	drainer  *drainer
 	stopping atomic.Bool // told to stop
@@ -170,6 +172,7 @@ func (s *server) listen(ctx context.Context) error {
 }
 
 func (s *server) startSessions(context.Context) error {
+	s.maxConns = s.boundConnections()
 	var err error
 	s.sessions, err = session.New(session.Config{
 		Shards:        s.config.Writers,
@@ -238,6 +241,7 @@ func (s *server) startHTTP(context.Context) error {
 		MaxEventBytes:  int64(s.config.MaxEventBytes),
 		MaxBatchBytes:  int64(s.config.MaxBatchBytes),
 		MaxBatchEvents: s.config.MaxBatchEvents,
+		MaxConnections: s.maxConns,
 		Version:        version.String(),
 	}, gateway.Deps{
 		Log:       s.records,
@@ -331,7 +335,7 @@ func (s *server) awaitLoaded(ctx context.Context) error {
 
 // checks tells /readyz what is missing.
 func (s *server) checks() []gateway.Check {
-	checks := make([]gateway.Check, 0, len(s.tables)+2)
+	checks := make([]gateway.Check, 0, len(s.tables)+3)
 	for _, t := range s.tables {
 		check := gateway.Check{Name: t.name}
 		select {
@@ -350,6 +354,13 @@ func (s *server) checks() []gateway.Check {
 		redis.Reason = "it cannot be reached, but is not needed to be ready: " + err.Error()
 	}
 	checks = append(checks, redis)
+	if s.diskFull != nil {
+		disk := gateway.Check{Name: "disk", Ready: true} // all but publishing goes on
+		if err := s.diskFull(); err != nil {
+			disk.Reason = "it is full, and nothing is published: " + err.Error()
+		}
+		checks = append(checks, disk)
+	}
 	server := gateway.Check{Name: "server", Ready: true}
 	switch {
 	case s.stopping.Load():

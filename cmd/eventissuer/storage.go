@@ -28,6 +28,7 @@ func (s *server) startStorage(ctx context.Context) error {
 			return err
 		}
 		s.life.closing("embedded servers", servers.Close)
+		s.diskFull = servers.Full
 		config.KafkaBrokers = servers.Brokers()
 		config.RedisURL = "redis://" + servers.RedisAddr()
 	}

@@ -48,6 +48,7 @@ Examples:
   loadtest storm --stream loadtest -n 10000 --rounds 3
   loadtest groups --stream loadtest -n 10 --pid 4711
   loadtest webhook -n 100 --hang 20 --rate 50 --pid 4711
+  loadtest hostile --stream loadtest --attack slow-headers,half-open -n 2000 --pid 4711
   loadtest rebalance --stream loadtest --server http://127.0.0.1:8080 --server http://127.0.0.1:8081 --spread 10,10
 
 Ctrl-C ends a run and prints the report so far. Exit codes: 0 the run went to its end and content was right (nothing lost or disordered); 1 it could not run; 2 wrong usage; 3 something was lost, disordered or unexpected, or published without success; 130 interrupted.`
@@ -62,6 +63,8 @@ type cli struct {
 	Groups    groupsCommand    `cmd:"" help:"Sessions of a new subscription that take and acknowledge everything that a stream holds."`
 	Rebalance rebalanceCommand `cmd:"" help:"Sessions of a subscription, of which one leaves and comes back: how long the others are given nothing."`
 	Consume   consumeCommand   `cmd:"" help:"A plain Kafka consumer group that reads everything that a topic holds, to compare with."`
+
+	Hostile hostileCommand `cmd:"" help:"Attack a server in the ways of hostile and broken clients, beside ordinary readers: what they notice of it, and what it costs."`
 
 	Webhook         webhookCommand         `cmd:"" help:"Subscriptions whose events are sent to endpoints of loadtest's own, and a publisher."`
 	Shard           shardCommand           `cmd:"" hidden:"" help:"A process that some of a run's readers are in, which starts it."`
@@ -162,7 +165,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 	var c cli
 	parser := kong.Must(&c, kong.Name("loadtest"), kong.Description(description),
 		kong.Writers(stdout, stderr), kong.Exit(func(int) { panic(helpShown{}) }),
-		kong.Vars{"client": defaultClient(), "version": "loadtest " + version.String()},
+		kong.Vars{"client": defaultClient(), "attacks": attackNames(), "version": "loadtest " + version.String()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 	defer func() {
 		if p := recover(); p != nil {

@@ -222,7 +222,7 @@ func decodeSecret(v *InvalidError, at string, raw json.RawMessage) webhook.Secre
 	return s
 }
 
-const keptSecret = "a text, or nothing for the one that there is: a secret cannot be taken away alone"
+const keptSecret = "a text, or nothing for the one that there is: a secret cannot be taken away alone" //nolint:gosec // it is no credential
 
 // patched gives the subscription that a JSON merge patch (RFC 7396) makes of this one. It returns *InvalidError.
 func (b *subscriptionBody) patched(raw []byte) (Subscription, error) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // hintLua keeps {incarnation, lease, epoch, next}: it refuses a lower lease, and under an equal one a lower cut, and takes
@@ -81,16 +83,17 @@ type hints struct {
 	script  *redis.Script
 	log     *slog.Logger
 	metrics *metrics
-	resting atomic.Int64 // Unix nanoseconds until which Redis is left alone
+	clock   clock.Clock
+	resting atomic.Int64 // the clock's elapsed time until which Redis is left alone
 	failing atomic.Bool  // to log an outage once
 }
 
 func newHints(r redis.UniversalClient, prefix string, timeout time.Duration, log *slog.Logger, m *metrics) *hints {
-	return &hints{redis: r, prefix: prefix + "consumer:", timeout: timeout, script: redis.NewScript(hintLua), log: log, metrics: m}
+	return &hints{redis: r, prefix: prefix + "consumer:", timeout: timeout, script: redis.NewScript(hintLua), log: log, metrics: m, clock: clock.System()}
 }
 
 func (h *hints) off() bool {
-	return h.redis == nil || time.Now().UnixNano() < h.resting.Load()
+	return h.redis == nil || int64(h.clock.Elapsed()) < h.resting.Load()
 }
 
 // done takes note of how Redis answered and reports whether it did.
@@ -102,7 +105,7 @@ func (h *hints) done(err error) bool {
 		return true
 	}
 	h.metrics.hints.WithLabelValues("failed").Inc()
-	h.resting.Store(time.Now().Add(hintRest).UnixNano())
+	h.resting.Store(int64(h.clock.Elapsed() + hintRest))
 	if !h.failing.Swap(true) {
 		h.log.Warn("no hints of consumers' positions: after a fail-over some events will come again", "error", err)
 	}

@@ -20,7 +20,7 @@ import (
 type desk struct {
 	t     *testing.T
 	log   *faultyLog
-	clock *clock
+	clock *timer
 	redis *miniredis.Miniredis // nil: the store is in the process
 	cfg   Config
 	*Deduper
@@ -63,7 +63,7 @@ func onEveryStore(t *testing.T, test func(t *testing.T, d *desk)) {
 	t.Helper()
 	for _, name := range []string{"memory", "redis"} {
 		t.Run(name, func(t *testing.T) {
-			d := &desk{t: t, clock: &clock{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, cfg: Config{RedisTimeout: time.Minute}}
+			d := &desk{t: t, clock: &timer{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, cfg: Config{RedisTimeout: time.Minute}}
 			d.log = &faultyLog{memoryLog: newMemoryLog(d.clock.now)}
 			d.log.create(stream.Topic, 2)
 			if name == "redis" {

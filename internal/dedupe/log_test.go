@@ -215,19 +215,19 @@ func (l *memoryLog) Describe(_ context.Context, topic string) (broker.TopicInfo,
 	return broker.TopicInfo{Epoch: t.epoch, TopicConfig: broker.TopicConfig{Partitions: int32(len(t.parts))}}, nil
 }
 
-// clock is time that passes when it is told to.
-type clock struct {
+// timer is time that passes when it is told to.
+type timer struct {
 	mu sync.Mutex
 	at time.Time
 }
 
-func (c *clock) now() time.Time {
+func (c *timer) now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.at
 }
 
-func (c *clock) pass(d time.Duration) {
+func (c *timer) pass(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.at = c.at.Add(d)

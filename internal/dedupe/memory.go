@@ -99,6 +99,12 @@ func newMemory(cfg Config, log Log, logger *slog.Logger, m *metrics, now func() 
 	return s
 }
 
+// unix is the seconds of t, counted on from those at the start by what has passed: a clock that is set on must not have the
+// windows of all ids be over.
+func (s *memory) unix(t time.Time) uint32 {
+	return uint32(s.start.Unix() + int64(t.Sub(s.start)/time.Second))
+}
+
 func (s *memory) prepare(ctx context.Context, l life, window time.Duration) error {
 	return s.rebuild.await(ctx, l, window)
 }
@@ -135,7 +141,7 @@ func seconds(d time.Duration) uint32 {
 // reserve implements store.
 func (s *memory) reserve(all []*attempt) {
 	t := s.now()
-	now, unix := t.Sub(s.start), uint32(t.Unix())
+	now, unix := t.Sub(s.start), s.unix(t)
 	for _, a := range all {
 		n, ok := s.spots.of(spot{a.mine.life, a.mine.partition})
 		sh := s.shard(&a.key)
@@ -195,7 +201,7 @@ func (sh *shard) room(s *memory, now time.Duration) bool {
 // swap implements store.
 func (s *memory) swap(all []*change) {
 	t := s.now()
-	now, unix := t.Sub(s.start), uint32(t.Unix())
+	now, unix := t.Sub(s.start), s.unix(t)
 	for _, c := range all {
 		sh := s.shard(&c.key)
 		sh.mu.Lock()

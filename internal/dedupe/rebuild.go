@@ -198,7 +198,7 @@ func (b *rebuilder) read(ctx context.Context, p spot, at, end int64, window time
 		case batch.Next <= at:
 			return nil // the end of what may be read
 		}
-		unix := uint32(m.now().Unix())
+		unix := m.unix(m.now())
 		for i := range batch.Records {
 			r := &batch.Records[i]
 			e, err := event.FromRecord(*r)

@@ -15,7 +15,7 @@ import (
 
 // inProcess is a desk without Redis.
 func inProcess(t *testing.T, cfg Config) *desk {
-	d := &desk{t: t, clock: &clock{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, cfg: cfg}
+	d := &desk{t: t, clock: &timer{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, cfg: cfg}
 	d.log = &faultyLog{memoryLog: newMemoryLog(d.clock.now)}
 	d.log.step = 1000
 	d.log.create(stream.Topic, 2)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // changeLua is a compare-and-set: KEYS[1] must begin with ARGV[1], or may be missing where ARGV[4] is 1; then it is
@@ -38,14 +40,15 @@ type redisStore struct {
 	log     *slog.Logger
 	metrics *metrics
 
+	clock   clock.Clock
 	failing atomic.Bool  // Redis is left alone
-	until   atomic.Int64 // Unix nanoseconds: till then
+	until   atomic.Int64 // the clock's elapsed time: till then
 }
 
 func newRedisStore(cfg Config, client redis.UniversalClient, log *slog.Logger, m *metrics) *redisStore {
 	return &redisStore{
 		client: client, prefix: cfg.Prefix + "d:", lease: cfg.Lease, timeout: cfg.RedisTimeout,
-		script: redis.NewScript(changeLua), log: log, metrics: m,
+		script: redis.NewScript(changeLua), log: log, metrics: m, clock: clock.System(),
 	}
 }
 
@@ -62,7 +65,7 @@ func (s *redisStore) may() bool {
 	if !s.failing.Load() {
 		return true
 	}
-	now, until := time.Now().UnixNano(), s.until.Load()
+	now, until := int64(s.clock.Elapsed()), s.until.Load()
 	return now >= until && s.until.CompareAndSwap(until, now+int64(rest))
 }
 
@@ -76,7 +79,7 @@ func (s *redisStore) answered(operation string, err error) {
 		return
 	}
 	s.metrics.store.WithLabelValues(operation).Inc()
-	s.until.Store(time.Now().Add(rest).UnixNano())
+	s.until.Store(int64(s.clock.Elapsed() + rest))
 	if s.failing.CompareAndSwap(false, true) {
 		s.metrics.away.Set(1)
 		s.log.Warn("no answer from Redis: events are written undeduplicated, or refused where their type demands it", "error", err)

@@ -70,7 +70,7 @@ type world struct {
 	redis  *miniredis.Miniredis // nil: the store is in the process
 
 	rnd     *rand.Rand
-	clock   *clock
+	clock   *timer
 	log     *memoryLog
 	asking  chan *ask
 	flight  []func() // appends on their way
@@ -214,7 +214,7 @@ func (h *wire) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Process
 func (w *world) run(seed uint64, seen map[string]int) {
 	t := w.t
 	w.rnd = rand.New(rand.NewPCG(seed, 3))
-	w.clock = &clock{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
+	w.clock = &timer{at: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}
 	w.log = newMemoryLog(w.clock.now)
 	w.log.create("prefix.s", 2)
 	w.asking = make(chan *ask)

@@ -29,7 +29,7 @@ type cview struct {
 	phase    time.Duration // by which its intervals begin after those of others
 	timer    *time.Timer
 
-	woke atomic.Int64 // Unix nanoseconds: since when something waits that was not seen; 0: nothing does
+	woke atomic.Int64 // the clock's elapsed time: since when something waits that was not seen; 0: nothing does
 	due  atomic.Int64 // when it is to be given; 0: nothing waits
 
 	readers int // guarded by the cviews' mutex
@@ -164,14 +164,14 @@ func (cv *cview) restart() {
 
 // wake is called by the hub when something came that the view has not seen. It does not block.
 func (cv *cview) wake() {
-	cv.woke.CompareAndSwap(0, cv.hub.now().UnixNano())
+	cv.woke.CompareAndSwap(0, int64(cv.hub.clock.Elapsed()))
 	cv.timer.Reset(cv.pause())
 }
 
 // pause is how long the view may wait with what is due.
 func (cv *cview) pause() time.Duration {
 	if due := cv.due.Load(); due != 0 {
-		return max(0, min(drainStep, time.Duration(due-cv.hub.now().UnixNano())))
+		return max(0, min(drainStep, time.Duration(due)-cv.hub.clock.Elapsed()))
 	}
 	return min(drainStep, cv.interval/4)
 }
@@ -184,7 +184,7 @@ func (cv *cview) run() {
 		return
 	}
 	cv.drain()
-	if cv.changed && (cv.hub.now().UnixNano() >= cv.due.Load() || cv.overfull()) {
+	if cv.changed && (int64(cv.hub.clock.Elapsed()) >= cv.due.Load() || cv.overfull()) {
 		cv.tick()
 	}
 	cv.rest()
@@ -230,9 +230,9 @@ func (cv *cview) put(entries []*Entry) {
 		cv.changed = true
 		came := time.Duration(cv.woke.Load())
 		if came == 0 {
-			came = time.Duration(cv.hub.now().UnixNano())
+			came = cv.hub.clock.Elapsed()
 		}
-		cv.due.Store(int64(came + cv.interval - (came-cv.phase)%cv.interval))
+		cv.due.Store(int64(came + cv.interval - (came+cv.interval-cv.phase)%cv.interval))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/filter"
@@ -60,6 +61,7 @@ type Hub struct {
 	m      *metrics
 	limit  int64 // bytes of the ring
 	now    func() time.Time
+	clock  clock.Clock
 
 	// viewsMu is held while records are matched, so that a view joins between two chunks and never in one.
 	viewsMu sync.Mutex
@@ -128,7 +130,7 @@ func (hs *Hubs) open(ctx context.Context, s Stream) (*Hub, error) {
 	h := &Hub{
 		stream: s, tag: cursor.TagOf(s.Name), log: hs.log, shards: hs.shards, budget: hs.budget,
 		logger: hs.logger.With("stream", s.Name), m: hs.m, limit: hs.ringBytes,
-		exactFrom: math.MaxUint64, now: hs.now,
+		exactFrom: math.MaxUint64, now: hs.now, clock: hs.clock,
 		views: map[string]*view{}, done: make(chan struct{}), quit: make(chan struct{}), idle: hs.now(),
 	}
 	if s.Wrap != "" {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // Log is what the hubs need of the broker.
@@ -53,6 +54,7 @@ type Hubs struct {
 	ringBytes int64
 	linger    time.Duration
 	now       func() time.Time
+	clock     clock.Clock
 	start     chan *Hub
 
 	mu      sync.Mutex
@@ -93,7 +95,7 @@ func New(c Config) (*Hubs, error) {
 		reads:  make(chan struct{}, c.CatchUpReads),
 		budget: &budget{total: c.MemoryBytes - c.MemoryBytes/4, m: m, tight: make(chan struct{}, 1)},
 		blocks: &blockCache{log: c.Log, limit: c.MemoryBytes / 4, m: m},
-		linger: c.Linger, ringBytes: c.RingBytes, now: time.Now, start: make(chan *Hub), hubs: map[string]*opening{},
+		linger: c.Linger, ringBytes: c.RingBytes, now: time.Now, clock: clock.System(), start: make(chan *Hub), hubs: map[string]*opening{},
 	}
 	return hs, nil
 }

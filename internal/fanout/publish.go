@@ -103,7 +103,7 @@ func (h *Hub) publish(records []broker.Record, end int64) {
 // matchAll fills matched with what each entry concerns. The caller holds viewsMu.
 func (h *Hub) matchAll() {
 	h.matched, h.befores = h.matched[:0], h.befores[:0]
-	now := h.now()
+	now := h.clock.Earliest()
 	for _, e := range h.entries {
 		h.matched = append(h.matched, match{h.all, e.seq})
 		switch {

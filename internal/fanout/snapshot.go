@@ -261,13 +261,13 @@ func (bs *bases) make() *base {
 		bs.revoke(oldest)
 	}
 	entries := h.state.latest.all()
-	now := h.now()
+	earliest := h.clock.Earliest()
 	old := 0
-	for old < len(entries) && h.bounds.expired(entries[old], now) {
+	for old < len(entries) && h.bounds.expired(entries[old], earliest) {
 		old++
 	}
 	b := &base{
-		tip: tip, gen: gen, entries: entries[old:], dropped: h.state.dropped, bytes: bytes, made: now, filtered: map[string]*Batch{},
+		tip: tip, gen: gen, entries: entries[old:], dropped: h.state.dropped, bytes: bytes, made: h.now(), filtered: map[string]*Batch{},
 	}
 	b.room.Store(max(baseMost, 2*bytes))
 	return b

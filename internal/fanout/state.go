@@ -82,6 +82,8 @@ func (s *state) over(bounds State) bool {
 	return s.latest.n > 1 && (s.latest.n > bounds.MaxKeys || s.latest.bytes > bounds.MaxBytes)
 }
 
+// expired takes for now the earliest that it may be: a clock that is set on for a moment must not empty the state, nor one that
+// is set back hide what comes after that.
 func (b State) expired(e *Entry, now time.Time) bool {
 	return b.Window >= 0 && e.Time < now.Add(-b.Window).UnixMilli()
 }
@@ -302,7 +304,7 @@ func (h *Hub) maker(ctx context.Context) (*maker, error) {
 		m.vec[p] = b.First
 	}
 	if window := m.bounds().Window; window >= 0 {
-		at, err := h.log.At(ctx, h.stream.Topic, h.now().Add(-window))
+		at, err := h.log.At(ctx, h.stream.Topic, h.clock.Earliest().Add(-window))
 		if err != nil {
 			return nil, fmt.Errorf("find the window's beginning in %s: %w", h.stream.Topic, err)
 		}
@@ -420,7 +422,7 @@ func (m *maker) fold(records []broker.Record) {
 		made = append(made, e)
 	}
 	bounds := m.bounds()
-	now := m.h.now()
+	now := m.h.clock.Earliest()
 	for _, e := range slices.Backward(made) {
 		m.apply(e, bounds, now)
 	}
@@ -515,7 +517,7 @@ func (m *maker) take(at uint64, n int, bounds State) uint64 {
 		entries = append(entries, h.ring.at(at))
 	}
 	h.mu.RUnlock()
-	now := h.now()
+	now := h.clock.Earliest()
 	for _, e := range entries {
 		p := int(e.Partition)
 		m.vec = widened(m.vec, p+1)

@@ -146,7 +146,7 @@ func (g *group) feed(l *lane) {
 	if g.checkLate(now) || l.suspect {
 		return
 	}
-	due := now.Add(g.sub.AckTimeout).UnixNano()
+	due := g.groups.due(g.sub.AckTimeout)
 	l.soonest = min(l.soonest, due)
 	if g.sub.Ordered {
 		if m := l.member; m != nil && m.hungry() {

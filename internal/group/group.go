@@ -246,7 +246,7 @@ func (g *group) tick() {
 	now := time.Now()
 	g.checkLate(now)
 	g.ticked = now
-	nano := now.UnixNano()
+	nano := g.groups.due(0)
 	for _, l := range g.lanes {
 		if l.expire(nano) {
 			g.deal()

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/deadletters"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
@@ -68,6 +69,7 @@ type Groups struct {
 	claiming *semaphore.Weighted // claims at once
 	letters  *deadletters.Box
 	log      *slog.Logger
+	clock    clock.Clock
 
 	mu      sync.Mutex
 	ctx     context.Context   //nolint:containedctx // of Run, for the groups that it drives; guarded by mu
@@ -117,7 +119,7 @@ func New(cfg Config, deps Deps) (*Groups, error) {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 	gs := &Groups{
 		cfg: cfg, deps: deps, replica: newID(), store: newStore(deps.Redis, cfg.Prefix, cfg.Timeout), m: newMetrics(cfg.Registerer),
-		memory: &memory{total: cfg.MemoryBytes}, claiming: semaphore.NewWeighted(claimsAtOnce), log: cfg.Logger,
+		memory: &memory{total: cfg.MemoryBytes}, claiming: semaphore.NewWeighted(claimsAtOnce), log: cfg.Logger, clock: clock.System(),
 		groups: map[string]*group{}, ready: make(chan struct{}),
 	}
 	var err error
@@ -130,6 +132,9 @@ func New(cfg Config, deps Deps) (*Groups, error) {
 	gs.bus = newBus(gs)
 	return gs, nil
 }
+
+// due is the clock's elapsed time after d more.
+func (gs *Groups) due(d time.Duration) int64 { return int64(gs.clock.Elapsed() + d) }
 
 // claimsAtOnce bounds the claims that a replica makes at once.
 const claimsAtOnce = 32

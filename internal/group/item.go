@@ -26,7 +26,7 @@ type item struct {
 	size   int     // of the event, in bytes
 	next   *item   // the next of its key
 	n      int     // how often it was handed over: a session's queue does not count
-	due    int64   // Unix nanoseconds: of the acknowledgement, or of the next attempt
+	due    int64   // by Groups.due: of the acknowledgement, or of the next attempt
 	to     *Member // who has it
 	seq    uint64  // in the numbering of to
 	why    Reason  // for which it came back last

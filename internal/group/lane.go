@@ -49,7 +49,7 @@ type lane struct {
 	keys     map[uint64]*item // the last of each key that is not done
 	todo     []*item          // acknowledged, to be written
 	receipts []promise        // to who waits for that
-	soonest  int64            // no item is due before, which whoever sets due keeps so; Unix nanoseconds
+	soonest  int64            // no item is due before, which whoever sets due keeps so; by Groups.due
 	dirty    bool             // there is something to write besides
 	suspect  bool             // the process stood still: nothing is given out before a write or a claim succeeds
 	again    string           // why to claim anew; "": not
@@ -225,7 +225,7 @@ func (l *lane) giveBack(i *item, why Reason, delay time.Duration) {
 		i.why = why
 	}
 	if delay > 0 && i.n < l.group.sub.MaxAttempts {
-		i.phase, i.due = phaseDelayed, time.Now().Add(delay).UnixNano()
+		i.phase, i.due = phaseDelayed, l.group.groups.due(delay)
 		l.soonest = min(l.soonest, i.due)
 		return
 	}

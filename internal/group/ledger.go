@@ -20,7 +20,7 @@ type remoteGiven struct {
 	offset int64
 	bytes  []byte
 	typ    string
-	due    int64 // Unix nanoseconds: then it is given to another
+	due    int64 // by Groups.due: then it is given to another
 	open   bool  // it counts as outstanding
 }
 
@@ -132,7 +132,7 @@ func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, mor
 		m.idle = false
 		g.groups.bus.announceSoon(g)
 	}
-	due := now.Add(g.sub.AckTimeout).UnixNano()
+	due := g.groups.due(g.sub.AckTimeout)
 	from, bytes := len(dst), 0
 	fresh, queued := 0, m.queued()
 	defer func() {
@@ -148,7 +148,7 @@ func (m *Member) handOver(dst []Delivery, most, maxBytes int) (_ []Delivery, mor
 		}
 		i, size := d.item, 0
 		switch {
-		case d.away != nil && d.away.open && d.away.due > now.UnixNano():
+		case d.away != nil && d.away.open && d.away.due > g.groups.due(0):
 			size = len(d.away.bytes)
 		case i != nil && i.to == m && i.seq == m.next && i.phase == phaseGiven:
 			if i.lane.suspect {

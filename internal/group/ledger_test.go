@@ -8,6 +8,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
@@ -25,9 +26,10 @@ func bare(t *testing.T, change func(*Subscription)) (*group, *lane) {
 		change(&sub)
 	}
 	gs := &Groups{
-		cfg:  Config{Timeout: time.Second},
-		deps: Deps{Redis: client, Definitions: &definitions{subs: map[string]Subscription{sub.ID: sub}}},
-		m:    newMetrics(nil), memory: &memory{total: 1 << 20}, log: slog.New(slog.DiscardHandler), groups: map[string]*group{}, replica: newID(),
+		clock: clock.System(),
+		cfg:   Config{Timeout: time.Second},
+		deps:  Deps{Redis: client, Definitions: &definitions{subs: map[string]Subscription{sub.ID: sub}}},
+		m:     newMetrics(nil), memory: &memory{total: 1 << 20}, log: slog.New(slog.DiscardHandler), groups: map[string]*group{}, replica: newID(),
 	}
 	gs.bus = newBus(gs)
 	g := newGroup(gs, sub)

@@ -192,7 +192,7 @@ func (g *group) delivered(msg *message) {
 		f = &foreign{replica: msg.From, name: laneName(msg.Stream, msg.Partition), stream: msg.Stream, partition: msg.Partition, nonce: msg.Nonce}
 		m.foreigns[key] = f
 	}
-	due := time.Now().Add(g.sub.AckTimeout).UnixNano()
+	due := g.groups.due(g.sub.AckTimeout)
 	for _, p := range msg.Parcels {
 		m.seq++
 		m.outstanding++

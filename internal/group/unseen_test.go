@@ -191,7 +191,7 @@ func TestWhatCameFromElsewhereIsNotGivenOutLate(t *testing.T) {
 	eventually(t, "its time is over", func() bool {
 		there.m.group.mu.Lock()
 		defer there.m.group.mu.Unlock()
-		return there.m.entry(there.m.seq).away.due < time.Now().UnixNano()
+		return there.m.entry(there.m.seq).away.due < there.m.group.groups.due(0)
 	})
 	if late, _ := there.m.Take(nil, 10, 1<<20); len(late) > 0 {
 		t.Errorf("given %v, which are acknowledged", idsOf(late))

@@ -16,7 +16,7 @@ type amounts [2]int64
 type entry struct {
 	key  string
 	name string       // what the key is called in Redis: it may name persons, and Redis need not know them
-	used atomic.Int64 // Unix nanoseconds of the last use
+	used atomic.Int64 // the clock's elapsed time at the last use
 
 	mu      sync.Mutex
 	limit   Limit         // guarded by mu
@@ -117,7 +117,7 @@ func (e *entry) decide(now time.Time, want amounts, shared bool, replicas func()
 
 // slot returns what is known of a second, which is good or next.
 func (m *meter) slot(second int64) *slot {
-	s := &m.slots[second%int64(len(m.slots))]
+	s := &m.slots[uint64(second)%uint64(len(m.slots))] // before 1970, too: a machine may learn the time late
 	if s.second != second {
 		*s = slot{second: second}
 	}

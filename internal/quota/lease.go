@@ -23,8 +23,8 @@ func (q *Quotas) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			q.letGo(q.queued())
 			return nil
-		case now := <-sweep.C:
-			q.sweep(now)
+		case <-sweep.C:
+			q.sweep(q.clock.Elapsed())
 		case <-q.kick:
 			q.lease(ctx)
 		}
@@ -178,7 +178,7 @@ func (q *Quotas) send(ctx context.Context, asks []ask) bool {
 		return true
 	}
 	q.m.failures.Inc()
-	q.resting.Store(time.Now().Add(restTime).UnixNano())
+	q.resting.Store(int64(q.clock.Elapsed() + restTime))
 	if !q.failing.Swap(true) && !errors.Is(ctx.Err(), context.Canceled) {
 		q.log.Warn("quotas are not shared: each replica allows its own share", "error", err)
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // Config configures the quotas of a replica.
@@ -73,7 +75,8 @@ type Quotas struct {
 	shards [shardCount]shard
 
 	running atomic.Bool
-	resting atomic.Int64 // Unix nanoseconds until which Redis is left alone
+	clock   clock.Clock
+	resting atomic.Int64 // the clock's elapsed time until which Redis is left alone
 	failing atomic.Bool  // to log an outage once
 
 	mu    sync.Mutex
@@ -116,7 +119,7 @@ func New(c Config, d Deps) *Quotas {
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)
 	}
-	q := &Quotas{config: c, redis: d.Redis, log: d.Logger, m: newMetrics(d.Registerer), seed: maphash.MakeSeed(), kick: make(chan struct{}, 1)}
+	q := &Quotas{config: c, redis: d.Redis, log: d.Logger, m: newMetrics(d.Registerer), seed: maphash.MakeSeed(), clock: clock.System(), kick: make(chan struct{}, 1)}
 	for i := range q.shards {
 		q.shards[i].entries = map[string]*entry{}
 	}
@@ -135,8 +138,8 @@ func (q *Quotas) Take(ctx context.Context, key string, l Limit, events int, byte
 	for {
 		e.mu.Lock()
 		now := time.Now() // under the lock, so that the entry's time does not go back
-		e.used.Store(now.UnixNano())
-		shared := q.shared(now)
+		e.used.Store(int64(q.clock.Elapsed()))
+		shared := q.shared()
 		e.fit(l)
 		if deadline == nil {
 			e.note(now.Unix(), want)
@@ -189,8 +192,8 @@ func (q *Quotas) count(d Decision, shared bool) {
 }
 
 // shared reports whether Redis can be asked.
-func (q *Quotas) shared(now time.Time) bool {
-	return q.redis != nil && q.running.Load() && now.UnixNano() >= q.resting.Load()
+func (q *Quotas) shared() bool {
+	return q.redis != nil && q.running.Load() && int64(q.clock.Elapsed()) >= q.resting.Load()
 }
 
 // share is the number of replicas that a limit is divided by where they cannot share it.
@@ -210,7 +213,7 @@ func (q *Quotas) entry(key string) *entry {
 			q.m.keys.Inc()
 		}
 		e = newEntry(key)
-		e.used.Store(time.Now().UnixNano())
+		e.used.Store(int64(q.clock.Elapsed()))
 		s.entries[key] = e
 	}
 	return e
@@ -232,12 +235,12 @@ func (s *shard) forget() {
 }
 
 // sweep drops what nobody uses.
-func (q *Quotas) sweep(now time.Time) {
+func (q *Quotas) sweep(now time.Duration) {
 	for i := range q.shards {
 		s := &q.shards[i]
 		s.mu.Lock()
 		for key, e := range s.entries {
-			if now.UnixNano()-e.used.Load() > int64(idleTime) {
+			if now-time.Duration(e.used.Load()) > idleTime {
 				delete(s.entries, key)
 				q.m.keys.Dec()
 			}

@@ -141,7 +141,7 @@ func TestKeysAreBounded(t *testing.T) {
 	if n > 128 || float64(n) != testutil.ToFloat64(q.m.keys) {
 		t.Errorf("%d keys are held, and %v are said to be", n, testutil.ToFloat64(q.m.keys))
 	}
-	q.sweep(time.Now().Add(2 * idleTime))
+	q.sweep(q.clock.Elapsed() + 2*idleTime)
 	if n := testutil.ToFloat64(q.m.keys); n != 0 {
 		t.Errorf("%v keys are held that nobody uses", n)
 	}
