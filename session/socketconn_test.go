@@ -101,7 +101,7 @@ func TestPingsAreAnsweredInOrderBetweenWholeFrames(t *testing.T) {
 	if op, _ := k.next(); op != opText {
 		t.Fatalf("the first frame is of opcode %d", op)
 	}
-	const events, pings = 60, 200
+	const events, pings = 60, pingBurst
 	go func() {
 		for i := range pings {
 			_, _ = k.conn.Write(frame(opPing, fmt.Sprint(i)))
@@ -143,7 +143,7 @@ func TestPingsDoNotKeepHeartbeatsBack(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(5 * time.Millisecond):
+			case <-time.After(25 * time.Millisecond):
 				_, _ = k.conn.Write(frame(opPing, ""))
 			}
 		}
