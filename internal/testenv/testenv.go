@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -72,23 +71,16 @@ func StartKafkaCluster(t testing.TB, n int, o KafkaOptions) []*KafkaProcess {
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	nodes, err := newKafkaCluster(t.Context(), n, o)
+	nodes, err := NewKafkaCluster(t.Context(), n, o)
 	need(t, "Kafka", err)
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i, node := range nodes {
+	for _, node := range nodes {
 		t.Cleanup(func() {
 			if err := node.Kill(); err != nil { // nothing is kept, so nothing need be flushed
 				t.Errorf("stop Kafka: %v", err)
 			}
 		})
-		// A node answers only once the quorum has a majority: all start at once.
-		wg.Go(func() { errs[i] = node.Start(t.Context()) })
 	}
-	wg.Wait()
-	for _, err := range errs {
-		need(t, "Kafka", err)
-	}
+	need(t, "Kafka", StartNodes(t.Context(), nodes))
 	return nodes
 }
 
