@@ -50,6 +50,8 @@ type checker struct {
 	books     map[string]*book
 	findings  Findings
 	clients   map[string]witness
+	groups    map[string]*groupBook
+	troubles  []trouble
 	last      map[string]time.Duration // when each client that wants everything was last given something
 	published time.Duration            // when the last event was acknowledged
 }
@@ -65,7 +67,7 @@ type witness interface {
 // Check reads a journal and finds what it shows broken.
 func Check(path string) (*Findings, error) {
 	c := &checker{
-		truth: newTruth(), books: map[string]*book{}, clients: map[string]witness{}, last: map[string]time.Duration{},
+		truth: newTruth(), books: map[string]*book{}, clients: map[string]witness{}, groups: map[string]*groupBook{}, last: map[string]time.Duration{},
 		findings: Findings{Deliveries: map[string]int{}, Faults: map[string]int{}, Broken: map[Promise]int{}},
 	}
 	// What the log holds is known only at the end, and is needed from the beginning.
@@ -78,6 +80,9 @@ func Check(path string) (*Findings, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.clients)) {
 		c.clients[name].end()
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.groups)) {
+		c.groups[name].end()
 	}
 	return &c.findings, nil
 }
@@ -130,6 +135,13 @@ func (c *checker) learn(e *Entry) error {
 	case WhatFault:
 		kind, _, _ := strings.Cut(e.Text, " ")
 		f.Faults[kind]++
+		c.troubles = append(c.troubles, trouble{FaultKind(kind), e.Who, e.At, forever})
+	case WhatMended:
+		for i := range c.troubles {
+			if t := &c.troubles[i]; t.who == e.Who && t.to == forever {
+				t.to = e.At
+			}
+		}
 	}
 	return nil
 }
@@ -263,7 +275,43 @@ func (c *checker) reader(who string) *Reader {
 // witness follows a client by its kind.
 func (c *checker) witness(e *Entry) witness {
 	base := follower{checker: c, who: e.Who, what: *e.Reader}
-	return &streamWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants)}
+	switch e.Reader.Kind {
+	case KindConsumer:
+		return &consumerWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants), places: map[string][]int64{}}
+	case KindTaker:
+		return &takerWitness{follower: base, book: c.group(e.Reader)}
+	case KindHook:
+		return &hookWitness{follower: base, posted: map[string]bool{}, done: map[string]bool{}}
+	default:
+		return &streamWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants)}
+	}
+}
+
+// trouble is a time in which something was done to a server or a line.
+type trouble struct {
+	kind     FaultKind
+	who      string
+	from, to time.Duration
+}
+
+const (
+	forever = time.Duration(1<<63 - 1)
+	// aftermath is how long what was done to a server may have consequences once it is over: members of a group are missed
+	// and come back, and what waited on a line arrives.
+	aftermath = 5 * time.Second
+)
+
+// troubled reports whether a replica (any of them, where none is named), or what it stands on, stood still or was cut off
+// in between, or shortly before. A replica that was killed knows nothing old when it is back.
+func (c *checker) troubled(replica string, from, to time.Duration) bool {
+	return slices.ContainsFunc(c.troubles, func(t trouble) bool {
+		switch t.kind {
+		case ReplicaKill, ReplicaRestart, ClientsCut, ClientsLatency, ClientsBlackHole, ClientsLimit:
+			return false
+		}
+		concerns := !strings.Contains(t.who, "replica-") || strings.Contains(t.who, replica)
+		return concerns && t.from < to && (t.to == forever || t.to+aftermath > from)
+	})
 }
 
 // follower is what all witnesses have in common.

@@ -168,8 +168,13 @@ func (c *cluster) stop() error {
 	return errors.Join(errs...)
 }
 
-// call makes a request that has an end.
+// call makes a request that has an end, over a connection of its own.
 func (c *cluster) call(ctx context.Context, base, method, path string, body any) (int, []byte, error) {
+	return c.callBy(ctx, c.client, base, method, path, body)
+}
+
+// callBy is call by a client, whose connections may be kept.
+func (c *cluster) callBy(ctx context.Context, by *http.Client, base, method, path string, body any) (int, []byte, error) {
 	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -185,7 +190,7 @@ func (c *cluster) call(ctx context.Context, base, method, path string, body any)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := c.client.Do(req)
+	resp, err := by.Do(req)
 	if err != nil {
 		return 0, nil, err
 	}

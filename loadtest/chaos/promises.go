@@ -50,6 +50,13 @@ const (
 	PromiseGrowth Promise = "what clients cost is given back when they go"
 )
 
+// promises are all of them.
+var promises = []Promise{
+	PromiseKept, PromiseOnce, PromiseOrder, PromiseGenuine, PromiseWanted, PromiseComplete, PromiseRepeat,
+	PromiseCursor, PromiseGap, PromiseAnswer, PromiseWhole, PromiseSaved, PromiseForward, PromiseShared,
+	PromiseAgain, PromiseTurn, PromisePushed, PromiseStop, PromiseGrowth,
+}
+
 // Violation is a promise that a run shows broken.
 type Violation struct {
 	Promise Promise       `json:"promise"`

@@ -31,8 +31,22 @@ type publishing struct {
 
 	acked   atomic.Int64
 	retries atomic.Int64
+	counts  map[string]*atomic.Int64 // by key: how many of its events are acknowledged; the map is static once begun
 	workers sync.WaitGroup
 	working atomic.Int64 // workers
+}
+
+// count is how many events of a key are acknowledged.
+func (p *publishing) count(key string) int { return int(p.counts[key].Load()) }
+
+// prepare names the keys.
+func (p *publishing) prepare(keys int) (names []string) {
+	p.counts = map[string]*atomic.Int64{}
+	for i := range keys {
+		names = append(names, keyName(i))
+		p.counts[keyName(i)] = &atomic.Int64{}
+	}
+	return names
 }
 
 // begin starts workers for so many keys, which together publish about so many events a second until stop is closed, and
@@ -77,12 +91,18 @@ func (p *publishing) work(ctx context.Context, stop <-chan struct{}, worker int,
 		for _, key := range keys {
 			ids = append(ids, eventID(key, n))
 		}
-		p.send(ctx, r, who, ids)
+		if !p.send(ctx, r, who, ids) {
+			return
+		}
+		for _, key := range keys {
+			p.counts[key].Add(1)
+		}
 	}
 }
 
-// send publishes events, those that are not acknowledged again and again, until all are or ctx ends.
-func (p *publishing) send(ctx context.Context, r *rand.Rand, who string, ids []string) {
+// send publishes events, those that are not acknowledged again and again, until all are, or ctx ends. It
+// reports whether all are.
+func (p *publishing) send(ctx context.Context, r *rand.Rand, who string, ids []string) bool {
 	for attempt := 1; len(ids) > 0 && ctx.Err() == nil; attempt++ {
 		v := p.cluster.replicas[r.IntN(replicaCount)]
 		p.journal.Note(Entry{What: WhatSend, Who: who, On: v.name, Link: attempt, IDs: ids})
@@ -97,6 +117,7 @@ func (p *publishing) send(ctx context.Context, r *rand.Rand, who string, ids []s
 			pause(ctx, time.Duration(20+r.IntN(300))*time.Millisecond)
 		}
 	}
+	return len(ids) == 0
 }
 
 // attempt sends events once, and returns those that are not acknowledged. An error says that none is known to be.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -213,15 +214,15 @@ func controlOf(m *message, e *Entry) error {
 // errReconnect tells that a session's cursors acknowledge nothing any more.
 var errReconnect = errors.New("told to begin anew")
 
-// closed notes why a connection ended, and where that should never be, that.
-func closed(j *Journal, who string, v *replica, n int, err error) {
+// closed notes why a connection ended, and where that should never be, that. Some statuses may be as they should.
+func closed(j *Journal, who string, v *replica, n int, err error, fine ...int) {
 	if err == nil {
 		err = errLeft
 	}
 	e := Entry{What: WhatClosed, Who: who, On: v.name, Link: n, Text: cut(err.Error())}
 	j.Note(e)
 	var status *statusError
-	if errors.Is(err, errUnexpected) || errors.As(err, &status) && !status.passing() {
+	if errors.Is(err, errUnexpected) || errors.As(err, &status) && !status.passing() && !slices.Contains(fine, status.status) {
 		e.What = WhatAnswer
 		j.Note(e)
 	}

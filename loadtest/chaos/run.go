@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 )
@@ -177,8 +176,24 @@ func (r *run) disturbed(ctx context.Context) error {
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 	r.dialer = dialer{client}
-	r.gather()
+	p := &publishing{cluster: r.cluster, journal: r.journal, client: client, seed: r.cfg.Seed}
+	if err := r.gather(ctx, p); err != nil {
+		return err
+	}
+	r.say("everything is up")
+	before, err := r.holdings(ctx)
+	if err != nil {
+		return err
+	}
+	if err := r.read(ctx, p); err != nil {
+		return err
+	}
+	client.CloseIdleConnections()
+	return r.compare(ctx, before)
+}
 
+// read has clients read what is published, disturbed, and then until they are whole. It returns when all have gone.
+func (r *run) read(ctx context.Context, p *publishing) error {
 	reading, stopReading := context.WithCancel(ctx)
 	var clients sync.WaitGroup
 	defer clients.Wait()
@@ -186,7 +201,6 @@ func (r *run) disturbed(ctx context.Context) error {
 	for _, p := range r.parties {
 		clients.Go(func() { p.run(reading) })
 	}
-	p := &publishing{cluster: r.cluster, journal: r.journal, client: client, seed: r.cfg.Seed}
 	publishing, giveUp := context.WithCancel(ctx)
 	defer p.workers.Wait()
 	defer giveUp()
@@ -261,6 +275,13 @@ func (r *run) settle(ctx context.Context, stopReading func(), clients *sync.Wait
 	r.say("%d of %d clients are whole", len(r.parties)-len(left), len(r.parties))
 	stopReading()
 	clients.Wait()
+	for _, p := range r.parties {
+		if c, ok := p.(*consumer); ok {
+			if err := c.finish(ctx); err != nil {
+				return err
+			}
+		}
+	}
 	return noteLog(ctx, log, r.journal)
 }
 
@@ -276,8 +297,44 @@ func (r *run) wait(ctx context.Context, most time.Duration, done func() bool) bo
 	return true
 }
 
-// gather makes the clients.
-func (r *run) gather() {
+const (
+	consumers     = 4
+	subscriptions = 2 // one ordered by key, and one not; as many webhooks
+)
+
+// gather makes the clients, and the subscriptions that some of them need.
+func (r *run) gather(ctx context.Context, p *publishing) error {
+	keys := p.prepare(r.cfg.Keys)
+	r.readers()
+	for i := range consumers {
+		r.parties = append(r.parties, &consumer{
+			Reader: Reader{Kind: KindConsumer, Over: consumerTransports[i%len(consumerTransports)]}, name: fmt.Sprintf("consumer-%d", i),
+			cluster: r.cluster, dialer: r.dialer, journal: r.journal, rand: r.draws(1<<35 + uint64(i)), watches: r.draws(1<<36 + uint64(i)),
+		})
+	}
+	for i := range subscriptions {
+		ordered := i%2 == 0
+		if err := r.takers(ctx, "shared-by-"+ordering(ordered), ordered); err != nil {
+			return err
+		}
+		h := &hook{
+			Reader: Reader{Kind: KindHook, Over: "webhook", Ordered: ordered}, name: "hook-by-" + ordering(ordered), journal: r.journal,
+			published: p.count, keys: keys, rand: r.draws(1<<38 + uint64(i)), taken: map[string]numbers{},
+		}
+		sink, err := h.open(ctx)
+		if err != nil {
+			return err
+		}
+		r.parties = append(r.parties, h)
+		if err := r.cluster.push(ctx, h.name, sink, ordered); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readers makes the clients that keep their cursors: of every transport, with every filter.
+func (r *run) readers() {
 	filters := []Reader{{}, {Key: keyName(0)}, {Prefix: "b"}, {}, {Latest: true}, {Prefix: "c0"}, {Key: keyName(3)}}
 	for i := range r.cfg.Readers {
 		what := filters[(i/len(overAll))%len(filters)]
@@ -285,11 +342,26 @@ func (r *run) gather() {
 		if what.Over == overPages {
 			what.Latest = false // its first page has events before its first cursor
 		}
-		name := strings.Join([]string{"reader", fmt.Sprint(i), what.Over}, "-")
 		r.parties = append(r.parties, &reader{
-			Reader: what, name: name, cluster: r.cluster, dialer: r.dialer, journal: r.journal, rand: r.draws(1<<34 + uint64(i)),
+			Reader: what, name: fmt.Sprintf("reader-%d-%s", i, what.Over), cluster: r.cluster, dialer: r.dialer, journal: r.journal,
+			rand: r.draws(1<<34 + uint64(i)),
 		})
 	}
+}
+
+// takers makes a subscription, and a client of it for each transport.
+func (r *run) takers(ctx context.Context, name string, ordered bool) error {
+	id, err := r.cluster.share(ctx, name, ordered)
+	if err != nil {
+		return err
+	}
+	for i, over := range overAll {
+		r.parties = append(r.parties, &taker{
+			Reader: Reader{Kind: KindTaker, Over: over, Group: name, Ordered: ordered}, name: name + "-" + over, id: id,
+			cluster: r.cluster, dialer: r.dialer, journal: r.journal, rand: r.draws(1<<37 + uint64(len(r.parties)+i)),
+		})
+	}
+	return nil
 }
 
 func (r *run) draws(of uint64) *rand.Rand { return rand.New(rand.NewPCG(r.cfg.Seed, of)) }
