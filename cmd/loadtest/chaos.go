@@ -16,7 +16,7 @@ type chaosCommand struct {
 	Faults   []string `placeholder:"KIND,…" help:"Kinds of faults, as replica-kill, or what kinds begin with, as replica. Default all."`
 	Readers  int      `short:"n" default:"24" help:"Clients that keep their cursors; named consumers, sessions of subscriptions and webhooks come on top (${default})."`
 	Rate     float64  `default:"60" help:"Events a second (${default})."`
-	Keys     int      `default:"32" help:"Keys, each with an order of its own (${default})."`
+	Keys     int      `default:"60" help:"Keys, each with an order of its own (${default})."`
 	Settle   duration `default:"2m" help:"For everybody to become whole after the repair (${default})."`
 	Dir      string   `placeholder:"DIR" help:"Empty folder for data, logs and journal, which is kept. Default a temporary one, kept where a promise is broken."`
 	Binary   string   `placeholder:"FILE" help:"The server. Default the eventissuer beside loadtest, or in the source's folder one that is built."`

@@ -14,6 +14,8 @@ const (
 	shownLines = 40
 	// shownNumbers is how many events of the key before and after are shown too.
 	shownNumbers = 2
+	// shownAttempts is how many attempts to publish an event are shown.
+	shownAttempts = 3
 	// nearFaults is how long before and after a violation faults are near.
 	nearFaults = 20 * time.Second
 )
@@ -81,6 +83,9 @@ func lastOf(all []Entry, e *Entry) []Entry {
 // concerns reports whether an entry is of the violation's event or of its neighbours. Of what other clients were given,
 // only the event itself is of interest.
 func (h *History) concerns(e *Entry) bool {
+	if (e.What == WhatSend || e.What == WhatDoubt) && e.Link > shownAttempts {
+		return false
+	}
 	v := h.Violation
 	_, n := splitID(v.ID)
 	for _, id := range e.IDs {

@@ -15,8 +15,11 @@ import (
 )
 
 const (
-	// attemptTimeout is shorter than the server's own, so that there is doubt.
+	// attemptTimeout is of requests that are soon sent again.
 	attemptTimeout = 4 * time.Second
+	// patientTimeout is longer than the server takes. A publisher that gives up sooner leaves the event's fate open, until
+	// the lease of deduplication has run out.
+	patientTimeout = 12 * time.Second
 	// batchKeys is how many keys a worker has whose events go out in batches.
 	batchKeys = 5
 )
@@ -106,7 +109,11 @@ func (p *publishing) send(ctx context.Context, r *rand.Rand, who string, ids []s
 	for attempt := 1; len(ids) > 0 && ctx.Err() == nil; attempt++ {
 		v := p.cluster.replicas[r.IntN(replicaCount)]
 		p.journal.Note(Entry{What: WhatSend, Who: who, On: v.name, Link: attempt, IDs: ids})
-		rest, err := p.attempt(ctx, who, v, ids)
+		patience := patientTimeout
+		if r.IntN(4) == 0 {
+			patience = attemptTimeout
+		}
+		rest, err := p.attempt(ctx, patience, who, attempt, v, ids)
 		if err != nil {
 			p.journal.Note(Entry{What: WhatDoubt, Who: who, On: v.name, Link: attempt, IDs: ids, Text: cut(err.Error())})
 			rest = ids
@@ -121,8 +128,10 @@ func (p *publishing) send(ctx context.Context, r *rand.Rand, who string, ids []s
 }
 
 // attempt sends events once, and returns those that are not acknowledged. An error says that none is known to be.
-func (p *publishing) attempt(ctx context.Context, who string, v *replica, ids []string) (rest []string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+func (p *publishing) attempt(
+	ctx context.Context, patience time.Duration, who string, number int, v *replica, ids []string,
+) (rest []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	contentType, body := "application/cloudevents+json", eventJSON(ids[0])
 	if len(ids) > 1 {
@@ -146,11 +155,13 @@ func (p *publishing) attempt(ctx context.Context, who string, v *replica, ids []
 	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, err
 	}
-	return p.answered(who, v, ids, resp, out)
+	return p.answered(who, number, v, ids, resp, out)
 }
 
 // answered notes what the answer to events says, and returns those that are not acknowledged by it.
-func (p *publishing) answered(who string, v *replica, ids []string, resp *http.Response, out []byte) (rest []string, err error) {
+func (p *publishing) answered(
+	who string, number int, v *replica, ids []string, resp *http.Response, out []byte,
+) (rest []string, err error) {
 	var answer struct {
 		Results []struct {
 			ID, Status string
@@ -184,7 +195,7 @@ func (p *publishing) answered(who string, v *replica, ids []string, resp *http.R
 		p.journal.Note(done)
 	}
 	if len(rest) > 0 {
-		p.journal.Note(Entry{What: WhatDoubt, Who: who, On: v.name, IDs: rest, Text: "answered failed"})
+		p.journal.Note(Entry{What: WhatDoubt, Who: who, On: v.name, Link: number, IDs: rest, Text: "answered failed"})
 	}
 	return rest, nil
 }

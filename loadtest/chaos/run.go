@@ -21,7 +21,7 @@ type Config struct {
 	Faults   []string      // kinds, or what kinds begin with; default all
 	Readers  int           // clients that keep their cursors; named consumers, takers and webhooks come on top. Default 24
 	Rate     float64       // events published in a second; default 60
-	Keys     int           // default 32
+	Keys     int           // default 60
 	Settle   time.Duration // for all to become whole after the repair; default 2 min
 	Dir      string        // where everything is kept; default a temporary folder, which is deleted after a run without violations
 	Binary   string        // the server; default the one beside this program, or one that is built
@@ -33,7 +33,7 @@ func (c *Config) defaults() {
 	set(&c.Every, 4*time.Second)
 	set(&c.Readers, 24)
 	set(&c.Rate, 60)
-	set(&c.Keys, 32)
+	set(&c.Keys, 60)
 	set(&c.Settle, 2*time.Minute)
 	if c.Progress == nil {
 		c.Progress = io.Discard

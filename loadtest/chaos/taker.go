@@ -13,6 +13,8 @@ import (
 const (
 	// ackTimeout is that of the subscriptions: what is not acknowledged so soon is given to another session.
 	ackTimeout = 4 * time.Second
+	// sayPause is the least time between the acknowledgements of a session.
+	sayPause = 20 * time.Millisecond
 	// mostUnacknowledged is what a session may hold.
 	mostUnacknowledged = 50
 	// mostAttempts has no event become a dead letter.
@@ -116,11 +118,17 @@ func (s *sitting) take(ctx context.Context, l *link, m *message) error {
 	}
 	if len(e.IDs) > 0 {
 		s.unsaid, s.cursor = append(s.unsaid, e.IDs...), m.events[len(m.events)-1].EventIssuerCursor
-		if s.Over == overPages {
+		if s.Over == overSSE { // which has it beside the event
 			s.cursor = m.cursor
 		}
 	}
-	if len(s.unsaid) == 0 || time.Since(s.said) < 20*time.Millisecond || s.rand.IntN(8) == 0 {
+	switch {
+	case len(s.unsaid) == 0:
+		return nil
+	case s.Over == overPages: // the next page is asked for with the cursor, whatever the client would like
+		s.journal.Note(Entry{What: WhatSay, Who: s.name, On: s.on.name, Link: s.number, IDs: s.unsaid})
+		return nil
+	case time.Since(s.said) < sayPause || s.rand.IntN(8) == 0:
 		return nil
 	}
 	s.said = time.Now()
@@ -130,11 +138,8 @@ func (s *sitting) take(ctx context.Context, l *link, m *message) error {
 // say acknowledges all that the session has.
 func (s *sitting) say(ctx context.Context, l *link) error {
 	ids, token := s.unsaid, s.cursor
-	s.journal.Note(Entry{What: WhatSay, Who: s.name, On: s.on.name, Link: s.number, IDs: ids})
-	if s.Over == overPages {
-		return nil // the next page is asked for with the cursor
-	}
 	s.unsaid = nil
+	s.journal.Note(Entry{What: WhatSay, Who: s.name, On: s.on.name, Link: s.number, IDs: ids})
 	if l.say != nil {
 		s.waiting[token] = ids
 		return l.say(ctx, map[string]any{"ack": token})
@@ -161,7 +166,7 @@ func (s *sitting) post(ctx context.Context, token string) (done bool, err error)
 	status, out, err := s.cluster.callBy(ctx, s.dialer.client, v.base, http.MethodPost, s.path()+"/cursors", body)
 	switch {
 	case err != nil:
-		return false, nil //nolint:nilerr // it is not known what became of it: it is said again
+		return false, nil // it is not known what became of it: it is said again
 	case status == http.StatusOK:
 		return true, nil
 	case status == http.StatusConflict:
