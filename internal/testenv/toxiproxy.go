@@ -48,7 +48,7 @@ func NewToxiproxy(dir string) (*Toxiproxy, error) {
 func StartToxiproxy(t testing.TB) *Toxiproxy {
 	t.Helper()
 	x, err := NewToxiproxy(t.TempDir())
-	need(t, "toxiproxy", err)
+	Need(t, "toxiproxy", err)
 	t.Cleanup(func() {
 		if err := x.Kill(); err != nil {
 			t.Errorf("stop toxiproxy: %v", err)

@@ -142,21 +142,21 @@ func (d *disturber) acts(f Fault) (begin, end act) {
 	redis := d.cluster.redis
 	switch f.Kind {
 	case ReplicaKill:
-		return plain(v.Kill), d.start(v)
+		return plain(v.Kill), d.start(v.name, v.Start)
 	case ReplicaPause:
 		return plain(v.Pause), plain(v.Resume)
 	case ReplicaRestart:
-		return func(context.Context) error { return d.stopReplica(v) }, d.start(v)
+		return func(context.Context) error { return d.stopReplica(v) }, d.start(v.name, v.Start)
 	case KafkaKill:
-		return plain(node.Kill), node.Start
+		return plain(node.Kill), d.start("kafka", node.Start)
 	case KafkaPause:
 		return plain(node.Pause), plain(node.Resume)
 	case KafkaRestart:
-		return plain(node.Stop), node.Start
+		return plain(node.Stop), d.start("kafka", node.Start)
 	case KafkaOutage:
 		return d.outage([]*testenv.KafkaProcess{node, d.cluster.nodes[(f.Target+1)%nodeCount]}, f.Draw%2 == 0)
 	case RedisKill:
-		return plain(redis.Kill), redis.Start
+		return plain(redis.Kill), d.start("redis", redis.Start)
 	case RedisPause:
 		return plain(redis.Pause), plain(redis.Resume)
 	case ClientsCut, ClientsLatency, ClientsBlackHole, ClientsLimit:
@@ -179,15 +179,16 @@ func (d *disturber) acts(f Fault) (begin, end act) {
 
 func plain(do func() error) act { return func(context.Context) error { return do() } }
 
-// start starts a replica, over and over while it cannot for what else is away, as whatever looks after it would.
-func (d *disturber) start(v *replica) act {
+// start starts a server, over and over while it does not come up for what else is away or how busy the machine is, as
+// whatever looks after it would.
+func (d *disturber) start(name string, start act) act {
 	return func(ctx context.Context) error {
 		for {
-			err := v.Start(ctx)
+			err := start(ctx)
 			if err == nil {
 				return nil
 			}
-			d.journal.Note(Entry{What: WhatNote, Who: v.name, Text: cut("it does not start: " + err.Error())})
+			d.journal.Note(Entry{What: WhatNote, Who: name, Text: cut("it does not start: " + err.Error())})
 			if !pause(ctx, time.Second) {
 				return err
 			}
@@ -218,7 +219,15 @@ func (d *disturber) outage(nodes []*testenv.KafkaProcess, kill bool) (begin, end
 		}
 	}
 	if kill {
-		return each((*testenv.KafkaProcess).Kill), func(ctx context.Context) error { return testenv.StartNodes(ctx, nodes) }
+		return each((*testenv.KafkaProcess).Kill), func(ctx context.Context) error {
+			errs := make([]error, len(nodes))
+			var starts sync.WaitGroup
+			for i, n := range nodes { // neither may come up without the other
+				starts.Go(func() { errs[i] = d.start("kafka", n.Start)(ctx) })
+			}
+			starts.Wait()
+			return errors.Join(errs...)
+		}
 	}
 	return each((*testenv.KafkaProcess).Pause), each((*testenv.KafkaProcess).Resume)
 }
