@@ -278,6 +278,8 @@ func (c *checker) witness(e *Entry) witness {
 	switch e.Reader.Kind {
 	case KindConsumer:
 		return &consumerWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants), places: map[string][]int64{}}
+	case KindPicture:
+		return &pictureWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants), picture: map[string]string{}}
 	case KindTaker:
 		return &takerWitness{follower: base, book: c.group(e.Reader)}
 	case KindHook:

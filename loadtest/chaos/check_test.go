@@ -135,11 +135,13 @@ func (f *forger) check(t *testing.T) *Findings {
 }
 
 var (
-	toAll      = Reader{Kind: KindStream, Over: overSSE}
-	toConsumer = Reader{Kind: KindConsumer, Over: overBatch}
-	toTaker    = Reader{Kind: KindTaker, Over: overNDJSON, Group: "shared", Ordered: true}
-	toTakerOf  = Reader{Kind: KindTaker, Over: overNDJSON, Group: "shared"}
-	toHook     = Reader{Kind: KindHook, Over: "webhook", Ordered: true}
+	toAll       = Reader{Kind: KindStream, Over: overSSE}
+	toPicture   = Reader{Kind: KindPicture, Over: overSSE}
+	toConflated = Reader{Kind: KindPicture, Over: overSSE, Conflated: true}
+	toConsumer  = Reader{Kind: KindConsumer, Over: overBatch}
+	toTaker     = Reader{Kind: KindTaker, Over: overNDJSON, Group: "shared", Ordered: true}
+	toTakerOf   = Reader{Kind: KindTaker, Over: overNDJSON, Group: "shared"}
+	toHook      = Reader{Kind: KindHook, Over: "webhook", Ordered: true}
 )
 
 func TestCheckFindsWhatBreaksPromises(t *testing.T) {
@@ -371,6 +373,88 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.gap("r", Gap{Partition: 2, From: 0, To: 1, Reason: "retention"})
 			f.given("r", []int64{0, 0})
 		}, []Promise{PromiseGap}},
+
+		// Pictures.
+		{"a picture follows the log", func(f *forger) {
+			f.client("p", toPicture)
+			f.publish(0, "a00-0", "a00-1")
+			f.publish(1, "b01-0")
+			f.open("p")
+			f.draws("p", []int64{1, 1}, "a00-0", "b01-0")
+			f.given("p", []int64{2, 1}, "a00-1")
+		}, nil},
+		{"a snapshot has what is not the latest", func(f *forger) {
+			f.client("p", toPicture)
+			f.publish(0, "a00-0", "a00-1")
+			f.open("p")
+			f.draws("p", []int64{2, 0}, "a00-0")
+			f.open("p")
+			f.draws("p", []int64{2, 0}, "a00-1")
+		}, []Promise{PromisePicture}},
+		{"a snapshot lacks a key", func(f *forger) {
+			f.client("p", toConflated)
+			f.publish(0, "a00-0", "b01-0")
+			f.open("p")
+			f.draws("p", []int64{2, 0}, "a00-0")
+			f.given("p", []int64{2, 0}, "b01-0")
+		}, []Promise{PromisePicture}},
+		{"a snapshot has what comes after it", func(f *forger) {
+			f.client("p", toPicture)
+			f.publish(0, "a00-0")
+			f.open("p")
+			f.draws("p", []int64{0, 0}, "a00-0")
+			f.given("p", []int64{1, 0}, "a00-0")
+		}, []Promise{PromisePicture}},
+		{"a picture is left unfinished", func(f *forger) {
+			f.client("p", toPicture)
+			f.publish(0, "a00-0")
+			f.open("p")
+			f.note(Entry{What: WhatControl, Who: "p", Text: "snapshot"})
+			f.given("p", nil, "a00-0")
+		}, []Promise{PromisePicture}},
+		{"conflation leaves out what is not the latest", func(f *forger) {
+			f.client("p", toConflated)
+			f.publish(0, "a00-0", "a00-1", "a00-2")
+			f.open("p")
+			f.draws("p", []int64{1, 0}, "a00-0")
+			f.given("p", []int64{3, 0}, "a00-2")
+		}, nil},
+		{"conflation leaves out the latest", func(f *forger) {
+			f.client("p", toConflated)
+			f.publish(0, "a00-0", "a00-1", "a00-2")
+			f.open("p")
+			f.draws("p", []int64{1, 0}, "a00-0")
+			f.given("p", []int64{3, 0}, "a00-1")
+		}, []Promise{PromisePicture}},
+		{"without conflation nothing is left out", func(f *forger) {
+			f.client("p", toPicture)
+			f.publish(0, "a00-0", "a00-1", "a00-2")
+			f.open("p")
+			f.draws("p", []int64{1, 0}, "a00-0")
+			f.given("p", []int64{3, 0}, "a00-2")
+		}, []Promise{PromiseComplete}},
+		{"a picture goes back", func(f *forger) {
+			f.client("p", toConflated)
+			f.publish(0, "a00-0", "a00-1")
+			f.open("p")
+			f.draws("p", []int64{2, 0}, "a00-1")
+			f.given("p", nil, "a00-0")
+			f.given("p", []int64{2, 0}, "a00-1")
+		}, []Promise{PromiseRepeat}},
+		{"a picture has what is not on the log", func(f *forger) {
+			f.client("p", toPicture)
+			f.open("p")
+			f.draws("p", []int64{0, 0}, "a00-0")
+		}, []Promise{PromiseGenuine}},
+		{"a picture has what was not asked for", func(f *forger) {
+			f.client("p", Reader{Kind: KindPicture, Prefix: "b", Conflated: true})
+			f.publish(0, "a00-0")
+			f.open("p")
+			f.draws("p", []int64{1, 0})
+			f.given("p", []int64{1, 0}, "a00-0")
+			f.open("p")
+			f.draws("p", []int64{1, 0})
+		}, []Promise{PromiseWanted}},
 
 		// What else clients and replicas are told and tell.
 		{"a client is answered what it gave no reason for", func(f *forger) {
@@ -663,6 +747,13 @@ func (f *forger) shares(who string) {
 	f.open(who)
 	f.given(who, nil, "a00-0")
 	f.acknowledge(who, "a00-0")
+}
+
+// draws has a client be given a snapshot, up to a place.
+func (f *forger) draws(who string, upTo []int64, ids ...string) {
+	f.note(Entry{What: WhatControl, Who: who, Text: "snapshot"})
+	f.given(who, nil, ids...)
+	f.note(Entry{What: WhatControl, Who: who, Text: "live", Cursor: upTo})
 }
 
 func (f *forger) fault(who string, kind FaultKind) {

@@ -216,7 +216,9 @@ func (c *cluster) must(ctx context.Context, v *replica, method, path string, bod
 // define makes the stream and its event types, and waits until all replicas know what was defined.
 func (c *cluster) define(ctx context.Context) error {
 	first := c.replicas[0]
-	if err := c.must(ctx, first, http.MethodPost, "/v1/streams", map[string]any{"name": theStream, "partitions": partitions}, nil); err != nil {
+	if err := c.must(ctx, first, http.MethodPost, "/v1/streams", map[string]any{
+		"name": theStream, "partitions": partitions, "state": map[string]any{"window": "forever"},
+	}, nil); err != nil {
 		return err
 	}
 	for _, kind := range []string{kindStrict, kindLoose} {

@@ -70,6 +70,8 @@ type Reader struct {
 	Latest  bool   `json:"latest,omitempty"`  // without a cursor it begins at the latest event, else at the oldest
 	Group   string `json:"group,omitempty"`   // the subscription that it takes from
 	Ordered bool   `json:"ordered,omitempty"` // that is ordered by key
+
+	Conflated bool `json:"conflated,omitempty"` // of a picture: it is given each key's latest event once an interval
 }
 
 // Kind is how a client keeps its place.
@@ -78,6 +80,7 @@ type Kind string
 // The kinds of clients.
 const (
 	KindStream   Kind = "stream"   // it keeps its cursor itself
+	KindPicture  Kind = "picture"  // likewise, and of each key the latest event
 	KindConsumer Kind = "consumer" // a named consumer: it remembers nothing
 	KindTaker    Kind = "taker"    // a session of a subscription that acknowledges
 	KindHook     Kind = "hook"     // an endpoint

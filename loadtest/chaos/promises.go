@@ -28,6 +28,8 @@ const (
 	PromiseCursor Promise = "a cursor is where its reader is"
 	// PromiseGap: a gap is told only of what is gone.
 	PromiseGap Promise = "a gap that is told is true"
+	// PromisePicture: a snapshot, and what followed it, shows what the log has.
+	PromisePicture Promise = "a picture shows the log's latest event of each key"
 	// PromiseAnswer: no client is told what its request gives no reason for.
 	PromiseAnswer Promise = "good clients are answered well"
 	// PromiseWhole: when everything is repaired, all clients come to the end.
@@ -53,7 +55,7 @@ const (
 // promises are all of them.
 var promises = []Promise{
 	PromiseKept, PromiseOnce, PromiseOrder, PromiseGenuine, PromiseWanted, PromiseComplete, PromiseRepeat,
-	PromiseCursor, PromiseGap, PromiseAnswer, PromiseWhole, PromiseSaved, PromiseForward, PromiseShared,
+	PromiseCursor, PromiseGap, PromisePicture, PromiseAnswer, PromiseWhole, PromiseSaved, PromiseForward, PromiseShared,
 	PromiseAgain, PromiseTurn, PromisePushed, PromiseStop, PromiseGrowth,
 }
 

@@ -18,6 +18,7 @@ const eventsPath = "/v1/streams/" + theStream + "/events"
 
 // reader is a client that keeps its cursor itself. It reads over one transport from any replica, and comes back with its
 // last cursor whenever the connection ends, is silent, or it feels like it; now and then with an older one, or with none.
+// One that keeps a picture begins with a snapshot.
 type reader struct {
 	Reader
 	name    string
@@ -38,6 +39,12 @@ func (r *Reader) query() url.Values {
 	q := url.Values{"heartbeat": {"1s"}, "from": {"oldest"}}
 	if r.Latest {
 		q.Set("from", "latest")
+	}
+	if r.Kind == KindPicture {
+		q.Set("from", "snapshot")
+	}
+	if r.Conflated {
+		q.Set("conflate", "250ms")
 	}
 	switch {
 	case r.Key != "":
@@ -78,7 +85,7 @@ func (r *reader) presents() string {
 	switch draw := r.rand.IntN(40); {
 	case draw == 0 && !r.Latest:
 		after = "" // and all again from the beginning
-	case draw < 4:
+	case draw < 4 && r.Kind == KindStream: // a picture is newer than that
 		after = r.kept
 	}
 	if after == "" {

@@ -306,6 +306,7 @@ const (
 func (r *run) gather(ctx context.Context, p *publishing) error {
 	keys := p.prepare(r.cfg.Keys)
 	r.readers()
+	r.pictures()
 	for i := range consumers {
 		r.parties = append(r.parties, &consumer{
 			Reader: Reader{Kind: KindConsumer, Over: consumerTransports[i%len(consumerTransports)]}, name: fmt.Sprintf("consumer-%d", i),
@@ -346,6 +347,25 @@ func (r *run) readers() {
 			Reader: what, name: fmt.Sprintf("reader-%d-%s", i, what.Over), cluster: r.cluster, dialer: r.dialer, journal: r.journal,
 			rand: r.draws(1<<34 + uint64(i)),
 		})
+	}
+}
+
+// pictures makes clients that keep a picture.
+func (r *run) pictures() {
+	for i, over := range []string{overSSE, overNDJSON, overBatch, overEvents} {
+		for _, what := range []Reader{{}, {Conflated: true}} {
+			if i%2 == 1 {
+				what.Prefix = "c"
+			}
+			what.Kind, what.Over = KindPicture, over
+			name := "picture-" + over
+			if what.Conflated {
+				name += "-conflated"
+			}
+			r.parties = append(r.parties, &reader{
+				Reader: what, name: name, cluster: r.cluster, dialer: r.dialer, journal: r.journal, rand: r.draws(1<<39 + uint64(len(r.parties))),
+			})
+		}
 	}
 }
 

@@ -42,33 +42,48 @@ func TestMessagesOfEachTransportAreUnderstood(t *testing.T) {
 		err  error // nil: none
 	}{
 		{"a block with a cursor alone", block("retry: 2000\nid: c1\n\n"), brief{Cursor: "c1"}, nil},
-		{"a block with an event", block("id: c1\ndata: {\"id\":\"a00-1\",\"eventissuergroup\":\"chaos/3\"}\n\n"),
-			brief{IDs: []string{"a00-1"}, Groups: []string{" chaos/3"}, Cursor: "c1"}, nil},
+		{
+			"a block with an event", block("id: c1\ndata: {\"id\":\"a00-1\",\"eventissuergroup\":\"chaos/3\"}\n\n"),
+			brief{IDs: []string{"a00-1"}, Groups: []string{" chaos/3"}, Cursor: "c1"},
+			nil,
+		},
 		{"a block with a control message", block("event: drain\ndata: {\"retryAfter\":2}\n\n"), brief{Control: "drain", Payload: `{"retryAfter":2}`}, nil},
 		{"a block that is cut short", block("id: c1\ndata: {\"id\":\"a00-1\"}\n"), brief{}, io.EOF},
 		{"no block", block("what: this\n\n"), brief{}, errUnexpected},
 		{"a line with a cursor alone", line("{\"cursor\":\"c1\"}\n"), brief{Cursor: "c1"}, nil},
-		{"a line with an event", line("{\"cursor\":\"c1\",\"group\":\"chaos/3\",\"attempt\":1,\"event\":{\"id\":\"a00-1\"}}\n"),
-			brief{IDs: []string{"a00-1"}, Groups: []string{"c1 chaos/3"}, Cursor: "c1"}, nil},
+		{
+			"a line with an event", line("{\"cursor\":\"c1\",\"group\":\"chaos/3\",\"attempt\":1,\"event\":{\"id\":\"a00-1\"}}\n"),
+			brief{IDs: []string{"a00-1"}, Groups: []string{"c1 chaos/3"}, Cursor: "c1"},
+			nil,
+		},
 		{"a line with a control message", line("{\"stalled\":{\"stream\":\"chaos\"}}\n"), brief{Control: "stalled", Payload: `{"stream":"chaos"}`}, nil},
 		{"a line that is cut short", line("{\"cursor\":\"c1\"}"), brief{}, io.EOF},
 		{"no line", line("cursor\n"), brief{}, errUnexpected},
-		{"a batch", func() (message, error) {
-			return batchMessage([]byte(`{"cursor":"c2","events":[{"id":"a00-1"},{"id":"a00-2"}]}`))
+		{
+			"a batch", func() (message, error) {
+				return batchMessage([]byte(`{"cursor":"c2","events":[{"id":"a00-1"},{"id":"a00-2"}]}`))
+			},
+			brief{IDs: []string{"a00-1", "a00-2"}, Groups: []string{" ", " "}, Cursor: "c2"},
+			nil,
 		},
-			brief{IDs: []string{"a00-1", "a00-2"}, Groups: []string{" ", " "}, Cursor: "c2"}, nil},
 		{"a batch of deliveries", func() (message, error) {
 			return batchMessage([]byte(`{"cursor":"c1","deliveries":[{"cursor":"c1","group":"chaos/3","attempt":1}],"events":[{"id":"a00-1"}]}`))
 		}, brief{IDs: []string{"a00-1"}, Groups: []string{"c1 chaos/3"}, Cursor: "c1"}, nil},
-		{"a batch with more deliveries than events", func() (message, error) { return batchMessage([]byte(`{"deliveries":[{}],"events":[]}`)) },
-			brief{}, errUnexpected},
+		{
+			"a batch with more deliveries than events", func() (message, error) { return batchMessage([]byte(`{"deliveries":[{}],"events":[]}`)) },
+			brief{},
+			errUnexpected,
+		},
 		{"an event by itself", func() (message, error) {
 			return eventMessage([]byte(`{"id":"a00-1","type":"chaos.strict","eventissuercursor":"c1","eventissuergroup":"chaos/3"}`))
 		}, brief{IDs: []string{"a00-1"}, Groups: []string{"c1 chaos/3"}, Cursor: "c1"}, nil},
-		{"a cursor by itself", func() (message, error) {
-			return eventMessage([]byte(`{"type":"no.eventissuer.cursor","eventissuercursor":"c1"}`))
+		{
+			"a cursor by itself", func() (message, error) {
+				return eventMessage([]byte(`{"type":"no.eventissuer.cursor","eventissuercursor":"c1"}`))
+			},
+			brief{Cursor: "c1"},
+			nil,
 		},
-			brief{Cursor: "c1"}, nil},
 		{"a control message by itself", func() (message, error) {
 			return eventMessage([]byte(`{"type":"no.eventissuer.gap","eventissuercursor":"c1","data":{"from":1}}`))
 		}, brief{Cursor: "c1", Control: "gap", Payload: `{"from":1}`}, nil},
