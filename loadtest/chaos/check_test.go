@@ -17,11 +17,10 @@ type forger struct {
 	now     time.Duration
 	entries []Entry
 	log     [2][]string // by partition, by offset; "" is a hole
-	starts  []int64
 	links   map[string]int
 }
 
-func newForger() *forger { return &forger{starts: []int64{0, 0}, links: map[string]int{}} }
+func newForger() *forger { return &forger{links: map[string]int{}} }
 
 func (f *forger) note(e Entry) {
 	f.now += time.Millisecond
@@ -112,7 +111,7 @@ func (f *forger) check(t *testing.T) *Findings {
 			}
 		}
 	}
-	f.note(Entry{What: WhatStarts, Cursor: f.starts})
+	f.note(Entry{What: WhatStarts, Cursor: []int64{0, 0}})
 	path := filepath.Join(t.TempDir(), "journal.ndjson")
 	file, err := os.Create(path)
 	if err != nil {
@@ -329,9 +328,8 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 		// Gaps.
 		{"a gap is told of what is gone", func(f *forger) {
 			f.client("r", toAll)
-			f.append(0, "", "")
-			f.starts = []int64{2, 0}
-			f.publish(0, "a00-2")
+			f.publish(0, "a00-0", "a00-1", "a00-2")
+			f.trim(true, 2, 0)
 			f.open("r", 1, 0)
 			f.gap("r", Gap{Partition: 0, From: 1, To: 2, Reason: "retention"})
 			f.given("r", []int64{2, 0})
@@ -344,6 +342,54 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.gap("r", Gap{Partition: 0, From: 0, To: 1, Reason: "retention"})
 			f.given("r", []int64{2, 0}, "a00-1")
 		}, []Promise{PromiseGap}},
+		{"a gap is told of what is deleted only later", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(0, "a00-0", "a00-1")
+			f.open("r", 0, 0)
+			f.gap("r", Gap{Partition: 0, From: 0, To: 1, Reason: "retention"})
+			f.trim(true, 1, 0)
+			f.given("r", []int64{2, 0}, "a00-1")
+		}, []Promise{PromiseGap}},
+		{"a gap is not told", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(0, "a00-0", "a00-1")
+			f.trim(true, 1, 0)
+			f.open("r", 0, 0)
+			f.given("r", []int64{1, 0})
+			f.given("r", []int64{2, 0}, "a00-1")
+		}, []Promise{PromiseCursor}},
+		{"reading from the oldest begins where the log does", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(0, "a00-0", "a00-1")
+			f.trim(true, 1, 0)
+			f.open("r")
+			f.given("r", []int64{1, 0})
+			f.given("r", []int64{2, 0}, "a00-1")
+		}, nil},
+		{"reading from the oldest skips", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(0, "a00-0", "a00-1", "a00-2")
+			f.trim(true, 1, 0)
+			f.open("r")
+			f.given("r", []int64{2, 0})
+			f.given("r", []int64{3, 0}, "a00-2")
+		}, []Promise{PromiseCursor}},
+		{"the log's beginning is deleted while a client asks for the oldest", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(0, "a00-0", "a00-1", "a00-2")
+			f.open("r")
+			f.trim(false, 2, 0)
+			f.given("r", []int64{1, 0})
+			f.given("r", []int64{3, 0}, "a00-1", "a00-2")
+		}, nil},
+		{"a client is begun behind the log's beginning, which is being deleted", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(0, "a00-0", "a00-1", "a00-2")
+			f.trim(false, 1, 0)
+			f.open("r")
+			f.given("r", []int64{2, 0})
+			f.given("r", []int64{3, 0}, "a00-2")
+		}, []Promise{PromiseComplete}},
 		{"a gap begins behind what is not given", func(f *forger) {
 			f.client("r", toAll)
 			f.publish(0, "a00-0")
@@ -723,6 +769,14 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 		if !shown[p] {
 			t.Errorf("no journal breaks the promise %q", p)
 		}
+	}
+}
+
+// trim deletes what is before a place, or is about to.
+func (f *forger) trim(done bool, cursor ...int64) {
+	f.note(Entry{What: WhatTrim, Cursor: cursor})
+	if done {
+		f.note(Entry{What: WhatTrim, Cursor: cursor, Flag: true})
 	}
 }
 

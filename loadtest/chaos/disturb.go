@@ -23,6 +23,7 @@ const (
 type disturber struct {
 	cluster *cluster
 	journal *Journal
+	trim    act // deletes the log's beginning
 	under   sync.WaitGroup
 
 	mu     sync.Mutex
@@ -32,8 +33,8 @@ type disturber struct {
 	errs   []error
 }
 
-func newDisturber(c *cluster, j *Journal) *disturber {
-	return &disturber{cluster: c, journal: j, busy: map[string]bool{}, counts: map[FaultKind]int{}}
+func newDisturber(c *cluster, j *Journal, trim act) *disturber {
+	return &disturber{cluster: c, journal: j, trim: trim, busy: map[string]bool{}, counts: map[FaultKind]int{}}
 }
 
 // run does what was planned until all is done or ctx ends, and returns when everything is repaired. What cannot be
@@ -100,7 +101,7 @@ func (f Fault) occupies() (name string, isReplica bool) {
 		return fmt.Sprintf("replica-%d", f.Target), true
 	case ClientsCut, ClientsLatency, ClientsBlackHole, ClientsLimit:
 		return fmt.Sprintf("clients of replica-%d", f.Target), false
-	case KafkaKill, KafkaPause, KafkaRestart, KafkaOutage:
+	case KafkaKill, KafkaPause, KafkaRestart, KafkaOutage, KafkaTrim:
 		return "kafka", false
 	case KafkaLineCut, KafkaLineLatency, KafkaLineBlackHole:
 		return fmt.Sprintf("line of replica-%d to kafka", f.Target), false
@@ -155,6 +156,8 @@ func (d *disturber) acts(f Fault) (begin, end act) {
 		return plain(node.Stop), d.start("kafka", node.Start)
 	case KafkaOutage:
 		return d.outage([]*testenv.KafkaProcess{node, d.cluster.nodes[(f.Target+1)%nodeCount]}, f.Draw%2 == 0)
+	case KafkaTrim:
+		return d.trim, func(context.Context) error { return nil }
 	case RedisKill:
 		return plain(redis.Kill), d.start("redis", redis.Start)
 	case RedisPause:
@@ -257,7 +260,7 @@ func (f Fault) toxics() []toxic {
 		}
 	case ClientsLimit:
 		all = append(all, toxic{"downstream", "limit_data", map[string]any{"bytes": 500 + 300*f.Draw}})
-	case ReplicaKill, ReplicaPause, ReplicaRestart, KafkaKill, KafkaPause, KafkaRestart, KafkaOutage, RedisKill, RedisPause,
+	case ReplicaKill, ReplicaPause, ReplicaRestart, KafkaKill, KafkaPause, KafkaRestart, KafkaOutage, KafkaTrim, RedisKill, RedisPause,
 		ClientsCut, KafkaLineCut, RedisLineCut:
 	}
 	return all

@@ -27,6 +27,9 @@ const (
 	KafkaRestart FaultKind = "kafka-restart"
 	KafkaOutage  FaultKind = "kafka-outage" // two nodes are killed or stand still: nothing can be written
 
+	// KafkaTrim deletes the log's beginning, as retention does.
+	KafkaTrim FaultKind = "kafka-trim"
+
 	KafkaLineCut       FaultKind = "kafka-line-cut" // between one replica and one node, or all of them
 	KafkaLineLatency   FaultKind = "kafka-line-latency"
 	KafkaLineBlackHole FaultKind = "kafka-line-blackhole"
@@ -58,6 +61,7 @@ var allFaults = []weighted{
 	{KafkaPause, 3, time.Second, 10 * time.Second},
 	{KafkaRestart, 2, 0, 2 * time.Second},
 	{KafkaOutage, 1, 2 * time.Second, 8 * time.Second},
+	{KafkaTrim, 4, 0, 0},
 	{KafkaLineCut, 2, 200 * time.Millisecond, 8 * time.Second},
 	{KafkaLineLatency, 1, 2 * time.Second, 8 * time.Second},
 	{KafkaLineBlackHole, 2, time.Second, 12 * time.Second},
@@ -118,7 +122,7 @@ func (f Fault) String() string {
 			return fmt.Sprintf("%s of replica-%d to all nodes for %s", f.Kind, f.Target, f.For)
 		}
 		return fmt.Sprintf("%s of replica-%d to node %d for %s", f.Kind, f.Target, f.Node+1, f.For)
-	case RedisKill, RedisPause:
+	case RedisKill, RedisPause, KafkaTrim:
 	}
 	return fmt.Sprintf("%s for %s", f.Kind, f.For)
 }

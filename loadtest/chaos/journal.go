@@ -43,6 +43,7 @@ const (
 	WhatGrowth  What = "growth"  // Who: a replica that holds more than in the beginning; Text: of what
 	WhatUnwhole What = "unwhole" // Who: a client that was not whole in time after everything was repaired
 
+	WhatTrim   What = "trim"   // what is below the Cursor is about to be deleted; Flag: it is
 	WhatEnds   What = "ends"   // Cursor: the log's ends once nothing more was published
 	WhatStarts What = "starts" // Cursor: the log's beginnings
 	WhatRecord What = "record" // IDs: an event on the log, in the one of the Places

@@ -127,6 +127,7 @@ type run struct {
 	journal *Journal
 	dialer  dialer
 	parties []party
+	trimmer *trimmer
 }
 
 // party is a client that reads until its context ends.
@@ -180,6 +181,12 @@ func (r *run) disturbed(ctx context.Context) error {
 	if err := r.gather(ctx, p); err != nil {
 		return err
 	}
+	log, err := r.cluster.topic()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Close() }() // it was only read
+	r.trimmer = &trimmer{journal: r.journal, log: log}
 	r.say("everything is up")
 	before, err := r.holdings(ctx)
 	if err != nil {
@@ -226,7 +233,7 @@ func (r *run) read(ctx context.Context, p *publishing) error {
 
 // disturb has the faults come and go, and tells how it goes.
 func (r *run) disturb(ctx context.Context, p *publishing) error {
-	d := newDisturber(r.cluster, r.journal)
+	d := newDisturber(r.cluster, r.journal, func(ctx context.Context) error { return r.trimmer.trim(ctx, r.parties) })
 	faults, cancel := context.WithTimeout(ctx, r.cfg.Duration)
 	defer cancel()
 	told := make(chan struct{})
@@ -245,12 +252,7 @@ func (r *run) disturb(ctx context.Context, p *publishing) error {
 
 // settle waits until all clients are whole, ends them, and notes what the log holds.
 func (r *run) settle(ctx context.Context, stopReading func(), clients *sync.WaitGroup) error {
-	log, err := r.cluster.topic()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = log.Close() }() // it was only read
-	all, err := ends(ctx, log)
+	all, err := ends(ctx, r.trimmer.log)
 	if err != nil {
 		return err
 	}
@@ -282,7 +284,7 @@ func (r *run) settle(ctx context.Context, stopReading func(), clients *sync.Wait
 			}
 		}
 	}
-	return noteLog(ctx, log, r.journal)
+	return r.trimmer.finish(ctx)
 }
 
 // wait waits until done, for so long at most, and reports whether it is.

@@ -29,33 +29,23 @@ func ends(ctx context.Context, log *kafka.Log) ([]int64, error) {
 	return all, nil
 }
 
-// noteLog notes all that the log holds.
-func noteLog(ctx context.Context, log *kafka.Log, j *Journal) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*readPeriod)
-	defer cancel()
-	const topic = topicPrefix + theStream
-	bounds, err := log.Bounds(ctx, topic)
-	if err != nil {
-		return fmt.Errorf("ask for the log's bounds: %w", err)
-	}
-	var starts []int64
-	for p, b := range bounds {
-		starts = append(starts, b.First)
-		for at := b.First; at < b.Next; {
-			batch, err := log.Read(ctx, topic, int32(p), at, 1<<20)
-			if err != nil {
-				return fmt.Errorf("read partition %d of the log at %d: %w", p, at, err)
-			}
-			if batch.Next <= at {
-				return fmt.Errorf("read partition %d of the log, which ends at %d: nothing comes at %d", p, b.Next, at)
-			}
-			for _, r := range batch.Records {
-				j.Note(recordEntry(r))
-			}
-			at = batch.Next
+// eachRecord gives what a partition of the log holds from an offset to an end, and when the log took it.
+func eachRecord(ctx context.Context, log *kafka.Log, p int, from, end int64, each func(e Entry, written time.Time)) error {
+	for at := from; at < end; {
+		batch, err := log.Read(ctx, topicPrefix+theStream, int32(p), at, 1<<20)
+		if err != nil {
+			return fmt.Errorf("read partition %d of the log at %d: %w", p, at, err)
 		}
+		if batch.Next <= at {
+			return fmt.Errorf("read partition %d of the log, which ends at %d: nothing comes at %d", p, end, at)
+		}
+		for _, r := range batch.Records {
+			if r.Offset < end {
+				each(recordEntry(r), r.Timestamp)
+			}
+		}
+		at = batch.Next
 	}
-	j.Note(Entry{What: WhatStarts, Cursor: starts})
 	return nil
 }
 
@@ -81,8 +71,11 @@ type truth struct {
 	partitions [][]record // in order
 	places     map[string][]Place
 	acked      map[Place]time.Duration // when an answer first said that something is there
-	starts     []int64
-	ends       []int64 // once nothing more was published
+	ends       []int64                 // once nothing more was published
+
+	// The log begins between low and high: what is below low is deleted, and what is below high may be. They move as the
+	// journal is followed.
+	low, high []int64
 }
 
 func newTruth() *truth { return &truth{places: map[string][]Place{}, acked: map[Place]time.Duration{}} }

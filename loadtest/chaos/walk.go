@@ -147,13 +147,13 @@ func (w *walk) gap(g *Gap, told time.Duration) (all []broken) {
 	return all
 }
 
-// denies finds an event that shows that a gap is not true. What retention takes never comes back. What is told to be cut
-// off, or to be of a log that is no more, must not be what was acknowledged before and is there still.
+// denies finds an event that shows that a gap is not true: one that is said to be deleted, and was not by then; or one that
+// is said to be cut off, or of a log that is no more, and was acknowledged before and is there still.
 func (w *walk) denies(p int, g *Gap, told time.Duration) (id string, at Place, found bool) {
 	for _, r := range w.truth.partitions[p] {
 		at := Place{int64(p), r.offset}
 		acked, known := w.truth.acked[at]
-		inside := r.offset >= g.From && r.offset < g.To
+		inside := r.offset >= g.From && r.offset < g.To && (p >= len(w.truth.high) || r.offset >= w.truth.high[p])
 		if g.Reason != "retention" {
 			inside = r.offset >= g.To && r.offset < g.From && known && acked < told
 		}
