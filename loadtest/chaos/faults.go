@@ -128,7 +128,8 @@ func (f Fault) String() string {
 }
 
 // plan draws the faults of a run: one every so long on average, until the end. Equal arguments give equal plans. Each
-// kind that was chosen comes once before any comes again, so that a short run meets many.
+// kind that was chosen comes once before any comes again, so that a short run meets many. The first replica is never
+// started anew, so that it shows what clients leave behind.
 func plan(seed uint64, chosen []weighted, every, end time.Duration) []Fault {
 	r := rand.New(rand.NewPCG(seed, 1<<32))
 	var faults []Fault
@@ -140,6 +141,9 @@ func plan(seed uint64, chosen []weighted, every, end time.Duration) []Fault {
 		w := deck[0]
 		deck = deck[1:]
 		f := Fault{Kind: w.kind, At: at, Target: r.IntN(replicaCount), Node: r.IntN(nodeCount+1) - 1, Draw: r.IntN(100)}
+		if w.kind == ReplicaKill || w.kind == ReplicaRestart {
+			f.Target = 1 + r.IntN(replicaCount-1)
+		}
 		f.For = (w.least + time.Duration(r.Int64N(int64(w.most-w.least)+1))).Round(time.Millisecond)
 		f.Way = []string{"", "upstream", "downstream"}[r.IntN(3)]
 		faults = append(faults, f)

@@ -20,7 +20,7 @@ const (
 	quietPeriod = 90 * time.Second
 	// moreGoroutines and moreFiles are what a replica may hold beyond its beginnings: connections to Kafka that are opened
 	// when they are needed, and stay.
-	moreGoroutines = 120
+	moreGoroutines = 100
 	moreFiles      = 60
 	// moreMemory is for caches, and a heap that has grown.
 	moreMemory = 256 << 20

@@ -73,6 +73,9 @@ func TestAPlanFollowsFromItsSeed(t *testing.T) {
 	kinds := map[FaultKind]bool{}
 	for i, f := range one {
 		kinds[f.Kind] = true
+		if f.Target == 0 && (f.Kind == ReplicaKill || f.Kind == ReplicaRestart) {
+			t.Errorf("%s: expected the first replica to live to the end", f)
+		}
 		if i == len(allFaults)-1 && len(kinds) != len(allFaults) {
 			t.Errorf("%d kinds among the first %d faults, expected each once", len(kinds), len(allFaults))
 		}
@@ -130,6 +133,24 @@ func TestEventsAreHeldToWhatWasSent(t *testing.T) {
 		}
 		if got := events[0].faithful(); (got != "") != tt.fault {
 			t.Errorf("%s: found %q", tt.name, got)
+		}
+	}
+}
+
+func TestGrowthIsWhatIsMuchMoreThanBefore(t *testing.T) {
+	before := holding{goroutines: 90, files: 40, memory: 50 << 20}
+	for _, tt := range []struct {
+		now   holding
+		grown bool
+	}{
+		{before, false},
+		{holding{90 + moreGoroutines, 40 + moreFiles, 50<<20 + moreMemory}, false},
+		{holding{91 + moreGoroutines, 40, 50 << 20}, true},
+		{holding{90, 41 + moreFiles, 50 << 20}, true},
+		{holding{90, 40, 50<<20 + moreMemory + 1}, true},
+	} {
+		if got := before.grown(tt.now); (got != "") != tt.grown {
+			t.Errorf("%v after %v: found %q", tt.now, before, got)
 		}
 	}
 }
