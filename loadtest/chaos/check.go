@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Findings is what a journal shows.
+// Findings is what a journal shows. Times are in nanoseconds where they are written as JSON.
 type Findings struct {
 	Seed       string          `json:"seed"`
 	Took       time.Duration   `json:"took"`   // from its first entry to its last
@@ -54,6 +54,7 @@ type checker struct {
 	troubles  []trouble
 	last      map[string]time.Duration // when each client that wants everything was last given something
 	published time.Duration            // when the last event was acknowledged
+	ended     bool                     // the journal has all
 }
 
 // witness follows what one client was given and said.
@@ -68,11 +69,14 @@ type witness interface {
 func Check(path string) (*Findings, error) {
 	c := &checker{
 		truth: newTruth(), books: map[string]*book{}, clients: map[string]witness{}, groups: map[string]*groupBook{}, last: map[string]time.Duration{},
-		findings: Findings{Deliveries: map[string]int{}, Faults: map[string]int{}, Broken: map[Promise]int{}},
+		findings: Findings{Violations: []Violation{}, Deliveries: map[string]int{}, Faults: map[string]int{}, Broken: map[Promise]int{}},
 	}
 	// What the log holds is known only at the end, and is needed from the beginning.
 	if err := readJournal(path, c.learn); err != nil {
 		return nil, err
+	}
+	if !c.ended {
+		return nil, fmt.Errorf("check %s: expected a journal to its end, which its run did not reach", path)
 	}
 	c.checkLog()
 	if err := readJournal(path, c.follow); err != nil {
@@ -128,6 +132,7 @@ func (c *checker) learn(e *Entry) error {
 	case WhatEnds:
 		c.truth.ends = e.Cursor
 	case WhatStarts:
+		c.ended = true
 		for len(c.truth.partitions) < len(e.Cursor) {
 			c.truth.partitions = append(c.truth.partitions, nil)
 		}
@@ -235,6 +240,8 @@ func (c *checker) follow(e *Entry) error {
 		if e.Link != 0 {
 			c.breaks(e, PromiseStop, "", "it ended with %d (-1: killed, as it took too long)", e.Link)
 		}
+	case WhatBroke:
+		c.breaks(e, PromiseAlive, "", "%s", e.Text)
 	case WhatUnwhole:
 		c.breaks(e, PromiseWhole, "", "%s", e.Text)
 	case WhatGrowth:

@@ -522,6 +522,9 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.note(Entry{What: WhatExit, Who: "replica-0", Link: 0})
 			f.note(Entry{What: WhatExit, Who: "replica-0", Link: 2})
 		}, []Promise{PromiseStop}},
+		{"a replica panics", func(f *forger) {
+			f.note(Entry{What: WhatBroke, Who: "replica-0", Text: "panic: nil"})
+		}, []Promise{PromiseAlive}},
 		{"a client does not become whole", func(f *forger) {
 			f.note(Entry{What: WhatUnwhole, Who: "r", Text: "it is not at the end"})
 		}, []Promise{PromiseWhole}},
@@ -815,6 +818,27 @@ func (f *forger) fault(who string, kind FaultKind) {
 }
 
 func (f *forger) mended(who string) { f.note(Entry{What: WhatMended, Who: who}) }
+
+func TestAJournalWithoutItsEndIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.ndjson")
+	j, err := NewJournal(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.Note(Entry{What: WhatSend, IDs: []string{"a00-0"}})
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := Check(path); err == nil {
+		t.Errorf("found %v, expected an error", found)
+	}
+	if err := os.WriteFile(path, []byte("{\"t\":1}\n{\"t\":"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := Check(path); err == nil {
+		t.Errorf("found %v in a journal that is cut short, expected an error", found)
+	}
+}
 
 func TestAViolationIsShownWithWhatLedToIt(t *testing.T) {
 	f := newForger()

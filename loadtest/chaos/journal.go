@@ -40,6 +40,7 @@ const (
 	WhatFault   What = "fault"   // Who: what it is done to; Text: what is done
 	WhatMended  What = "mended"  // Who, Text: that is over
 	WhatExit    What = "exit"    // Link: the code with which a replica ended that was told to
+	WhatBroke   What = "broke"   // Who: a replica that broke by itself; Text: what it logged, or that it does not answer
 	WhatGrowth  What = "growth"  // Who: a replica that holds more than in the beginning; Text: of what
 	WhatUnwhole What = "unwhole" // Who: a client that was not whole in time after everything was repaired
 

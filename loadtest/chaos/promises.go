@@ -48,6 +48,8 @@ const (
 	PromisePushed Promise = "a webhook is sent every event until it takes it"
 	// PromiseStop: a replica that is told to stop ends with 0 in time.
 	PromiseStop Promise = "a replica that is told to stop ends well"
+	// PromiseAlive: a replica does not end by itself, and nothing in it panics.
+	PromiseAlive Promise = "a replica does not break by itself"
 	// PromiseGrowth: once all clients have gone a replica holds no more than in the beginning.
 	PromiseGrowth Promise = "what clients cost is given back when they go"
 )
@@ -56,7 +58,7 @@ const (
 var promises = []Promise{
 	PromiseKept, PromiseOnce, PromiseOrder, PromiseGenuine, PromiseWanted, PromiseComplete, PromiseRepeat,
 	PromiseCursor, PromiseGap, PromisePicture, PromiseAnswer, PromiseWhole, PromiseSaved, PromiseForward, PromiseShared,
-	PromiseAgain, PromiseTurn, PromisePushed, PromiseStop, PromiseGrowth,
+	PromiseAgain, PromiseTurn, PromisePushed, PromiseStop, PromiseAlive, PromiseGrowth,
 }
 
 // Violation is a promise that a run shows broken.

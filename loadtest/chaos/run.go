@@ -196,6 +196,14 @@ func (r *run) disturbed(ctx context.Context) error {
 		return err
 	}
 	client.CloseIdleConnections()
+	for _, v := range r.cluster.replicas {
+		if err := r.alarmed(v); err != nil {
+			return err
+		}
+	}
+	if !r.alive(ctx) {
+		return ctx.Err()
+	}
 	return r.compare(ctx, before)
 }
 
@@ -257,6 +265,11 @@ func (r *run) settle(ctx context.Context, stopReading func(), clients *sync.Wait
 		return err
 	}
 	r.journal.Note(Entry{What: WhatEnds, Cursor: all})
+	if !r.alive(ctx) { // then clients cannot be whole, and are not waited for
+		stopReading()
+		clients.Wait()
+		return errors.Join(ctx.Err(), r.trimmer.finish(ctx))
+	}
 	left := r.parties
 	r.wait(ctx, r.cfg.Settle, func() bool {
 		var behind []party
