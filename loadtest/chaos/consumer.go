@@ -146,7 +146,7 @@ func (c *consumer) standing(ctx context.Context, base string, v *replica) ([]int
 }
 
 // whole reports whether all up to the ends is answered as saved.
-func (c *consumer) whole(ends []int64) bool {
+func (c *consumer) whole(_ context.Context, ends []int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.saved != nil && reached(c.saved, ends)

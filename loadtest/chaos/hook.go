@@ -137,7 +137,7 @@ func (h *hook) draws() (status int, late time.Duration) {
 }
 
 // whole reports whether the endpoint has taken all that was published.
-func (h *hook) whole([]int64) bool {
+func (h *hook) whole(context.Context, []int64) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, key := range h.keys {

@@ -111,7 +111,7 @@ func (r *reader) session(ctx context.Context, v *replica, n int, after string) e
 }
 
 // whole reports whether the reader has been given all up to the ends.
-func (r *reader) whole(ends []int64) bool {
+func (r *reader) whole(_ context.Context, ends []int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.at != nil && reached(r.at, ends)

@@ -201,8 +201,8 @@ func (s *sitting) paged() {
 }
 
 // whole reports whether the subscription has nothing left.
-func (k *taker) whole([]int64) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), attemptTimeout)
+func (k *taker) whole(ctx context.Context, _ []int64) bool {
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	var stats struct {
 		Lag         int64
