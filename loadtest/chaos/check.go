@@ -314,16 +314,10 @@ const (
 	aftermath = 5 * time.Second
 )
 
-// troubled reports whether a replica (any of them, where none is named), or what it stands on, stood still or was cut off
-// in between, or shortly before. A replica that was killed knows nothing old when it is back.
-func (c *checker) troubled(replica string, from, to time.Duration) bool {
+// troubled reports whether trouble of some sort was in between, or shortly before.
+func (c *checker) troubled(from, to time.Duration, sort func(t *trouble) bool) bool {
 	return slices.ContainsFunc(c.troubles, func(t trouble) bool {
-		switch t.kind {
-		case ReplicaKill, ReplicaRestart, ClientsCut, ClientsLatency, ClientsBlackHole, ClientsLimit:
-			return false
-		}
-		concerns := !strings.Contains(t.who, "replica-") || strings.Contains(t.who, replica)
-		return concerns && t.from < to && (t.to == forever || t.to+aftermath > from)
+		return t.from < to && (t.to == forever || t.to+aftermath > from) && sort(&t)
 	})
 }
 

@@ -652,6 +652,22 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.open("a")
 			f.given("a", nil, "a00-0")
 		}, nil},
+		{"an event is given again by a replica that was cut from Kafka", func(f *forger) {
+			f.client("a", toTaker)
+			f.fault("line of replica-0 to kafka", KafkaLineCut)
+			f.shares("a")
+			f.mended("line of replica-0 to kafka")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, nil},
+		{"an event is given again by a replica beside one that was cut from Kafka", func(f *forger) {
+			f.client("a", toTaker)
+			f.fault("line of replica-1 to kafka", KafkaLineCut)
+			f.shares("a")
+			f.mended("line of replica-1 to kafka")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, []Promise{PromiseAgain}},
 		{"an event is given again by a replica that stood still", func(f *forger) {
 			f.client("a", toTaker)
 			f.fault("replica-0", ReplicaPause)
@@ -659,15 +675,16 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.mended("replica-0")
 			f.open("a")
 			f.given("a", nil, "a00-0")
-		}, nil},
-		{"an event is given again by a replica beside one that stood still", func(f *forger) {
-			f.client("a", toTaker)
-			f.fault("replica-1", ReplicaPause)
+		}, []Promise{PromiseAgain}},
+		{"without ordering an event is given again when something stood still", func(f *forger) {
+			f.client("a", toTakerOf)
 			f.shares("a")
+			f.fault("replica-1", ReplicaPause)
+			f.now += 2 * ackTimeout
 			f.mended("replica-1")
 			f.open("a")
 			f.given("a", nil, "a00-0")
-		}, []Promise{PromiseAgain}},
+		}, nil},
 		{"an event is given again by a replica that was started anew", func(f *forger) {
 			f.client("a", toTaker)
 			f.shares("a")

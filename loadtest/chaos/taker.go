@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -236,8 +237,8 @@ func (c *checker) group(r *Reader) *groupBook {
 	return b
 }
 
-// gives takes an event that a session was given, whose connection was opened at a time.
-func (b *groupBook) gives(e *Entry, id string, opened time.Duration) {
+// gives takes an event that a session was given, and that was not taken out for it before a time.
+func (b *groupBook) gives(e *Entry, id string, since time.Duration) {
 	places := b.checker.truth.places[id]
 	key, n := splitID(id)
 	if len(places) == 0 {
@@ -252,22 +253,35 @@ func (b *groupBook) gives(e *Entry, id string, opened time.Duration) {
 	if len(places) > 1 {
 		return // a copy cannot be told from the other
 	}
-	if done, ok := b.durable[id]; ok && done < opened && !b.excused(e, done) {
-		b.checker.breaks(e, PromiseAgain, id, "%s was given out in a session opened at %s, and its acknowledgement was answered at %s",
-			id, opened.Round(time.Millisecond), done.Round(time.Millisecond))
+	if done, ok := b.durable[id]; ok && done < since && !b.excused(e, done) {
+		b.checker.breaks(e, PromiseAgain, id, "%s was given out not before %s, and its acknowledgement was answered at %s",
+			id, since.Round(time.Millisecond), done.Round(time.Millisecond))
 	}
 	if before := eventID(key, n-1); first && b.ordered && n > 0 && !b.said[before] && b.checker.truth.places[before] != nil {
 		b.checker.breaks(e, PromiseTurn, id, "%s was given out, and %s was not acknowledged by anybody", id, before)
 	}
 }
 
-// excused reports whether an event may be given out again though its acknowledgement was answered: by a replica that did
-// not know it, because it stood still or was cut off, or, without ordering, since it was on its way to another.
+// excused reports whether an event may be given out again though its acknowledgement was answered: by a replica that was
+// replaced and did not know it yet, since Kafka was out of its reach; or, without ordering, since it was on its way from one
+// replica to another, and something stood still meanwhile.
 func (b *groupBook) excused(e *Entry, done time.Duration) bool {
 	if b.ordered {
-		return b.checker.troubled(e.On, done, e.At)
+		return b.checker.troubled(done, e.At, func(t *trouble) bool {
+			switch t.kind {
+			case KafkaLineCut, KafkaLineLatency, KafkaLineBlackHole:
+				return strings.Contains(t.who, e.On)
+			}
+			return false
+		})
 	}
-	return e.At-done < ackTimeout || b.checker.troubled("", done-ackTimeout, e.At)
+	return e.At-done < ackTimeout || b.checker.troubled(done-ackTimeout, e.At, func(t *trouble) bool {
+		switch t.kind {
+		case ReplicaKill, ReplicaRestart, KafkaTrim, ClientsCut, ClientsLatency, ClientsBlackHole, ClientsLimit:
+			return false
+		}
+		return true
+	})
 }
 
 func (b *groupBook) end() {
@@ -284,17 +298,21 @@ func (b *groupBook) end() {
 // takerWitness follows a client of a subscription.
 type takerWitness struct {
 	follower
-	book   *groupBook
-	opened time.Duration
+	book  *groupBook
+	since time.Duration // what is read next was not taken out for the client before
 }
 
 func (k *takerWitness) note(e *Entry) {
 	switch e.What {
 	case WhatOpen:
-		k.opened = e.At
+		k.since = e.At
 	case WhatGiven:
 		for _, id := range e.IDs {
-			k.book.gives(e, id, k.opened)
+			// A session gives out one thing after the other: what follows was taken out after this event was published.
+			if b := k.checker.books[id]; b != nil {
+				k.since = max(k.since, b.sent)
+			}
+			k.book.gives(e, id, k.since)
 		}
 	case WhatSay:
 		for _, id := range e.IDs {
