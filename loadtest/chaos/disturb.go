@@ -37,12 +37,12 @@ func newDisturber(c *cluster, j *Journal, trim act) *disturber {
 	return &disturber{cluster: c, journal: j, trim: trim, busy: map[string]bool{}, counts: map[FaultKind]int{}}
 }
 
-// run does what was planned until all is done or ctx ends, and returns when everything is repaired. What cannot be
-// repaired is an error.
-func (d *disturber) run(ctx context.Context, faults []Fault) error {
+// run does what was planned until all is done or lasting ends, and returns when everything is repaired, or ctx ends. What
+// cannot be repaired is an error.
+func (d *disturber) run(ctx, lasting context.Context, faults []Fault) error {
 	began := time.Now()
 	for _, f := range faults {
-		if !pause(ctx, f.At-time.Since(began)) {
+		if !pause(lasting, f.At-time.Since(began)) {
 			break
 		}
 		release, ok := d.occupy(f)
@@ -52,7 +52,7 @@ func (d *disturber) run(ctx context.Context, faults []Fault) error {
 		}
 		d.under.Go(func() {
 			defer release()
-			d.do(ctx, f)
+			d.do(ctx, lasting, f)
 		})
 	}
 	d.under.Wait()
@@ -113,18 +113,18 @@ func (f Fault) occupies() (name string, isReplica bool) {
 	return string(f.Kind), false
 }
 
-// do has a fault begin, last and end. It ends early with ctx, but is undone all the same.
-func (d *disturber) do(ctx context.Context, f Fault) {
+// do has a fault begin, last and end. It ends early with lasting, and is undone.
+func (d *disturber) do(ctx, lasting context.Context, f Fault) {
 	who, _ := f.occupies()
-	undone, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.For+repairPeriod)
+	ctx, cancel := context.WithTimeout(ctx, f.For+repairPeriod)
 	defer cancel()
 	d.journal.Note(Entry{What: WhatFault, Who: who, Text: f.String()})
 	begin, end := d.acts(f)
-	err := begin(undone)
+	err := begin(ctx)
 	if err == nil {
-		pause(ctx, f.For)
+		pause(lasting, f.For)
 	}
-	err = errors.Join(err, end(undone))
+	err = errors.Join(err, end(ctx))
 	d.journal.Note(Entry{What: WhatMended, Who: who, Text: f.String()})
 	if err != nil {
 		d.mu.Lock()

@@ -99,6 +99,12 @@ func faultsNamed(names []string) ([]weighted, error) {
 	return chosen, nil
 }
 
+// CheckFaults returns an error, which says what is expected, where a name is of no fault.
+func CheckFaults(names []string) error {
+	_, err := faultsNamed(names)
+	return err
+}
+
 // Fault is one that is planned.
 type Fault struct {
 	Kind   FaultKind

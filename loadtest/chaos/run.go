@@ -49,6 +49,8 @@ func set[T comparable](field *T, value T) {
 const (
 	// warmUp is how long everything is undisturbed at first.
 	warmUp = 3 * time.Second
+	// tellEvery is how often it is told how far the run is.
+	tellEvery = 10 * time.Second
 	// finishPeriod is for publishers to have their last events acknowledged after the repair: an event that a replica was
 	// half way through writing is answered 'failed' until the lease has run out.
 	finishPeriod = 90 * time.Second
@@ -241,17 +243,17 @@ func (r *run) read(ctx context.Context, p *publishing) error {
 // disturb has the faults come and go, and tells how it goes.
 func (r *run) disturb(ctx context.Context, p *publishing) error {
 	d := newDisturber(r.cluster, r.journal, func(ctx context.Context) error { return r.trimmer.trim(ctx, r.parties) })
-	faults, cancel := context.WithTimeout(ctx, r.cfg.Duration)
+	lasting, cancel := context.WithTimeout(ctx, r.cfg.Duration)
 	defer cancel()
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		for pause(faults, 10*time.Second) {
+		for pause(lasting, tellEvery) {
 			r.say("%d events acknowledged, %d retries, %d faults", p.acked.Load(), p.retries.Load(), d.count())
 		}
 	}()
-	err := d.run(faults, r.faults)
-	pause(faults, r.cfg.Duration) // what is left of it, where the plan ends earlier
+	err := d.run(ctx, lasting, r.faults)
+	pause(lasting, r.cfg.Duration) // what is left of it, where the plan ends earlier
 	<-told
 	r.say("%d faults are over and repaired; %d events acknowledged", d.count(), p.acked.Load())
 	return err

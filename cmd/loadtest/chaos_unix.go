@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 import (
@@ -46,6 +48,9 @@ func (c *chaosCommand) report(ctx context.Context) (*chaos.Report, error) {
 	}
 	if c.Readers < 1 || c.Keys < 1 || c.Rate <= 0 || c.Duration.Duration <= 0 || c.Every.Duration <= 0 {
 		return nil, usageError("expected --readers, --keys, --rate, --duration and --every above 0")
+	}
+	if err := chaos.CheckFaults(c.Faults); err != nil {
+		return nil, usageError("--faults: " + err.Error())
 	}
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64()
