@@ -8,7 +8,7 @@ INSTALL := deploy/local/install
 OPTIONAL := || [ "$${CI:-}" != true ]
 
 .DEFAULT_GOAL := build
-.PHONY: run build test test-go test-browser fuzz lint lint-go lint-web lint-documents fmt check bench bench-go bench-load clean
+.PHONY: run build test test-go test-chaos test-browser fuzz lint lint-go lint-web lint-documents fmt check bench bench-go bench-load clean
 
 run: ## Start one durable process with the demo: http://127.0.0.1:8080
 	$(GO) build -o bin/eventissuer ./cmd/eventissuer
@@ -19,11 +19,15 @@ build: ## Build the programs into bin/
 
 test: ## Run every test: race detector, embedded broker, real Kafka, Redis and Chromium
 	$(INSTALL) kafka redis chromium web schema-suite toxiproxy $(OPTIONAL)
-	$(MAKE) --no-print-directory test-go test-browser
+	$(MAKE) --no-print-directory test-go test-chaos test-browser
 
 # Never from the cache: it does not see that a server was installed since a test was skipped.
 test-go:
 	deploy/local/with-servers $(GO) test -race -count=1 -timeout 15m $(TESTFLAGS) ./...
+
+# With the machine for itself. CHAOS says for how long; EVENTISSUER_TEST_SEED repeats the draws of a run.
+test-chaos:
+	EVENTISSUER_TEST_CHAOS=$(or $(CHAOS),3m) $(GO) test -race -count=1 -timeout $(or $(CHAOS_TIMEOUT),15m) -v -run PromisesAreKept ./loadtest/chaos
 
 test-browser:
 	deploy/local/browser-tests

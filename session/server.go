@@ -167,7 +167,8 @@ func New(c Config) (*Server, error) {
 		entries: map[*entry]struct{}{}, byAddr: map[string]int{},
 	}
 	for range c.Shards {
-		s.shards = append(s.shards, &shard{server: s, wakeup: make(chan struct{}, 1)})
+		// Who yields is behind all who wait: where requests are many, for long.
+		s.shards = append(s.shards, &shard{server: s, wakeup: make(chan struct{}, 1), yields: c.Shards >= runtime.GOMAXPROCS(0)})
 	}
 	return s, nil
 }

@@ -17,6 +17,7 @@ type shard struct {
 	// static
 	server *Server
 	wakeup chan struct{}
+	yields bool // there is no processor but those of shards for what publishes the next event
 
 	mu    sync.Mutex
 	queue []*conn // guarded by mu
@@ -80,8 +81,8 @@ func (s *shard) run(ctx context.Context) {
 			s.work[i] = nil
 			c.queued.Store(false)
 			s.step(c)
-			if i%yieldEvery == yieldEvery-1 {
-				runtime.Gosched() // what publishes the next event waits for a processor, too
+			if s.yields && i%yieldEvery == yieldEvery-1 {
+				runtime.Gosched()
 			}
 		}
 		s.now = time.Now()

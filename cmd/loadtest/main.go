@@ -50,8 +50,10 @@ Examples:
   loadtest webhook -n 100 --hang 20 --rate 50 --pid 4711
   loadtest hostile --stream loadtest --attack slow-headers,half-open -n 2000 --pid 4711
   loadtest rebalance --stream loadtest --server http://127.0.0.1:8080 --server http://127.0.0.1:8081 --spread 10,10
+  loadtest chaos --duration 3m
+      three Kafka nodes, a Redis and three replicas of its own, to which all kinds of faults are done
 
-Ctrl-C ends a run and prints the report so far. Exit codes: 0 the run went to its end and content was right (nothing lost or disordered); 1 it could not run; 2 wrong usage; 3 something was lost, disordered or unexpected, or published without success; 130 interrupted.`
+Ctrl-C ends a run and prints the report so far. Exit codes: 0 the run went to its end and content was right (nothing lost or disordered); 1 it could not run; 2 wrong usage; 3 something was lost, disordered or unexpected, a promise was broken, or published without success; 130 interrupted.`
 
 type cli struct {
 	Run     runCommand     `cmd:"" help:"A scenario: any number of publishers, and of readers on SSE, WebSocket, NDJSON and pages."`
@@ -69,6 +71,8 @@ type cli struct {
 	Webhook         webhookCommand         `cmd:"" help:"Subscriptions whose events are sent to endpoints of loadtest's own, and a publisher."`
 	Shard           shardCommand           `cmd:"" hidden:"" help:"A process that some of a run's readers are in, which starts it."`
 	WebhookReceiver webhookReceiverCommand `cmd:"" hidden:"" help:"The endpoints of webhook, which starts it."`
+
+	Chaos chaosCommand `cmd:"" help:"Kafka, Redis and three replicas that are killed, paused and cut while clients read: checks that every promise is kept."`
 
 	VersionFlag kong.VersionFlag `name:"version" help:"Print the version."`
 }

@@ -13,7 +13,7 @@ func SmallDisk(t testing.TB, bytes int64) string {
 	t.Helper()
 	dir := t.TempDir()
 	unmount, err := mountSmall(dir, bytes)
-	need(t, "a disk of its own", err)
+	Need(t, "a disk of its own", err)
 	t.Cleanup(func() {
 		if err := unmount(); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)

@@ -3,6 +3,7 @@
 //   - [Kafka] is a node that may be shared by every test of a run: the one that `make test` started, or one of the
 //     test's own. Tests on it use names of their own ([Name]) and change nothing else.
 //   - [StartKafka] and [StartRedis] give a test a server of its own to kill, pause and restart, on the same port and data.
+//   - [NewKafkaCluster], [NewRedis], [NewToxiproxy] and [NewProgram] prepare the same for programs that are no tests.
 //   - What a machine lacks skips the test with a line that says what is missing and how to get it; where the
 //     environment has CI=true the test fails instead, so that no build is green for tests that did not run.
 //

@@ -37,6 +37,9 @@ type KafkaOptions struct {
 	HeapMB     int               // the JVM's heap; default 512
 	Secure     bool              // also listen with TLS, and with TLS and SASL
 	Racks      []string          // each node's rack, by its place; readers may then fetch from the nearest replica
+	// Proxied is how many more plain listeners each node has, each advertised at an address of its own, where a proxy is
+	// to listen: whoever begins at such addresses reaches the cluster through the proxies alone.
+	Proxied int
 }
 
 // KafkaProcess is one node, broker and controller in one. Its methods may be called concurrently.
@@ -45,8 +48,12 @@ type KafkaProcess struct {
 	id              int
 	port            int
 	tlsPort, saslPt int
+	proxied         []proxiedPort
 	ca              string
 }
+
+// proxiedPort is a listener that is advertised elsewhere.
+type proxiedPort struct{ listen, advertised int }
 
 // Addr is the address of the plain listener. It stays the same over restarts.
 func (k *KafkaProcess) Addr() string { return address(k.port) }
@@ -56,6 +63,12 @@ func (k *KafkaProcess) TLSAddr() string { return address(k.tlsPort) }
 
 // SASLAddr is the address of the listener with TLS and SASL; only with KafkaOptions.Secure.
 func (k *KafkaProcess) SASLAddr() string { return address(k.saslPt) }
+
+// Proxied is where the node listens for a proxy, and where it says that it does: the proxy's own address. Counted from 0;
+// only with KafkaOptions.Proxied.
+func (k *KafkaProcess) Proxied(i int) (listens, advertised string) {
+	return address(k.proxied[i].listen), address(k.proxied[i].advertised)
+}
 
 // CAFile is the PEM file of the certificate that signed the secure listeners' certificate.
 func (k *KafkaProcess) CAFile() string { return k.ca }
@@ -91,15 +104,16 @@ func (k *KafkaProcess) Resume() error { return k.process.signal(syscall.SIGCONT)
 // NewKafka prepares one formatted node in o.Dir without starting it. A folder that was formatted before is taken as
 // it is. A *[MissingError] says that the machine cannot run Kafka.
 func NewKafka(ctx context.Context, o KafkaOptions) (*KafkaProcess, error) {
-	nodes, err := newKafkaCluster(ctx, 1, o)
+	nodes, err := NewKafkaCluster(ctx, 1, o)
 	if err != nil {
 		return nil, err
 	}
 	return nodes[0], nil
 }
 
-// newKafkaCluster prepares n nodes that are broker and controller each, in folders under o.Dir.
-func newKafkaCluster(ctx context.Context, n int, o KafkaOptions) ([]*KafkaProcess, error) {
+// NewKafkaCluster prepares n nodes that are broker and controller each, in folders under o.Dir, without starting them:
+// [StartNodes] does. Topics have as many replicas as there are nodes, 3 at most.
+func NewKafkaCluster(ctx context.Context, n int, o KafkaOptions) ([]*KafkaProcess, error) {
 	java, err := program(kafkaHow, "java")
 	if err != nil {
 		return nil, err
@@ -108,7 +122,7 @@ func newKafkaCluster(ctx context.Context, n int, o KafkaOptions) ([]*KafkaProces
 	if err != nil {
 		return nil, err
 	}
-	const perNode = 4
+	perNode := 4 + 2*o.Proxied
 	ports, err := freePorts(n * perNode)
 	if err != nil {
 		return nil, err
@@ -136,6 +150,17 @@ func newKafkaCluster(ctx context.Context, n int, o KafkaOptions) ([]*KafkaProces
 		return nil, fmt.Errorf("prepare Kafka: %w", err)
 	}
 	return nodes, nil
+}
+
+// StartNodes starts the nodes of a cluster all at once, since none answers before the quorum has a majority.
+func StartNodes(ctx context.Context, nodes []*KafkaProcess) error {
+	errs := make([]error, len(nodes))
+	var wg sync.WaitGroup
+	for i, node := range nodes {
+		wg.Go(func() { errs[i] = node.Start(ctx) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 // kafkaLibs is the folder of Kafka's jars.

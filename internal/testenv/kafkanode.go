@@ -22,7 +22,8 @@ type kafkaCluster struct {
 	options    KafkaOptions
 }
 
-// node writes and formats the folder of one node. Its ports: controller, plain, TLS, TLS with SASL.
+// node writes and formats the folder of one node. Its ports: controller, plain, TLS, TLS with SASL, and for each proxied
+// listener its own and the one that it is advertised at.
 func (c kafkaCluster) node(ctx context.Context, id int, ports []int) (*KafkaProcess, error) {
 	dir := c.options.Dir
 	if c.size > 1 {
@@ -48,6 +49,10 @@ func (c kafkaCluster) node(ctx context.Context, id int, ports []int) (*KafkaProc
 		}
 		secure(properties, ports, store)
 	}
+	for i := range c.options.Proxied {
+		k.proxied = append(k.proxied, proxiedPort{ports[4+2*i], ports[5+2*i]})
+	}
+	proxied(properties, k.proxied)
 	maps.Copy(properties, c.options.Properties)
 	config, err := writeFile(dir, "server.properties", render(properties))
 	if err != nil {
@@ -126,6 +131,16 @@ func (c kafkaCluster) properties(id int, ports []int, data string) map[string]st
 		p["replica.selector.class"] = "org.apache.kafka.common.replica.RackAwareReplicaSelector"
 	}
 	return p
+}
+
+// proxied adds listeners that are advertised elsewhere.
+func proxied(p map[string]string, ports []proxiedPort) {
+	for i, port := range ports {
+		name := fmt.Sprintf("PROXIED%d", i)
+		p["listeners"] += "," + name + "://" + address(port.listen)
+		p["advertised.listeners"] += "," + name + "://" + address(port.advertised)
+		p["listener.security.protocol.map"] += "," + name + ":PLAINTEXT"
+	}
 }
 
 // secure adds listeners with TLS and with TLS and SASL.

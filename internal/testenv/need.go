@@ -30,9 +30,9 @@ type MissingError struct {
 // Error implements error.
 func (e *MissingError) Error() string { return e.What + " missing: " + e.How }
 
-// need ends the test for a server that could not be had: skipped where it is not installed, failed where it is but
+// Need ends the test for a server that could not be had: skipped where it is not installed, failed where it is but
 // does not start, and always failed in CI.
-func need(t testing.TB, server string, err error) {
+func Need(t testing.TB, server string, err error) {
 	t.Helper()
 	var missing *MissingError
 	if err == nil {

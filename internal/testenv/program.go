@@ -31,16 +31,21 @@ type Program struct {
 	patience time.Duration
 }
 
+// NewProgram prepares a program without starting it.
+func NewProgram(o ProgramOptions) *Program {
+	if o.Patience == 0 {
+		o.Patience = 30 * time.Second
+	}
+	return &Program{patience: o.Patience, process: process{
+		name: o.Name, args: o.Args, env: o.Env, dir: o.Dir, log: filepath.Join(o.Dir, o.Name+".log"), up: o.Up,
+	}}
+}
+
 // StartProgram starts a program, and kills it when the test and its subtests are done. It blocks until the program is
 // ready. Where the test fails, the end of the program's log is shown.
 func StartProgram(t testing.TB, o ProgramOptions) *Program {
 	t.Helper()
-	if o.Patience == 0 {
-		o.Patience = 30 * time.Second
-	}
-	p := &Program{patience: o.Patience, process: process{
-		name: o.Name, args: o.Args, env: o.Env, dir: o.Dir, log: filepath.Join(o.Dir, o.Name+".log"), up: o.Up,
-	}}
+	p := NewProgram(o)
 	t.Cleanup(func() {
 		if err := p.Kill(); err != nil {
 			t.Errorf("stop %s: %v", o.Name, err)
@@ -97,6 +102,19 @@ func (p *Program) Pid() int { return p.process.pid() }
 
 // Log is all that the program printed, over all its starts.
 func (p *Program) Log() ([]byte, error) { return os.ReadFile(p.process.log) }
+
+// FreeAddresses finds n loopback addresses such as those of [FreePort].
+func FreeAddresses(n int) ([]string, error) {
+	ports, err := freePorts(n)
+	if err != nil {
+		return nil, err
+	}
+	addresses := make([]string, n)
+	for i, port := range ports {
+		addresses[i] = address(port)
+	}
+	return addresses, nil
+}
 
 // FreePort finds a loopback port that nobody listens on, and that the kernel gives to no outgoing connection.
 func FreePort(t testing.TB) int {

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -36,7 +35,7 @@ func Chromium(t testing.TB) string {
 		return path
 	}
 	path, err := program("run deploy/local/install chromium, or install chromium", "chromium", "chromium-browser", "google-chrome")
-	need(t, "Chromium", err)
+	Need(t, "Chromium", err)
 	return path
 }
 
@@ -51,7 +50,7 @@ func SchemaSuite(t testing.TB) string {
 	if _, err = os.Stat(filepath.Join(dir, "version")); err != nil {
 		err = &MissingError{What: ".local/schema-suite", How: "run deploy/local/install schema-suite"}
 	}
-	need(t, "the JSON Schema test suite", err)
+	Need(t, "the JSON Schema test suite", err)
 	return dir
 }
 
@@ -72,23 +71,16 @@ func StartKafkaCluster(t testing.TB, n int, o KafkaOptions) []*KafkaProcess {
 	if o.Dir == "" {
 		o.Dir = t.TempDir()
 	}
-	nodes, err := newKafkaCluster(t.Context(), n, o)
-	need(t, "Kafka", err)
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	for i, node := range nodes {
+	nodes, err := NewKafkaCluster(t.Context(), n, o)
+	Need(t, "Kafka", err)
+	for _, node := range nodes {
 		t.Cleanup(func() {
 			if err := node.Kill(); err != nil { // nothing is kept, so nothing need be flushed
 				t.Errorf("stop Kafka: %v", err)
 			}
 		})
-		// A node answers only once the quorum has a majority: all start at once.
-		wg.Go(func() { errs[i] = node.Start(t.Context()) })
 	}
-	wg.Wait()
-	for _, err := range errs {
-		need(t, "Kafka", err)
-	}
+	Need(t, "Kafka", StartNodes(t.Context(), nodes))
 	return nodes
 }
 
@@ -99,12 +91,12 @@ func StartRedis(t testing.TB, o RedisOptions) *RedisProcess {
 		o.Dir = t.TempDir()
 	}
 	r, err := NewRedis(o)
-	need(t, "Redis", err)
+	Need(t, "Redis", err)
 	t.Cleanup(func() {
 		if err := r.Kill(); err != nil {
 			t.Errorf("stop Redis: %v", err)
 		}
 	})
-	need(t, "Redis", r.Start(t.Context()))
+	Need(t, "Redis", r.Start(t.Context()))
 	return r
 }

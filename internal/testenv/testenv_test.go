@@ -109,6 +109,47 @@ func TestKilledKafkaComesBackOnItsPortWithItsRecords(t *testing.T) {
 	}
 }
 
+func TestAProxiedKafkaIsReachedThroughItsProxiesAlone(t *testing.T) {
+	k := testenv.StartKafka(t, testenv.KafkaOptions{Proxied: 2})
+	x := testenv.StartToxiproxy(t)
+	var through []string
+	for i, name := range []string{"first", "second"} {
+		listens, advertised := k.Proxied(i)
+		if err := x.Route(t.Context(), name, advertised, listens); err != nil {
+			t.Fatal(err)
+		}
+		through = append(through, advertised)
+	}
+	topic := testenv.Name("proxied")
+	createTopic(t, k.Addr(), topic, 1)
+	impatient := func(c *sarama.Config) {
+		c.Net.ReadTimeout, c.Producer.Timeout = time.Second, time.Second
+		c.Producer.Retry.Max, c.Metadata.Retry.Max = 0, 0
+	}
+	first, second := producer(t, through[0], impatient), producer(t, through[1], impatient)
+	send(t, first, topic, "first")
+	send(t, second, topic, "second")
+
+	x.Disable(t, "first")
+	if _, _, err := first.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("cut")}); err == nil {
+		t.Error("who began at the first proxy got around it once it was cut")
+	}
+	if got := send(t, second, topic, "second again"); got != 2 {
+		t.Errorf("the third record is at offset %d, want 2", got)
+	}
+	if err := x.Afflict(t.Context(), "second", "downstream", "timeout", map[string]any{"timeout": 0}); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := second.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("lost")}); err == nil {
+		t.Error("an answer came though nothing comes back through the second proxy")
+	}
+	if err := errors.Join(x.Relieve(t.Context(), "second", "downstream", "timeout"), x.Enable(t.Context(), "first", true)); err != nil {
+		t.Fatal(err)
+	}
+	send(t, producer(t, through[0], nil), topic, "first once more")
+	send(t, producer(t, through[1], nil), topic, "second once more")
+}
+
 func TestSecureKafkaTakesItsUserOverTLSAndNobodyElse(t *testing.T) {
 	k := testenv.StartKafka(t, testenv.KafkaOptions{Secure: true})
 	topic := testenv.Name("secure")
