@@ -144,7 +144,7 @@ const (
 	loadWindow = 50 * time.Millisecond
 )
 
-// yieldEvery is how many connections a shard serves, about 100 µs, before others may run.
+// yieldEvery is how many connections a shard that yields serves, about 100 µs, before others may run.
 const yieldEvery = 16
 
 // load is the share of its time that a goroutine works, smoothed over some windows.
