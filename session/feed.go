@@ -453,6 +453,13 @@ func (f *feed) err() (first error) {
 	return first
 }
 
+// seal writes what a stream ends with.
+func (f *feed) seal(o *output) {
+	if z, ok := f.codec.(*zipped); ok {
+		z.seal(o)
+	}
+}
+
 // close leaves the hubs and saves the consumers.
 func (f *feed) close() {
 	for i := range f.parts {

@@ -47,6 +47,8 @@ type source interface {
 	written()
 	// tell writes a control message, or where it has no name the cursor alone.
 	tell(o *output, name string, payload any)
+	// seal writes what the session ends with.
+	seal(o *output)
 	// ended tells why gather found that there is nothing more to come.
 	ended() ending
 	close()
@@ -199,6 +201,9 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 			reason = end.reason
 			if end.name != "" {
 				l.from.tell(&l.out, end.name, l.payloadOf(end))
+			}
+			l.from.seal(&l.out)
+			if l.out.size() > 0 {
 				_ = to.write(&l.out)
 			}
 			return

@@ -270,10 +270,15 @@ func (f *feed) give(o *output, p *part, piece *fanout.Piece, cursor []byte) {
 			c.end(&made, cursor)
 		}
 		c.flush(&made)
+		if z, ok := c.(*zipped); ok {
+			return made.buf, z.made()
+		}
 		return made.buf, made.cuts
 	})
 	if z, ok := f.codec.(*zipped); ok {
-		z.passed()
+		z.flush(o)
+		z.passed(cuts)
+		cuts = nil
 	}
 	if shared && !kind.messages() && o.size() == 0 {
 		o.shared = buf

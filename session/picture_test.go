@@ -63,6 +63,7 @@ type painter struct {
 	entries []*fanout.Entry
 	out     output
 	window  []byte // what came last of a compressed stream
+	sum     checksum
 	parked  bool
 
 	cursor   string
@@ -334,7 +335,7 @@ func (c *painter) connect(ctx context.Context) {
 	case c.zipped:
 		f.codec = &zipped{codec: ndjsonCodec{}, shared: c.g.zip}
 	}
-	c.window = nil
+	c.window, c.sum = nil, checksum{}
 	c.feed, c.drawing, c.parked, c.since, c.stood = &f, -1, false, map[string]int{}, nil
 	c.out.reset()
 	c.feed.begin(&c.out)
@@ -408,6 +409,10 @@ func (c *painter) text() string {
 	plain, err := io.ReadAll(flate.NewReaderDict(strings.NewReader(all+"\x01\x00\x00\xff\xff"), c.window))
 	if err != nil {
 		c.g.t.Fatalf("%s: %v", c.name, err)
+	}
+	c.sum.add(plain)
+	if z := c.feed.codec.(*zipped); z.sum != c.sum {
+		c.g.t.Fatalf("%s: the checksum is %v in place of %v", c.name, z.sum, c.sum)
 	}
 	c.window = append(c.window, plain...)
 	c.window = c.window[max(0, len(c.window)-32<<10):]

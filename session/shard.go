@@ -334,6 +334,7 @@ func (s *shard) finish(c *conn, end *ending) {
 		text := c.feed.cursor()
 		c.feed.codec.control(&s.out, end.name, c.payloadOf(end), text)
 	}
+	c.feed.seal(&s.out)
 	_, own := c.due(&s.out, &s.wire)
 	if n, err := c.tryWrite(own); err != nil || n < len(own) || c.frames == nil {
 		c.torn = true

@@ -27,16 +27,21 @@ func (s *Server) NDJSON(w http.ResponseWriter, r *http.Request, q Request) error
 }
 
 func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, transport, contentType string, c codec) error {
-	setHead(w.Header(), contentType)
-	w.Header().Add("Vary", "Accept-Encoding")
+	coding := ""
 	if q.Gzip && !s.cfg.Plain {
-		w.Header().Set("Content-Encoding", "gzip")
-		c = &zipped{codec: c, shared: s.zip}
+		coding, c = "gzip", &zipped{codec: c, shared: s.zip}
+	}
+	head := func() {
+		setHead(w.Header(), contentType)
+		w.Header().Add("Vary", "Accept-Encoding")
+		if coding != "" {
+			w.Header().Set("Content-Encoding", coding)
+		}
 	}
 	info := infoOf(transport, q)
 	if r.ProtoMajor == 1 {
 		if hj, ok := w.(http.Hijacker); ok {
-			return s.hijack(hj, w, r, q, info, c)
+			return s.hijack(hj, w, r, q, info, c, head)
 		}
 	}
 	l := newLoop(s, info, q)
@@ -48,6 +53,7 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request, q Request, trans
 		s.leave(&l.entry, endFailure)
 		return err
 	}
+	head()
 	f.codec = c
 	l.read(&f)
 	l.serve(r.Context(), newResponseSink(w, s.cfg.Stall), firstBlock(transport, c, f.begin))
@@ -92,8 +98,9 @@ func firstBlock(transport string, c codec, begin func(*output)) func(*output) {
 	}
 }
 
-// hijack takes the connection away from net/http, whose buffers and goroutine an idle session need not keep.
-func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request, q Request, info Info, c codec) error {
+// hijack takes the connection away from net/http, whose buffers and goroutine an idle session need not keep. head sets the
+// headers of the answer.
+func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request, q Request, info Info, c codec, head func()) error {
 	k, at := s.newConn(info, q)
 	var l *loop // in place of k where the connection is none that a shard can write to
 	plain := r.TLS == nil && canShard
@@ -111,6 +118,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 		return err
 	}
 	f.codec = c
+	head()
 	header := w.Header().Clone()
 	nc, buffered, err := hj.Hijack()
 	if err != nil {

@@ -57,6 +57,9 @@ func (s *share) gather(o *output) fanout.Status {
 
 func (s *share) fill(context.Context, *output) (fanout.Status, error) { return fanout.Idle, nil }
 
+// seal has nothing to write.
+func (s *share) seal(*output) {}
+
 // park has nothing to do: the member wakes the loop whenever there is something.
 func (s *share) park() bool { return true }
 

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"net/http"
 	"strings"
@@ -178,5 +179,37 @@ func TestStreamsAreNotCompressedWhereThatIsTurnedOff(t *testing.T) {
 	}
 	if c.must().Cursor == "" {
 		t.Error("no first block")
+	}
+}
+
+// An ended stream is a whole one, whose checksum gzip readers verify, also of what was made for many and taken as it was.
+func TestAnEndedCompressedStreamIsWhole(t *testing.T) {
+	s := newSite(t, "a")
+	for _, secure := range []bool{false, true} {
+		r := s.replica(Config{}, secure)
+		unzipped, err := gzip.NewReader(r.body(t, "gzip", "as=sse&stream=a&beat"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := upTo(t, unzipped, "id: ")
+		s.like("a", 0, 50)
+		all = append(all, upTo(t, unzipped, `"id":"49"`)...)
+		drained, done := context.WithTimeout(t.Context(), 5*time.Second)
+		defer done()
+		go func() { _ = r.Drain(drained) }()
+		rest, err := io.ReadAll(unzipped)
+		if err != nil || !bytes.Contains(rest, []byte("event: drain")) {
+			t.Errorf("after %d bytes the stream ends with %q: %v", len(all), rest, err)
+		}
+	}
+}
+
+func TestChecksumsOfPartsMakeThatOfTheWhole(t *testing.T) {
+	text := []byte(strings.Repeat("what is true now, ", 5000))
+	for _, n := range []int{0, 1, 7, 64, 65, 1000, len(text) - 1, len(text)} {
+		a, b := crc32.ChecksumIEEE(text[:n]), crc32.ChecksumIEEE(text[n:])
+		if got := combined(a, b, len(text)-n); got != crc32.ChecksumIEEE(text) {
+			t.Errorf("cut at %d: %x", n, got)
+		}
 	}
 }
