@@ -86,7 +86,7 @@ func (p *process) loaded(t *testing.T) {
 // TestPositionsHoldWhateverHappens runs replicas, clients and a Redis that forgets, against a log that is slow, loses,
 // repeats and delays, and then holds what was answered against what the log says.
 func TestPositionsHoldWhateverHappens(t *testing.T) {
-	seed, n := seedFrom(t), schedules(150)
+	seed, n := seedFrom(t), schedules(70)
 	for k := range n {
 		s := seed + uint64(k)
 		redisServer := miniredis.RunT(t)

@@ -108,7 +108,7 @@ type stepReplica struct {
 // truncating late, loading; as the protocol's model does.
 func TestEveryScheduleOfStepsFoldsAlike(t *testing.T) {
 	seed := seedFrom(t)
-	n := schedules(15_000)
+	n := schedules(6_000)
 	for k := range n {
 		if problem := stepSchedule(seed + uint64(k)); problem != "" {
 			t.Fatalf("schedule %d: %s", seed+uint64(k), problem)

@@ -90,7 +90,7 @@ func (p *process) loaded(t *testing.T) {
 // messages and acknowledgements, while they write, take snapshots, truncate, pause, die and start.
 func TestReplicasFoldAlikeWhateverHappens(t *testing.T) {
 	seed := seedFrom(t)
-	for k := range schedules(120) {
+	for k := range schedules(50) {
 		s := seed + uint64(k)
 		ok := t.Run("", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { runSchedule(t, s) })
