@@ -9,8 +9,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/eventissuer/eventissuer/loadtest"
 )
@@ -78,8 +78,14 @@ func TestRunOfAStreamByNameIsReportedAsJSON(t *testing.T) {
 
 func TestInterruptedRunPrintsTheReportSoFar(t *testing.T) {
 	s := echo(t)
-	ctx, stop := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
+	serve, published := s.Config.Handler, atomic.Int64{}
+	s.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if serve.ServeHTTP(w, r); r.Method == http.MethodPost && published.Add(1) == 20 {
+			stop() // in the midst of it
+		}
+	})
 	var out, errs bytes.Buffer
 	code := run(ctx, strings.Fields("sse --server "+s.URL+" --stream lt -n 2 --rate 50 --settle 1ms --warmup 1ms -d 1h --linger 1s"), &out, &errs)
 	if code != 130 || !strings.Contains(out.String(), "INTERRUPTED") || !strings.Contains(out.String(), "lost 0") {
