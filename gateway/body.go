@@ -65,7 +65,7 @@ func (g *Gateway) readWhole(w http.ResponseWriter, r *http.Request, room *room, 
 	_ = rc.SetReadDeadline(time.Time{})
 	switch coding {
 	case gzipCoding:
-		if buf, err = g.gzip.inflate(buf, limit, grow); err != nil {
+		if buf, err = g.gzip.inflate(r.Context(), buf, limit, room.growNow); err != nil {
 			return nil, g.bodyError(err, tooLarge)
 		}
 	case zstdCoding:

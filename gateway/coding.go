@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -114,9 +115,13 @@ type gzipTurns chan struct{}
 func newGzipTurns() gzipTurns { return make(gzipTurns, max(1, runtime.GOMAXPROCS(0)/2)) }
 
 // inflate decodes a body that has been read whole, so that no slow client has a turn, to limit bytes at most; beyond that the
-// error is errBounded. It blocks while all turns are taken, and for memory as grow does.
-func (t gzipTurns) inflate(body []byte, limit int64, grow func(bytes int64) error) ([]byte, error) {
-	t <- struct{}{}
+// error is errBounded. It blocks while all turns are taken, until ctx ends. grow must not block: others wait for the turn.
+func (t gzipTurns) inflate(ctx context.Context, body []byte, limit int64, grow func(bytes int64) error) ([]byte, error) {
+	select {
+	case t <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	defer func() { <-t }()
 	zr, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {

@@ -43,11 +43,24 @@ func (r *room) grow(ctx context.Context, bytes int64) error {
 		ctx, cancel := context.WithTimeout(ctx, memoryWait)
 		defer cancel()
 		if r.from.Acquire(ctx, bytes) != nil {
-			return newProblem(kindOverloaded, "too many large requests are being handled at once: try again").retry(retrySoon)
+			return errNoMemory()
 		}
 	}
 	r.bytes += bytes
 	return nil
+}
+
+// growNow is grow where nobody is to wait.
+func (r *room) growNow(bytes int64) error {
+	if !r.from.TryAcquire(bytes) {
+		return errNoMemory()
+	}
+	r.bytes += bytes
+	return nil
+}
+
+func errNoMemory() *problem {
+	return newProblem(kindOverloaded, "too many large requests are being handled at once: try again").retry(retrySoon)
 }
 
 // free gives the room back.

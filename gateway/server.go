@@ -12,7 +12,7 @@ import (
 // connections in time; all connections are bounded in number. There is no write time-out for all: sessions write as long as they last, and every other
 // answer has a deadline of its own. With certificates it speaks HTTP/2 too, by ALPN.
 func (g *Gateway) Server(certificates *Certificates) *http.Server {
-	all := &connections{most: g.config.MaxConnections, mostWaiting: g.config.MaxWaiting, taken: g.sessionCount, shed: g.metrics.shed}
+	all := &connections{most: g.config.MaxConnections, mostWaiting: g.config.MaxWaiting, taken: g.takenOver, shed: g.metrics.shed}
 	s := &http.Server{
 		ConnState:         all.changed,
 		Handler:           g.handler,
@@ -37,12 +37,12 @@ func (g *Gateway) Server(certificates *Certificates) *http.Server {
 	return s
 }
 
-// sessionCount is how many connections sessions hold, about: those over HTTP/2 share one.
-func (g *Gateway) sessionCount() int {
+// takenOver is how many connections sessions have taken over.
+func (g *Gateway) takenOver() int {
 	if g.deps.Sessions == nil {
 		return 0
 	}
-	return g.deps.Sessions.Count()
+	return g.deps.Sessions.Connections()
 }
 
 // Shutdown closes the listeners of s and waits until every request has its answer; what still runs when ctx ends is cut.

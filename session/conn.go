@@ -52,15 +52,15 @@ type ending struct {
 	reason  string
 }
 
-// finish asks for the session's end. The first reason given holds.
-func (c *conn) finish(name string, payload any, reason string) {
-	c.end.CompareAndSwap(nil, &ending{name, payload, reason})
+// finish asks for the session's end. The first reason given holds; it returns whether that is this one.
+func (c *conn) finish(name string, payload any, reason string) bool {
+	return c.end.CompareAndSwap(nil, &ending{name, payload, reason})
 }
 
 func (c *conn) stop(name string, payload any, reason string) {
-	c.finish(name, payload, reason)
+	first := c.finish(name, payload, reason)
 	c.interrupt()
-	if c.begun.Load() {
+	if first && c.begun.Load() {
 		_ = c.net.SetWriteDeadline(time.Now().Add(endPatience)) // for a write that waits for a slow peer
 	}
 	c.shard.enqueue(c)
@@ -179,10 +179,10 @@ func (c *conn) catchUp(ctx context.Context) error {
 	s := scratchPool.Get().(*scratch)
 	defer scratchPool.Put(s)
 	for {
-		if c.hungUp.Load() || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return net.ErrClosed
 		}
-		if c.end.Load() != nil {
+		if c.hungUp.Load() || c.end.Load() != nil {
 			return nil
 		}
 		s.out.reset()

@@ -66,12 +66,13 @@ type Server struct {
 	pages   pageMemory
 	scan    time.Duration // for how long a page may read the log
 
-	mu       sync.Mutex
-	entries  map[*entry]struct{} // guarded by mu
-	byAddr   map[string]int      // guarded by mu
-	draining bool                // guarded by mu
-	empty    chan struct{}       // closed when draining and no session is left; guarded by mu
-	serial   uint64              // guarded by mu
+	mu          sync.Mutex
+	entries     map[*entry]struct{} // guarded by mu
+	byAddr      map[string]int      // guarded by mu
+	draining    bool                // guarded by mu
+	empty       chan struct{}       // closed when draining and no session is left; guarded by mu
+	serial      uint64              // guarded by mu
+	connections int                 // that sessions have taken from net/http; guarded by mu
 
 	turn  atomic.Uint32  // the shard that the next connection goes to
 	loops sync.WaitGroup // the goroutines of sessions that no shard drives
@@ -84,6 +85,7 @@ type entry struct {
 	stop    func(name string, payload any, reason string) // asks for the end; does not block
 	cut     func()                                        // closes the connection under a write; nil where stop is enough
 	left    bool
+	took    bool // its connection is the session's alone; guarded by the server's mu
 }
 
 // Info describes a session to operators.
@@ -250,6 +252,9 @@ func (s *Server) leave(e *entry, reason string) {
 	}
 	e.left = true
 	delete(s.entries, e)
+	if e.took {
+		s.connections--
+	}
 	if s.byAddr[e.info.Address]--; s.byAddr[e.info.Address] == 0 {
 		delete(s.byAddr, e.info.Address)
 	}
@@ -267,6 +272,24 @@ func (s *Server) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.entries)
+}
+
+// took notes that a session has taken its connection from net/http.
+func (s *Server) took(e *entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !e.left {
+		e.took = true
+		s.connections++
+	}
+}
+
+// Connections is the number of connections that sessions have taken from net/http. Sessions over HTTP/2 share theirs with others,
+// and are not counted.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.connections
 }
 
 // List describes up to limit sessions, the oldest first.

@@ -1,8 +1,10 @@
 package session
 
 import (
+	"cmp"
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -185,6 +187,8 @@ func (s *shard) step(c *conn) {
 		c.isAway = false
 	}
 	if c.hungUp.Load() {
+		s.out.reset()
+		c.asked(&s.out) // what it acknowledged before it left
 		s.drop(c, endClient)
 		return
 	}
@@ -193,6 +197,9 @@ func (s *shard) step(c *conn) {
 		return
 	}
 	if wait := c.notBefore.Sub(s.now); wait > 0 {
+		if s.out.reset(); c.waits() && !s.write(c) { // a pong does not wait
+			return
+		}
 		s.later(c, wait)
 		return
 	}
@@ -330,6 +337,7 @@ func (s *shard) beat(c *conn) {
 // finish writes the last message and closes. A peer that does not read is not waited for.
 func (s *shard) finish(c *conn, end *ending) {
 	s.out.reset()
+	c.asked(&s.out)
 	if end.name != "" {
 		text := c.feed.cursor()
 		c.feed.codec.control(&s.out, end.name, c.payloadOf(end), text)
@@ -366,6 +374,7 @@ func (s *shard) drop(c *conn, reason string) {
 // letGo gives up what a session holds. Its connection is no longer the shard's.
 func (s *shard) letGo(c *conn, reason string) {
 	c.gone = true
+	s.timers.left()
 	c.feed.unpark()
 	s.server.unwatch(c)
 	for i := range c.feed.parts {
@@ -380,7 +389,25 @@ func (s *shard) letGo(c *conn, reason string) {
 }
 
 // timers is a heap of when to look at connections.
-type timers struct{ heap []timerItem }
+type timers struct {
+	heap []timerItem
+	gone int // connections that may still be in it though they are gone, about
+}
+
+// left notes that a connection is gone. Once they are many they are swept out: connections may come and go much faster than
+// their heartbeats are due.
+func (t *timers) left() {
+	t.gone++
+	if t.gone < sweepLeast || t.gone < len(t.heap)/2 {
+		return
+	}
+	t.gone = 0
+	t.heap = slices.DeleteFunc(t.heap, func(i timerItem) bool { return i.conn.gone })
+	slices.SortFunc(t.heap, func(a, b timerItem) int { return cmp.Compare(a.at, b.at) }) // which is a heap, too
+}
+
+// sweepLeast is for how few that are gone no sweep is made.
+const sweepLeast = 1024
 
 type timerKind uint8
 

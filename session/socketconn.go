@@ -17,38 +17,44 @@ type frames struct {
 	// static once begun
 	conn   *conn
 	stall  time.Duration
-	close  func(*ending) // the closing handshake; it blocks for some seconds at most
-	cancel func()        // ends what reads
+	close  func(*ending) // the closing handshake, which blocks for some seconds at most; nil once the shard has let go
+	cancel func()        // ends what reads; likewise
 
 	waits atomic.Bool // there are jobs or control frames
 
 	mu      sync.Mutex
-	gather  bool                // Write gathers: the shard writes; guarded by mu
+	byShard bool                // Write gathers, for the shard to write; guarded by mu
 	control []byte              // whole frames, until the shard writes them; guarded by mu
 	jobs    []func(out *output) // what the client asked for in flight, maxJobs at most; guarded by mu
 }
 
 // maxControl bounds the answers to control frames that wait for the connection to take them. A peer that pings on while it
 // reads nothing is closed.
-const maxControl = 4 << 10
+const maxControl = 2 * pingBurst * maxControlFrame
+
+// maxControlFrame is the longest control frame of a server (RFC 6455, section 5.5).
+const maxControlFrame = 2 + 125
 
 var errControlFlood = errors.New("the peer sends control frames and does not take the answers")
 
 // Write implements [net.Conn] for the library, which writes each frame whole.
 func (k *frames) Write(b []byte) (int, error) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.gather {
+	switch {
+	case !k.byShard:
+		k.mu.Unlock() // or who closes would wait for a peer that takes nothing
 		if err := writeWithin(k.Conn, b, k.stall); err != nil {
 			return 0, err
 		}
 		return len(b), nil
-	}
-	if len(k.control)+len(b) > maxControl {
+	case len(k.control)+len(b) > maxControl:
+		k.mu.Unlock()
 		return 0, errControlFlood
 	}
 	k.control = append(k.control, b...)
 	k.waits.Store(true)
+	k.mu.Unlock()
+	k.conn.interrupt()
 	k.conn.shard.enqueue(k.conn)
 	return len(b), nil
 }
@@ -56,9 +62,9 @@ func (k *frames) Write(b []byte) (int, error) {
 // Close implements [net.Conn] for the library. The descriptor is the shard's for as long as it writes.
 func (k *frames) Close() error {
 	k.mu.Lock()
-	gather := k.gather
+	byShard := k.byShard
 	k.mu.Unlock()
-	if gather {
+	if byShard {
 		k.conn.hangUp()
 		return nil
 	}
@@ -68,14 +74,14 @@ func (k *frames) Close() error {
 // begin leaves writing to the shard.
 func (k *frames) begin() {
 	k.mu.Lock()
-	k.gather = true
+	k.byShard = true
 	k.mu.Unlock()
 }
 
-// do has the shard call job before it writes on. It returns false where too much is asked already.
+// do has the shard call job before it writes on. It returns false where too much is asked already, or it writes no more.
 func (k *frames) do(job func(*output)) bool {
 	k.mu.Lock()
-	if len(k.jobs) >= maxJobs {
+	if len(k.jobs) >= maxJobs || !k.byShard {
 		k.mu.Unlock()
 		return false
 	}
@@ -135,28 +141,32 @@ func appendFrame(dst, message []byte) []byte {
 
 // hangUp closes the connection, which the shard lets go of. What the library has answered last is mostly the peer's own close.
 func (k *frames) hangUp() {
-	if control := k.takeBack(); !k.conn.torn {
+	control, _, cancel := k.takeBack()
+	if !k.conn.torn {
 		_, _ = k.conn.tryWrite(control)
 	}
 	_ = k.Conn.Close()
-	k.cancel()
+	cancel()
 }
 
 // finish closes the connection, which the shard has let go of, by a closing handshake.
 func (k *frames) finish(s *Server, end *ending) {
-	k.takeBack()
+	control, closing, cancel := k.takeBack()
 	s.loops.Go(func() {
-		defer k.cancel()
-		k.close(end)
+		defer cancel()
+		defer func() { _ = k.Conn.Close() }() // the library does not where the peer's own close came first
+		if len(control) == 0 || writeWithin(k.Conn, control, endPatience) == nil {
+			closing(end)
+		}
 	})
 }
 
-// takeBack has the library write by itself again. It returns what it would still have written.
-func (k *frames) takeBack() []byte {
+// takeBack has the library write by itself again, and lets go of what the connection would keep until its last timer is due. It
+// returns what the library would still have written.
+func (k *frames) takeBack() (control []byte, closing func(*ending), cancel func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.gather = false
-	control := k.control
-	k.control = nil
-	return control
+	control, closing, cancel = k.control, k.close, k.cancel
+	k.byShard, k.control, k.jobs, k.close, k.cancel = false, nil, nil, nil, nil
+	return control, closing, cancel
 }

@@ -2,12 +2,16 @@ package session
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -170,6 +174,35 @@ func TestAPeersCloseIsAnsweredAndEndsTheSession(t *testing.T) {
 	for r.Count() > 0 {
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// A client that is told to go closes at once, which may come in the midst of the server's own closing.
+func TestAPeerThatClosesAsItIsToldToIsClosed(t *testing.T) {
+	s := newSite(t, "a")
+	r := s.replica(Config{}, false)
+	var clients sync.WaitGroup
+	for range 50 {
+		k := r.rawSocket(t, "stream=a")
+		k.next()
+		clients.Go(func() {
+			for {
+				op, payload := k.next()
+				if op == opText && strings.Contains(string(payload), "no.eventissuer.drain") {
+					break
+				}
+			}
+			_, _ = k.conn.Write(frame(opClose, "\x03\xe9"))
+			if _, err := io.Copy(io.Discard, k.in); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("its connection is never closed")
+			}
+		})
+	}
+	drain, done := context.WithTimeout(t.Context(), 3*time.Second)
+	defer done()
+	if err := r.Drain(drain); err != nil {
+		t.Error(err)
+	}
+	clients.Wait()
 }
 
 func TestAPeerThatPingsAndReadsNothingIsClosed(t *testing.T) {

@@ -126,6 +126,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 		s.leave(registered, endFailure)
 		return err
 	}
+	s.took(registered)
 	_ = buffered // what a client sends after its request means nothing here
 	_ = nc.SetDeadline(time.Time{})
 	if !plain {
@@ -133,7 +134,7 @@ func (s *Server) hijack(hj http.Hijacker, w http.ResponseWriter, r *http.Request
 		l.over(r.Context(), nc, header, firstBlock(info.Transport, c, f.begin))
 		return nil
 	}
-	if !k.over(nc) {
+	if !k.attach(nc) {
 		f.close()
 		s.leave(&k.entry, endFailure)
 		_ = nc.Close()
@@ -158,8 +159,8 @@ func (s *Server) newConn(info Info, q Request) (*conn, int) {
 	return c, at + 1
 }
 
-// over tells the connection what it goes over. It returns false where a shard cannot write to that.
-func (c *conn) over(nc net.Conn) bool {
+// attach tells the connection what it goes over. It returns false where a shard cannot write to that.
+func (c *conn) attach(nc net.Conn) bool {
 	raw, ok := rawConn(nc)
 	if !ok {
 		return false

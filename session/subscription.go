@@ -157,6 +157,7 @@ func (s *Server) deliver(w http.ResponseWriter, r *http.Request, q Request, tran
 		s.leave(&l.entry, endFailure)
 		return err
 	}
+	s.took(&l.entry)
 	_ = nc.SetDeadline(time.Time{})
 	l.over(r.Context(), nc, header, first)
 	return nil
@@ -177,6 +178,7 @@ func (s *Server) deliverSocket(w http.ResponseWriter, r *http.Request, q Request
 		return nil
 	}
 	k.conn = gather
+	s.took(&l.entry)
 	l.cutBy(func() { _ = gather.Conn.Close() })
 	from := &share{member: m}
 	if k.batches() {

@@ -87,6 +87,7 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 		return nil
 	}
 	k.conn = gather
+	s.took(&l.entry)
 	l.cutBy(func() { _ = gather.Conn.Close() })
 	f.codec = k.codec()
 	l.read(&f)
@@ -108,7 +109,7 @@ func (s *Server) shardSocket(w http.ResponseWriter, r *http.Request, q Request, 
 	}
 	wire := &frames{conn: c, stall: s.cfg.Stall}
 	k := s.accept(w, r, o, c, func(nc net.Conn) net.Conn { wire.Conn = nc; return wire })
-	if k == nil || !c.over(wire.Conn) {
+	if k == nil || !c.attach(wire.Conn) {
 		f.close()
 		s.leave(&c.entry, endFailure)
 		if k != nil {
@@ -117,6 +118,7 @@ func (s *Server) shardSocket(w http.ResponseWriter, r *http.Request, q Request, 
 		}
 		return nil
 	}
+	s.took(&c.entry)
 	wire.close, wire.cancel = k.close, k.cancel
 	f.codec = k.codec()
 	c.feed, c.frames = f, wire

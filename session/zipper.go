@@ -52,6 +52,9 @@ func newZipper(m *metrics) *zipper { return &zipper{m: m, at: time.Now()} }
 
 // append appends the block of an entry, as c writes it whole, behind that of prev. It also returns the block's text.
 func (t *zipper) append(dst []byte, c codec, prev, e *fanout.Entry) (out, text []byte) {
+	if prev != nil && prev.Bytes() > zippedMost {
+		prev = nil // the end of it would be a poor dictionary
+	}
 	if e.Bytes() > zippedMost {
 		return t.block(dst, c, prev, e)
 	}
