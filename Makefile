@@ -23,7 +23,7 @@ test: ## Run every test: race detector, embedded broker, real Kafka, Redis and C
 
 # Never from the cache: it does not see that a server was installed since a test was skipped.
 test-go:
-	deploy/local/with-servers $(GO) test -race -count=1 -timeout 15m $(TESTFLAGS) ./...
+	deploy/local/with-servers $(GO) test -race -count=1 -timeout 25m $(TESTFLAGS) ./...
 
 # With the machine for itself. CHAOS says for how long; EVENTISSUER_TEST_SEED repeats the draws of a run.
 test-chaos:

@@ -223,7 +223,7 @@ func TestACrashAtAnyPointIsFinishedByTheNextAttempt(t *testing.T) {
 			}
 			s, ok := r[1].Stream("s")
 			if !ok || s.Adopted {
-				t.Fatalf("crashed at step %d: %+v %v", n, s, ok)
+				t.Fatalf("crashed at step %d: %+v %v after %v", n, s, ok, err)
 			}
 			must(log.Describe(ctx, s.Topic))(t)
 

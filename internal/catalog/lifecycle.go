@@ -86,8 +86,11 @@ func (c *Catalog) claim(ctx context.Context, s Stream, named, sized bool) (o *ob
 		}
 		want.State = want.State.filled(want.Compaction) // which is known now, also of a topic that is adopted
 		o, err := c.streams.put(ctx, s.Name, left, streamBody{Stream: want, Phase: phaseCreating})
-		if isConflict(err) {
-			continue // somebody was first: what becomes of theirs decides
+		if isConflict(err) { // somebody was first, whom this replica may have yet to see: what becomes of theirs decides
+			if err := c.table.Sync(ctx, c.streams.id(s.Name)); err != nil {
+				return nil, false, err
+			}
+			continue
 		}
 		return o, ours, err
 	}
