@@ -18,9 +18,10 @@ type zipper struct {
 	m     *metrics
 	slots [zippedSlots]atomic.Pointer[zippedBlock]
 
-	mu   sync.Mutex
-	left time.Duration // processor time that may be spent now; guarded by mu
-	at   time.Time     // when that was so; guarded by mu
+	mu    sync.Mutex
+	share float64       // how many processors may compress, on average; guarded by mu
+	left  time.Duration // processor time that may be spent now; guarded by mu
+	at    time.Time     // when that was so; guarded by mu
 }
 
 const (
@@ -48,7 +49,9 @@ func (b *zippedBlock) is(f form, prev, e *fanout.Entry) bool {
 	return b != nil && b.form == f && b.prev == prev && b.e == e
 }
 
-func newZipper(m *metrics) *zipper { return &zipper{m: m, at: time.Now()} }
+func newZipper(m *metrics) *zipper {
+	return &zipper{m: m, share: zippedShare * float64(runtime.GOMAXPROCS(0)), at: time.Now()}
+}
 
 // append appends the block of an entry, as c writes it whole, behind that of prev. It also returns the block's text.
 func (t *zipper) append(dst []byte, c codec, prev, e *fanout.Entry) (out, text []byte) {
@@ -114,8 +117,7 @@ func (t *zipper) pack(dst, text, dictionary []byte, must bool) []byte {
 func (t *zipper) may(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	share := zippedShare * float64(runtime.GOMAXPROCS(0))
-	t.left = min(t.left+time.Duration(share*float64(now.Sub(t.at))), time.Duration(share*float64(zippedBurst)))
+	t.left = min(t.left+time.Duration(t.share*float64(now.Sub(t.at))), time.Duration(t.share*float64(zippedBurst)))
 	t.at = now
 	return t.left >= 0
 }
