@@ -19,7 +19,7 @@ const WATCHED = 8000;
 let shift = 0;
 
 before(async () => {
-  server = await Server.start("--demo-time", "08:00");
+  server = await Server.start("--demo-time", "08:00", "--plain-streams"); // so that the line is too slow
   browser = await launch();
   const events = await (await fetch(`${server.url}/v1/streams/train-positions/events?from=${new Date(Date.now() - 5000).toISOString()}&limit=1000`)).json();
   shift = Math.max(...events.map((/** @type {any} */ e) => Date.parse(e.time))) - Date.now();
@@ -42,9 +42,11 @@ class Traffic {
    * @param {string[]} trains that tell a position in every step
    * @param {number} step milliseconds
    * @param {string} seldom one that does in some alone
+   * @param {string} [url] of another server than that of all tests
    */
-  constructor(trains, step, seldom) {
+  constructor(trains, step, seldom, url) {
     this.trains = trains;
+    this.url = url ?? server.url;
     for (const train of [...trains, seldom]) this.told.set(train, []);
     this.#run = (async () => {
       for (let n = 0; this.#running; n++) {
@@ -66,7 +68,7 @@ class Traffic {
         data: { train, line: "L9", to: "Everywhere", serviceDate: "2026-08-28", sequence, latitude: 60 + i / 100, longitude: 10, speed: 80, bearing: 10, delaySeconds: 0, next: "Gol", nextCall: 1, expected: time },
       };
     });
-    const answer = await fetch(`${server.url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/cloudevents-batch+json" }, body: JSON.stringify(events) });
+    const answer = await fetch(`${this.url}/v1/events`, { method: "POST", headers: { "Content-Type": "application/cloudevents-batch+json" }, body: JSON.stringify(events) });
     assert.equal(answer.status, 200, await answer.text());
   }
 
@@ -206,4 +208,24 @@ test("on a line that takes not even each train's latest position, what the map s
     assert.ok(second < 25_000 && second < first + 4000, `positions on the map are up to ${first} ms old, and then up to ${second} ms`);
     assert.equal(await page.textContent(".figures output"), "0", "what newer positions took the place of counts as lost");
   });
+});
+
+test("compressed, as browsers ask for it, every event of all trains comes in time on that line", async (t) => {
+  const other = await Server.start("--demo-time", "08:00");
+  const traffic = new Traffic(trainsOf(820, 5), 40, "82100", other.url);
+  const context = await browser.newContext();
+  try {
+    const page = await context.newPage();
+    await page.goto(`${other.url}/icon.svg`);
+    await slow(page);
+    await read(page, { streams: "train-positions" });
+    await pause(RUNNING);
+    const behind = Math.max(...traffic.ages(await newestRead(page, traffic.trains)));
+    t.diagnostic(`what reads every event is ${behind} ms behind`);
+    assert.ok(behind < 8000, `it is ${behind} ms behind`);
+  } finally {
+    await traffic.stop();
+    await context.close();
+    await other.remove();
+  }
 });
