@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 )
 
@@ -43,53 +42,21 @@ func Shard(in io.Reader, out io.Writer) error {
 }
 
 // crewProcess is a shard that was started. It implements asker.
-type crewProcess struct {
-	command *exec.Cmd
-	in      io.WriteCloser
-	orders  *json.Encoder
-	answers *json.Decoder
-}
+type crewProcess struct{ *child }
 
-// startShard starts a shard. It ends with its standard input, and so with this process at the latest.
+// startShard starts a shard.
 func startShard(command []string, setup crewSetup) (*crewProcess, error) {
-	p := &crewProcess{command: exec.Command(command[0], command[1:]...)}
-	p.command.Stderr = os.Stderr
-	separate(p.command)
-	in, err := p.command.StdinPipe()
+	c := exec.Command(command[0], command[1:]...)
+	separate(c)
+	p, err := startChild(fmt.Sprintf("shard %d", setup.Shard+1), c, setup)
 	if err != nil {
 		return nil, err
 	}
-	out, err := p.command.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.command.Start(); err != nil {
-		return nil, fmt.Errorf("start shard %d: %w", setup.Shard+1, err)
-	}
-	p.in, p.orders, p.answers = in, json.NewEncoder(in), json.NewDecoder(bufio.NewReader(out))
-	if err := p.orders.Encode(setup); err != nil {
-		return nil, errors.Join(fmt.Errorf("start shard %d: %w", setup.Shard+1, err), p.end())
-	}
-	return p, nil
+	return &crewProcess{p}, nil
 }
 
 // ask implements asker.
-func (p *crewProcess) ask(o crewOrder) (crewAnswer, error) {
-	var a crewAnswer
-	if err := p.orders.Encode(o); err != nil {
-		return a, fmt.Errorf("a shard is gone: %w", err)
-	}
-	if err := p.answers.Decode(&a); err != nil {
-		return a, fmt.Errorf("a shard is gone: %w", err)
-	}
-	return a, nil
-}
-
-// end has the process end, and waits for that.
-func (p *crewProcess) end() error {
-	_ = p.in.Close()
-	if err := p.command.Wait(); err != nil { // why, it has said on standard error
-		return fmt.Errorf("a shard: %w", err)
-	}
-	return nil
+func (p *crewProcess) ask(o crewOrder) (a crewAnswer, err error) {
+	err = p.tell(o, &a)
+	return a, err
 }

@@ -261,7 +261,7 @@ func (p *webhooksParty) ask(o crewOrder) (crewAnswer, error) {
 func (p *webhooksParty) end() error {
 	err := p.run.remove(context.Background())
 	if p.run.receiver != nil {
-		err = errors.Join(err, p.run.receiver.stop())
+		err = errors.Join(err, p.run.receiver.end())
 	}
 	return err
 }

@@ -149,6 +149,6 @@ func Webhooks(ctx context.Context, c WebhookConfig) (report *WebhookReport, err 
 		return nil, err
 	}
 	// While the subscriptions are there, so is what they are sent to.
-	defer func() { err = errors.Join(err, made.remove(ctx), made.receiver.stop()) }()
+	defer func() { err = errors.Join(err, made.remove(ctx), made.receiver.end()) }()
 	return made.run(ctx, secrets)
 }

@@ -52,7 +52,7 @@ func (k *frames) Write(b []byte) (int, error) {
 		return 0, errControlFlood
 	}
 	k.control = append(k.control, b...)
-	k.waits.Store(true)
+	k.note()
 	k.mu.Unlock()
 	k.conn.interrupt()
 	k.conn.shard.enqueue(k.conn)
@@ -86,19 +86,22 @@ func (k *frames) do(job func(*output)) bool {
 		return false
 	}
 	k.jobs = append(k.jobs, job)
-	k.waits.Store(true)
+	k.note()
 	k.mu.Unlock()
 	k.conn.interrupt()
 	k.conn.shard.enqueue(k.conn)
 	return true
 }
 
+// note says whether anything waits. The caller holds mu.
+func (k *frames) note() { k.waits.Store(len(k.control)+len(k.jobs) > 0) }
+
 // asked runs the jobs. It belongs to who owns the connection.
 func (k *frames) asked(f *feed, o *output) {
 	k.mu.Lock()
 	jobs := k.jobs
 	k.jobs = nil
-	k.waits.Store(len(k.control) > 0)
+	k.note()
 	k.mu.Unlock()
 	if len(jobs) == 0 {
 		return
@@ -115,7 +118,7 @@ func (k *frames) append(dst []byte, o *output) []byte {
 	if len(k.control) > 0 {
 		dst, k.control = append(dst, k.control...), nil
 	}
-	k.waits.Store(len(k.jobs) > 0)
+	k.note()
 	k.mu.Unlock()
 	from := 0
 	for _, to := range o.cuts {

@@ -170,16 +170,12 @@ func (s *Server) deliverSocket(w http.ResponseWriter, r *http.Request, q Request
 		s.leave(&l.entry, endFailure)
 		return err
 	}
-	gather := &gatherConn{stall: s.cfg.Stall}
-	k := s.accept(w, r, o, l, gather.take)
+	k := s.acceptLoop(w, r, o, l)
 	if k == nil {
 		m.Leave()
 		s.leave(&l.entry, endFailure)
 		return nil
 	}
-	k.conn = gather
-	s.took(&l.entry)
-	l.cutBy(func() { _ = gather.Conn.Close() })
 	from := &share{member: m}
 	if k.batches() {
 		from.codec = &batchDeliveries{}

@@ -79,21 +79,30 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 		s.leave(&l.entry, endFailure)
 		return err
 	}
-	gather := &gatherConn{stall: s.cfg.Stall}
-	k := s.accept(w, r, o, l, gather.take)
+	k := s.acceptLoop(w, r, o, l)
 	if k == nil {
 		f.close()
 		s.leave(&l.entry, endFailure)
 		return nil
 	}
-	k.conn = gather
-	s.took(&l.entry)
-	l.cutBy(func() { _ = gather.Conn.Close() })
 	f.codec = k.codec()
 	l.read(&f)
 	k.hear = k.readerWords(&f, o)
 	k.serve(l, f.begin)
 	return nil
+}
+
+// acceptLoop takes the connection for a WebSocket that a loop writes to. It returns nil as accept does.
+func (s *Server) acceptLoop(w http.ResponseWriter, r *http.Request, o SocketOptions, l *loop) *socket {
+	gather := &gatherConn{stall: s.cfg.Stall}
+	k := s.accept(w, r, o, l, gather.take)
+	if k == nil {
+		return nil
+	}
+	k.conn = gather
+	s.took(&l.entry)
+	l.cutBy(func() { _ = gather.Conn.Close() })
+	return k
 }
 
 // shardSocket is WebSocket over a connection that a shard can write to.
