@@ -29,9 +29,11 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Config says where the embedded servers keep their data.
@@ -50,6 +52,8 @@ type Server struct {
 	redis *redisServer
 	space *space
 	addrs []string // of Kafka
+
+	deletions atomic.Uint64
 
 	closing sync.Once
 	err     error // of closing
@@ -90,6 +94,11 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	}
 	s.space = &space{dir: cfg.Dir, free: free, log: cfg.Log}
 	s.space.guard(s.kafka)
+	s.kafka.ControlKey(kmsg.DeleteTopics.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		s.kafka.KeepControl()
+		s.deletions.Add(1)
+		return nil, nil, false
+	})
 	s.addrs = s.kafka.ListenAddrs()
 	cfg.Log.Info("embedded servers started", "dir", cfg.Dir, "kafka", s.Brokers(), "redis", s.RedisAddr())
 	return s, nil
@@ -115,6 +124,9 @@ const cleanEvery = 5 * time.Minute
 
 // Brokers returns the addresses of the embedded Kafka.
 func (s *Server) Brokers() []string { return slices.Clone(s.addrs) }
+
+// Deletions is how many requests to delete topics have come so far. One is counted before it is carried out.
+func (s *Server) Deletions() uint64 { return s.deletions.Load() }
 
 // RedisAddr returns the address of the embedded Redis.
 func (s *Server) RedisAddr() string { return s.redis.addr() }

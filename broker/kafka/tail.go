@@ -25,7 +25,8 @@ const (
 // Kafka is asked for records by the topic's name, so an answer may be of another topic than the one before: the broker
 // may have handled the request at any time until the answer came. Answers that could be (after an error, or with records
 // that came later than trustFor after the last proof, as those of a long poll do) are held back until a look at the
-// topic's id, begun after they came, shows that it is still the same: ids never come back.
+// topic's id, begun after they came, shows that it is still the same: ids never come back. Where it is known that no topic was
+// deleted since the last look there is nothing to look for.
 type tail struct {
 	// static
 	log    *Log
@@ -37,18 +38,19 @@ type tail struct {
 	work   sync.WaitGroup
 
 	// owned by run
-	epoch    broker.Epoch
-	parts    []*tailPart
-	brokers  map[int32]string
-	workers  map[int32]*worker
-	held     []held
-	looking  bool
-	lookNext bool      // look again: something was held after the present look began
-	lookAt   time.Time // after a look that failed
-	blind    int       // looks that failed in a row
-	doubt    bool      // an answer was not the topic's: deliver nothing until that is settled
-	proven   time.Time // the last look that showed the topic began then
-	problems map[string]error
+	epoch     broker.Epoch
+	parts     []*tailPart
+	brokers   map[int32]string
+	workers   map[int32]*worker
+	held      []held
+	looking   bool
+	lookNext  bool      // look again: something was held after the present look began
+	lookAt    time.Time // after a look that failed
+	blind     int       // looks that failed in a row
+	doubt     bool      // an answer was not the topic's: deliver nothing until that is settled
+	proven    time.Time // the last look that showed the topic began then
+	deletions uint64    // that were known before it began
+	problems  map[string]error
 }
 
 type tailPart struct {
@@ -78,9 +80,10 @@ type held struct {
 }
 
 type looked struct {
-	view  *topicView
-	err   error
-	doubt bool // not the end of the look: one answer was not the topic's
+	view      *topicView
+	deletions uint64 // known before it began
+	err       error
+	doubt     bool // not the end of the look: one answer was not the topic's
 }
 
 type ranged struct {
@@ -116,11 +119,12 @@ func (l *Log) Tail(ctx context.Context, topic string, epoch broker.Epoch, from [
 }
 
 func (t *tail) run(ctx context.Context, from []int64) error {
+	deletions := t.log.deletions()
 	view, err := t.begin(ctx)
 	if err != nil {
 		return err
 	}
-	t.epoch, t.proven = view.epoch, view.asked
+	t.epoch, t.proven, t.deletions = view.epoch, view.asked, deletions
 	t.learn(view, func(p int) int64 {
 		if p < len(from) {
 			return from[p]
@@ -263,6 +267,14 @@ func (t *tail) dispatch(ctx context.Context) (wait time.Duration) {
 	return wait
 }
 
+// deletions is how many topics were deleted, as far as that is known.
+func (l *Log) deletions() uint64 {
+	if l.cfg.Deletions == nil {
+		return 0
+	}
+	return l.cfg.Deletions()
+}
+
 // answered takes what a worker brought.
 func (t *tail) answered(ctx context.Context, a answer) {
 	proven := t.proven
@@ -274,7 +286,8 @@ func (t *tail) answered(ctx context.Context, a answer) {
 		}
 	}
 	apply := func(ctx context.Context) { t.apply(ctx, a) }
-	if a.err != nil || a.failed || t.doubt || a.moves && a.at.Sub(proven) > trustFor {
+	late := a.at.Sub(proven) > trustFor && (t.log.cfg.Deletions == nil || t.log.deletions() != t.deletions)
+	if a.err != nil || a.failed || t.doubt || a.moves && late {
 		// The worker goes on only with partitions that are not held; what failed waits a little anyway.
 		t.hold(ctx, a.at, apply)
 		return
@@ -303,12 +316,12 @@ func (t *tail) look(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-	epoch := t.epoch
+	epoch, deletions := t.epoch, t.log.deletions()
 	t.work.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, t.log.cfg.RequestTimeout)
 		defer cancel()
 		view, err := t.log.cluster.confirm(ctx, t.topic, epoch, func() { tell(looked{doubt: true}) })
-		tell(looked{view: view, err: err})
+		tell(looked{view: view, deletions: deletions, err: err})
 	})
 }
 
@@ -326,7 +339,7 @@ func (t *tail) looked(ctx context.Context, l looked) error {
 		return nil
 	}
 	t.well("cluster")
-	t.doubt, t.blind, t.lookAt, t.proven = false, 0, time.Time{}, l.view.asked
+	t.doubt, t.blind, t.lookAt, t.proven, t.deletions = false, 0, time.Time{}, l.view.asked, l.deletions
 	if t.learn(l.view, func(int) int64 { return 0 }) {
 		t.h.Partitions(int32(len(t.parts)))
 	}
