@@ -35,6 +35,7 @@ type KafkaOptions struct {
 	Port       int               // of the plain listener; 0 takes a free one
 	Properties map[string]string // server.properties added to ours, or put in their place
 	HeapMB     int               // the JVM's heap; default 512
+	LongLived  bool              // compile what runs often as well as the JVM can, as in production: that pays after minutes
 	Secure     bool              // also listen with TLS, and with TLS and SASL
 	Racks      []string          // each node's rack, by its place; readers may then fetch from the nearest replica
 	// Proxied is how many more plain listeners each node has, each advertised at an address of its own, where a proxy is
@@ -131,7 +132,7 @@ func NewKafkaCluster(ctx context.Context, n int, o KafkaOptions) ([]*KafkaProces
 	for i := range n {
 		voters = append(voters, fmt.Sprintf("%d@%s", i+1, address(ports[i*perNode])))
 	}
-	c := kafkaCluster{java: java, libs: libs, voters: strings.Join(voters, ","), size: n, options: o}
+	c := kafkaCluster{java: java, libs: libs, shared: sharedClasses{dir: filepath.Dir(libs)}, voters: strings.Join(voters, ","), size: n, options: o}
 	if c.id, err = clusterID(); err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 // kafkaCluster is what the nodes of one cluster have in common.
 type kafkaCluster struct {
 	java, libs string
+	shared     sharedClasses
 	id         string
 	voters     string // controller.quorum.voters
 	size       int
@@ -65,18 +66,20 @@ func (c kafkaCluster) node(ctx context.Context, id int, ports []int) (*KafkaProc
 	if err := c.format(ctx, dir, config, logging); err != nil {
 		return nil, err
 	}
+	args := append([]string{c.java}, c.shared.flags("node")...)
 	heap := c.options.HeapMB
 	if heap == 0 {
 		heap = 512
+	}
+	if !c.options.LongLived {
+		args = append(args, "-XX:TieredStopAtLevel=1")
 	}
 	k.process = process{
 		name: fmt.Sprintf("Kafka node %d", id),
 		dir:  dir,
 		log:  filepath.Join(dir, "kafka.log"),
-		args: []string{
-			c.java, fmt.Sprintf("-Xmx%dm", heap), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", "-Djava.awt.headless=true",
-			"-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(c.libs, "*"), "kafka.Kafka", config,
-		},
+		args: append(args, fmt.Sprintf("-Xmx%dm", heap), "-XX:+UseSerialGC", "-Djava.awt.headless=true",
+			"-Dlog4j2.configurationFile="+logging, "-cp", filepath.Join(c.libs, "*"), "kafka.Kafka", config),
 		// Its ports answer before the cluster has let it in, so it is asked for its own word.
 		up: func(_ context.Context, printed []byte) error {
 			if !bytes.Contains(printed, []byte("Kafka Server started")) {
@@ -166,10 +169,8 @@ func (c kafkaCluster) format(ctx context.Context, dir, config, logging string) e
 	if _, err := os.Stat(filepath.Join(dir, "data", "meta.properties")); err == nil {
 		return nil
 	}
-	args := []string{
-		"-Xshare:auto", "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile=" + logging, "-cp", filepath.Join(c.libs, "*"),
-		"kafka.tools.StorageTool", "format", "--cluster-id", c.id, "--config", config,
-	}
+	args := append(c.shared.flags("format"), "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile="+logging, "-cp", filepath.Join(c.libs, "*"),
+		"kafka.tools.StorageTool", "format", "--cluster-id", c.id, "--config", config)
 	if c.options.Secure {
 		for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
 			args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, KafkaUser, KafkaPassword))
