@@ -101,12 +101,12 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		}
 	case "serve":
 		limitMemory()
-		collectLess()
 		log := newLogger(c.Serve.Config, stderr)
 		// net/http writes there what endpoints send unasked, which may be anything.
 		standard.SetOutput(io.Discard)
 		ctx, stop := untilTold(context.Background())
 		defer stop()
+		go collectByNeed(ctx)
 		if err := serve(ctx, c.Serve.Config, log, stderr, nil); err != nil {
 			log.Error("the server stops", "error", err)
 			return exitFailed

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"math"
 	"os"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // limitMemory tells the runtime what the container allows, less a tenth for what it does not count, so that it
@@ -27,13 +30,57 @@ func limitMemory() {
 	}
 }
 
-// collectLess has the heap grow to three times what is in use, where twice is usual: events are read once and soon
-// forgotten, and up to a fifth of a busy replica's processor time would else go into finding that out. Where memory is
-// limited, the limit still holds. GOGC wins.
-func collectLess() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+// How far the heap may grow beyond what is in use, in percent of that, before garbage is collected.
+const (
+	busyPercent   = 200
+	restPercent   = 100 // as is usual
+	collectorLook = 5 * time.Second
+)
+
+// collectByNeed has the heap of a busy replica grow to three times what is in use, where twice is usual: events are read once and
+// soon forgotten, and up to a fifth of the processor time would else go into finding that out. A replica that makes little
+// garbage, as one whose ten thousand readers wait, has twice: it would pay for the rest in memory alone. Where memory is
+// limited, the limit still holds. GOGC wins. It goes on until ctx ends.
+func collectByNeed(ctx context.Context) {
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	debug.SetGCPercent(busyPercent)
+	pace := collectorPace{percent: busyPercent}
+	cycles := []metrics.Sample{{Name: "/gc/cycles/automatic:gc-cycles"}}
+	ticker := time.NewTicker(collectorLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		metrics.Read(cycles)
+		if percent := pace.next(cycles[0].Value.Uint64()); percent != 0 {
+			debug.SetGCPercent(percent)
+		}
 	}
 }
 
-const gcPercent = 200
+// collectorPace decides by how often garbage was collected.
+type collectorPace struct {
+	percent int
+	cycles  uint64 // so far
+}
+
+// next is what the percentage is to be from now on, or 0 where it stays, given how many collections there were so far. One
+// collection at three times is about two at twice, so that a steady load does not go to and fro.
+func (p *collectorPace) next(cycles uint64) int {
+	since := cycles - p.cycles
+	p.cycles = cycles
+	switch {
+	case p.percent == busyPercent && since == 0:
+		p.percent = restPercent
+	case p.percent == restPercent && since > 2:
+		p.percent = busyPercent
+	default:
+		return 0
+	}
+	return p.percent
+}
