@@ -3,12 +3,13 @@ package hostile
 import (
 	"bytes"
 	"compress/flate"
-	"compress/gzip"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -379,27 +380,30 @@ const (
 	methodPost = "POST"
 )
 
-// gzipBomb is so many spaces.
+// gzipBomb is so many MiB of spaces.
 func gzipBomb(size int) []byte {
-	var b bytes.Buffer
-	w := gzip.NewWriter(&b)
-	inflate(w, size)
-	_ = w.Close()
-	return b.Bytes()
+	piece, packed := spaces()
+	b := slices.Concat([]byte("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"), bytes.Repeat(packed, size), []byte{1, 0, 0, 0xff, 0xff})
+	sum := uint32(0)
+	for range size {
+		sum = crc32.Update(sum, crc32.IEEETable, piece)
+	}
+	b = binary.LittleEndian.AppendUint32(b, sum)
+	return binary.LittleEndian.AppendUint32(b, uint32(size*len(piece)))
 }
 
 // deflateBomb is 64 MiB of spaces as a message of RFC 7692, which fits what servers take of compressed bytes.
 func deflateBomb() []byte {
-	var b bytes.Buffer
-	w, _ := flate.NewWriter(&b, flate.BestCompression) // the level is one that there is
-	inflate(w, 64<<20)
-	_ = w.Flush()
-	return bytes.TrimSuffix(b.Bytes(), []byte{0, 0, 0xff, 0xff})
+	_, packed := spaces()
+	return bytes.TrimSuffix(bytes.Repeat(packed, 64), []byte{0, 0, 0xff, 0xff})
 }
 
-func inflate(w io.Writer, bytesOfIt int) {
-	piece := bytes.Repeat([]byte(" "), 1<<20)
-	for range bytesOfIt / len(piece) {
-		_, _ = w.Write(piece) // into memory
-	}
+// spaces is a MiB of them, and that compressed, by itself and up to a flush: so that it is right again behind itself.
+func spaces() (piece, packed []byte) {
+	var b bytes.Buffer
+	piece = bytes.Repeat([]byte(" "), 1<<20)
+	w, _ := flate.NewWriter(&b, flate.BestCompression) // the level is one that there is
+	_, _ = w.Write(piece)                              // into memory
+	_ = w.Flush()
+	return piece, b.Bytes()
 }

@@ -94,7 +94,7 @@ func newPlace(c Config, attacks []Attack) (*place, error) {
 		p.from = &net.TCPAddr{IP: ip}
 	}
 	if slices.ContainsFunc(attacks, func(a Attack) bool { return a.bomb }) {
-		p.gzipBombs, p.deflateBomb = [2][]byte{gzipBomb(1 << 30), gzipBomb(2 << 20)}, deflateBomb()
+		p.gzipBombs, p.deflateBomb = [2][]byte{gzipBomb(1 << 10), gzipBomb(2)}, deflateBomb()
 	}
 	return p, nil
 }
