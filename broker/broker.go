@@ -142,7 +142,8 @@ type Placer interface {
 	// brokers for a topic that was not in use lately, and answers from memory otherwise; a topic that another process
 	// made again may so be taken for the old one for up to five seconds. ends must not be changed.
 	Place(ctx context.Context, topic string, msgs []Message) (epoch Epoch, ends []int64, err error)
-	// End asks a partition's leader for its end, what no reader may have yet for an open transaction included.
+	// End asks a partition's leader for its end, what no reader may have yet included: for an open transaction, or because the
+	// other replicas do not have it.
 	End(ctx context.Context, topic string, partition int32) (int64, error)
 }
 

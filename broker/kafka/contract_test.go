@@ -209,3 +209,65 @@ func (c *cluster) Kill(t testing.TB) {
 func TestKilledNodeOfThreeLosesNothing(t *testing.T) {
 	brokertest.RunCase(t, &cluster{nodes: testenv.StartKafkaCluster(t, 3, testenv.KafkaOptions{HeapMB: 320})}, "KillMidReadAndMidWriteLosesNothing")
 }
+
+// What a leader has taken while no other replica could is none's to read, and must not be taken for absent: it is there again as soon
+// as they are back, however long that takes.
+func TestEndCountsWhatTheOtherReplicasDoNotHave(t *testing.T) {
+	nodes := testenv.StartKafkaCluster(t, 3, testenv.KafkaOptions{HeapMB: 320})
+	c := &cluster{nodes: nodes}
+	log := open(t, kafka.Config{Brokers: c.Brokers(), AppendDeadline: 3 * time.Second})
+	makeTopic(t, log, "held", 1)
+	appendOne(t, log, "held", broker.Message{Value: []byte("whole")})
+	leader := leaderOf(t, c.Brokers(), "held")
+	for _, n := range nodes {
+		if n.ID() != leader {
+			if err := n.Pause(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if ack := log.Append(t.Context(), "held", []broker.Message{{Value: []byte("at the leader alone")}})[0]; ack.Err == nil || errors.Is(ack.Err, broker.ErrRefused) {
+		t.Fatalf("appended without the others: %v", ack.Err)
+	}
+	end, err := log.End(t.Context(), "held", 0)
+	if err != nil || end != 2 {
+		t.Errorf("the end is %d, %v; want 2, with what the leader has", end, err)
+	}
+	batch, err := log.Read(t.Context(), "held", 0, 0, 1<<20)
+	if err != nil || batch.Next != 1 {
+		t.Errorf("it can be read up to %d, %v; want 1: the test shows nothing else", batch.Next, err)
+	}
+	for _, n := range nodes {
+		if n.ID() != leader {
+			if err := n.Resume(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for deadline := time.Now().Add(patience); ; <-time.After(100 * time.Millisecond) {
+		batch, err := log.Read(t.Context(), "held", 0, 0, 1<<20)
+		if err == nil && batch.Next == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it can be read up to %d, %v; want 2: what was at the leader is there again", batch.Next, err)
+		}
+	}
+}
+
+// leaderOf is the node that leads a topic's only partition.
+func leaderOf(t *testing.T, brokers []string, topic string) int32 {
+	t.Helper()
+	cfg := sarama.NewConfig()
+	cfg.Version = sarama.V2_8_0_0
+	client, err := sarama.NewClient(brokers, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	leader, err := client.Leader(topic, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leader.ID()
+}

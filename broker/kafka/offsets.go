@@ -122,26 +122,57 @@ func (l *Log) bounds(ctx context.Context, topic string, partition int32) (b brok
 // offset asks a partition's leader for the offset of a time, or of one of Kafka's two ends; -1 where there is none.
 func (l *Log) offset(ctx context.Context, topic string, partition int32, at int64, isolation sarama.IsolationLevel) (offset int64, err error) {
 	err = l.retry(ctx, topic, partition, func(addr string) error {
-		return l.questions.do(ctx, addr, func(c *conn) error {
-			req := sarama.NewOffsetRequest(l.base.Version)
-			req.IsolationLevel = isolation
-			req.AddBlock(topic, partition, at, 1)
-			resp, err := call(ctx, c, func(b *sarama.Broker) (*sarama.OffsetResponse, error) { return b.GetAvailableOffsets(req) })
-			if err != nil {
-				return err
-			}
-			block := resp.GetBlock(topic, partition)
-			if block == nil {
-				return fmt.Errorf("%w: no answer for partition %d", broker.ErrUnavailable, partition)
-			}
-			if block.Err != sarama.ErrNoError {
-				return block.Err
-			}
-			offset = block.Offset
-			return nil
+		return l.questions.do(ctx, addr, func(c *conn) (err error) {
+			offset, err = l.offsetOf(ctx, c, topic, partition, at, isolation, asConsumer)
+			return err
 		})
 	})
 	return offset, err
+}
+
+// As whom a broker is asked for offsets. A consumer is told by a partition's leader alone, and of what the replicas in step have.
+// Whoever looks for mistakes is told by any replica, of all that it has itself. Both may ask for a topic that they may describe.
+const (
+	asConsumer int32 = -1
+	asDebugger int32 = -2
+)
+
+func (l *Log) offsetOf(ctx context.Context, c *conn, topic string, partition int32, at int64, isolation sarama.IsolationLevel, as int32) (int64, error) {
+	req := sarama.NewOffsetRequest(l.base.Version)
+	req.IsolationLevel = isolation
+	req.SetReplicaID(as)
+	req.AddBlock(topic, partition, at, 1)
+	resp, err := call(ctx, c, func(b *sarama.Broker) (*sarama.OffsetResponse, error) { return b.GetAvailableOffsets(req) })
+	if err != nil {
+		return 0, err
+	}
+	block := resp.GetBlock(topic, partition)
+	if block == nil {
+		return 0, fmt.Errorf("%w: no answer for partition %d", broker.ErrUnavailable, partition)
+	}
+	if block.Err != sarama.ErrNoError {
+		return 0, block.Err
+	}
+	return block.Offset, nil
+}
+
+// logEnd asks a partition's leader for the end of its log, with what the other replicas do not have yet. That may be long: as long
+// as the brokers that have gone away are not missed, for want of a majority that could say so.
+func (l *Log) logEnd(ctx context.Context, topic string, partition int32) (end int64, err error) {
+	err = l.retry(ctx, topic, partition, func(addr string) error {
+		return l.questions.do(ctx, addr, func(c *conn) error {
+			end = 0
+			for _, as := range []int32{asConsumer, asDebugger, asConsumer} { // it leads before, and after
+				offset, err := l.offsetOf(ctx, c, topic, partition, sarama.OffsetNewest, sarama.ReadUncommitted, as)
+				if err != nil {
+					return err
+				}
+				end = max(end, offset)
+			}
+			return nil
+		})
+	})
+	return end, err
 }
 
 func eachPartition(ctx context.Context, n int, ask func(ctx context.Context, p int32) error) error {

@@ -201,5 +201,5 @@ func (l *Log) End(ctx context.Context, topic string, partition int32) (int64, er
 		return 0, err
 	}
 	defer end()
-	return l.offset(ctx, topic, partition, sarama.OffsetNewest, sarama.ReadUncommitted)
+	return l.logEnd(ctx, topic, partition)
 }

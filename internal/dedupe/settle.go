@@ -191,7 +191,7 @@ func (d *Deduper) scan(ctx context.Context, s *sought, at, end int64) error {
 			break
 		}
 		if batch.Next <= at {
-			return fmt.Errorf("%w: partition %d can be read up to %d, and ends at %d: a transaction is open", broker.ErrUnavailable, s.partition, at, end)
+			return fmt.Errorf("%w: partition %d can be read up to %d, and ends at %d: a transaction is open, or the other replicas do not have the rest yet", broker.ErrUnavailable, s.partition, at, end)
 		}
 		at = batch.Next
 	}
