@@ -17,7 +17,8 @@ import (
 type lifecycle struct {
 	log    *slog.Logger
 	group  *errgroup.Group
-	failed <-chan struct{} // closed when a part has failed; the others outlive it, for an orderly stop
+	ended  context.Context // ends when a part has failed; the others outlive it, for an orderly stop
+	failed <-chan struct{} // closed when ended ends
 	parts  []*part
 }
 
@@ -26,11 +27,12 @@ type part struct {
 	told atomic.Bool   // it was told to stop
 	stop func()        // tells it to
 	done chan struct{} // closed when it has ended
+	must bool          // what it has to do last is done, however long that takes
 }
 
 func newLifecycle(log *slog.Logger) *lifecycle {
 	group, ended := errgroup.WithContext(context.Background())
-	return &lifecycle{log: log, group: group, failed: ended.Done()}
+	return &lifecycle{log: log, group: group, ended: ended, failed: ended.Done()}
 }
 
 // run starts a part that goes on until its context ends.
@@ -40,7 +42,7 @@ func (l *lifecycle) run(name string, run func(ctx context.Context) error) {
 }
 
 // start starts a part that goes on until stop is called.
-func (l *lifecycle) start(name string, run func() error, stop func()) {
+func (l *lifecycle) start(name string, run func() error, stop func()) *part {
 	p := &part{name: name, stop: stop, done: make(chan struct{})}
 	l.parts = append(l.parts, p)
 	l.group.Go(func() error {
@@ -54,23 +56,46 @@ func (l *lifecycle) start(name string, run func() error, stop func()) {
 		}
 		return fmt.Errorf("%s: %w", name, err)
 	})
+	return p
 }
 
 // closing adds something that only has to be closed, or done, at its turn of the stop.
-func (l *lifecycle) closing(name string, closeIt func() error) {
+func (l *lifecycle) closing(name string, closeIt func() error) *part {
 	stop := make(chan struct{})
-	l.start(name, func() error { <-stop; return closeIt() }, func() { close(stop) })
+	return l.start(name, func() error { <-stop; return closeIt() }, func() { close(stop) })
 }
 
-// stop ends all parts, the last one first, and returns the first failure of any.
-func (l *lifecycle) stop() error {
+// lateTime is how long a part may still take once the time for all is over.
+const lateTime = 100 * time.Millisecond
+
+// stop ends all parts, the last one first, and returns the first failure of any. Where they take longer than patience together, as
+// those do that have something to tell a Kafka or a Redis that does not answer, the rest is left under way: the process ends, and
+// whatever comes after it must do with what was told, as after a crash.
+func (l *lifecycle) stop(patience time.Duration) error {
+	deadline := time.Now().Add(patience)
+	var left []string
 	for i := len(l.parts) - 1; i >= 0; i-- {
 		p := l.parts[i]
 		begin := time.Now()
 		p.told.Store(true)
 		p.stop()
-		<-p.done
-		l.log.Debug("stopped", "part", p.name, "took", time.Since(begin))
+		var late <-chan time.Time
+		if !p.must {
+			late = time.After(max(time.Until(deadline), lateTime))
+		}
+		select {
+		case <-p.done:
+			l.log.Debug("stopped", "part", p.name, "took", time.Since(begin))
+		case <-late:
+			left = append(left, p.name)
+		}
 	}
-	return l.group.Wait()
+	if len(left) == 0 {
+		return l.group.Wait()
+	}
+	l.log.Warn("not all could be ended in time: what was not written is as after a crash", "parts", left)
+	if err := context.Cause(l.ended); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
 }

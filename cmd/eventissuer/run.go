@@ -43,6 +43,7 @@ import (
 // How long the parts of a stop may take beside --drain-timeout.
 const (
 	shutdownTime     = 10 * time.Second // requests under way
+	endTime          = 5 * time.Second  // everything that takes longer than --drain-timeout, together
 	certificateCheck = 10 * time.Second // how often the certificate's files are looked at
 )
 
@@ -119,7 +120,7 @@ func serve(ctx context.Context, c Config, log *slog.Logger, banner io.Writer, st
 	}
 	began := time.Now()
 	s.stopping.Store(true)
-	stopErr := s.life.stop()
+	stopErr := s.life.stop(s.config.DrainTimeout + endTime)
 	log.Info("stopped", "took", time.Since(began).Round(time.Millisecond), "sessionsSentAway", s.ended.sent, "sessionsCut", s.ended.cut)
 	if errors.Is(err, context.Canceled) {
 		err = nil // told to stop while starting

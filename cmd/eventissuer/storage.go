@@ -28,7 +28,7 @@ func (s *server) startStorage(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.life.closing("embedded servers", servers.Close)
+		s.life.closing("embedded servers", servers.Close).must = true // Redis is saved
 		s.diskFull = servers.Full
 		config.KafkaBrokers = servers.Brokers()
 		config.RedisURL = "redis://" + servers.RedisAddr()

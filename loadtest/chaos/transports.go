@@ -274,7 +274,14 @@ func (d dialer) socket(
 			if err != nil {
 				return message{}, err
 			}
-			return parse(b)
+			m, err := parse(b)
+			if err != nil && !json.Valid(b) {
+				// The library takes the end of a connection within a message for the end of the message. Nothing comes behind it.
+				if _, _, gone := ws.Read(ctx); gone != nil {
+					return message{}, gone
+				}
+			}
+			return m, err
 		},
 		say: func(ctx context.Context, what any) error {
 			b, err := json.Marshal(what)
