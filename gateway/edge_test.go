@@ -2,6 +2,8 @@ package gateway
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -131,6 +133,37 @@ func TestPanicIsLoggedCountedAndEndsOnlyItsRequest(t *testing.T) {
 	}
 	if strings.Contains(logged.String(), "secret") {
 		t.Error("the log has a query string")
+	}
+}
+
+func TestAClientThatGoesAwayIsNoErrorOfTheServers(t *testing.T) {
+	var logged bytes.Buffer
+	began := make(chan struct{})
+	h := newHarness(t, func(_ *Config, d *Deps) {
+		d.Logger = slog.New(slog.NewTextHandler(&logged, nil))
+		d.Page = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			close(began)
+			<-r.Context().Done()
+			writeProblem(w, r, asProblem(fmt.Errorf("read something: %w", r.Context().Err())))
+		})
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	r, err := http.NewRequestWithContext(ctx, "GET", h.server.URL+"/", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { <-began; leave() }()
+	if res, err := http.DefaultTransport.RoundTrip(r); err == nil {
+		_ = res.Body.Close()
+		t.Errorf("status %d", res.StatusCode)
+	}
+	for deadline := time.Now().Add(20 * time.Second); testutil.ToFloat64(h.edge.metrics.requests.WithLabelValues("page", "GET", "gone")) != 1; <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it is not counted as gone")
+		}
+	}
+	if got := testutil.ToFloat64(h.edge.metrics.requests.WithLabelValues("page", "GET", "500")); got != 0 || strings.Contains(logged.String(), "request failed") {
+		t.Errorf("%v requests are counted as failed; logged: %s", got, &logged)
 	}
 }
 

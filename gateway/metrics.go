@@ -24,7 +24,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	f := promauto.With(r)
 	return &metrics{
 		requests: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "eventissuer_http_requests_total", Help: "Requests by route, method and status; code is \"hijacked\" where a session took the connection, \"aborted\" where it was cut.",
+			Name: "eventissuer_http_requests_total", Help: "Requests by route, method and status; code is \"hijacked\" where a session took the connection, \"aborted\" where it was cut, \"gone\" where the client went away before it could be answered.",
 		}, []string{"route", "method", "code"}),
 		duration: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "eventissuer_http_request_duration_seconds", Help: "Time from the request's headers to the answer's end; streams are not counted.",

@@ -384,6 +384,11 @@ func requestProblem(err error) *problem {
 	return newProblem(kindInvalidEvent, "%s", detail)
 }
 
+// left reports whether a problem is only that the client of r went away before it could be answered.
+func (p *problem) left(r *http.Request) bool {
+	return p != nil && p.kind.status >= 500 && errors.Is(p.cause, context.Canceled) && r.Context().Err() != nil
+}
+
 // logProblem writes what the operator needs to know: mistakes of ours and outages, not the callers' mistakes.
 func logProblem(log *slog.Logger, info *requestInfo) {
 	p := info.problem

@@ -118,6 +118,8 @@ func (g *Gateway) finish(rec *recorder, r *http.Request, info *requestInfo, took
 	switch {
 	case rec.aborted:
 		code = "aborted"
+	case info.problem.left(r):
+		code, info.problem = "gone", nil
 	case !rec.hijacked:
 		code = strconv.Itoa(max(rec.status, http.StatusOK)) // net/http answers 200 where the handler says nothing
 	}
