@@ -121,7 +121,10 @@ func (c *cluster) look(ctx context.Context, topic string) (*topicView, error) {
 	)
 	err := c.anyone(ctx, func(ctx context.Context, n *conn) (err error) {
 		asked = time.Now()
-		answer, err = call(ctx, n, func(b *sarama.Broker) (*sarama.MetadataResponse, error) { return b.GetMetadata(whatIs(topic)) })
+		answer, err = call(ctx, n, func(b *sarama.Broker) (*sarama.MetadataResponse, error) {
+			// Version 10 and above tell the topic's id.
+			return b.GetMetadata(&sarama.MetadataRequest{Version: 11, Topics: []string{topic}})
+		})
 		if err == nil && len(answer.Brokers) == 0 {
 			err = fmt.Errorf("%w: %s is starting", broker.ErrUnavailable, n.addr)
 		}
@@ -130,16 +133,6 @@ func (c *cluster) look(ctx context.Context, topic string) (*topicView, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.take(topic, answer, asked)
-}
-
-// whatIs asks for a topic. Version 10 and above tell its id.
-func whatIs(topic string) *sarama.MetadataRequest {
-	return &sarama.MetadataRequest{Version: 11, Topics: []string{topic}}
-}
-
-// take keeps what a broker that was asked for a topic then says of it, and of the cluster.
-func (c *cluster) take(topic string, answer *sarama.MetadataResponse, asked time.Time) (*topicView, error) {
 	brokers := make(map[int32]string, len(answer.Brokers))
 	for _, b := range answer.Brokers {
 		brokers[b.ID()] = b.Addr()
@@ -223,18 +216,13 @@ const (
 	confirmEvery  = 150 * time.Millisecond
 )
 
-// is reports whether a view is of the topic with that epoch; the zero epoch is any.
-func (v *topicView) is(epoch broker.Epoch) bool {
-	return epoch == broker.Epoch{} || v.epoch == broker.Epoch{} || v.epoch == epoch
-}
-
 // confirm looks until what is seen is sure: a view of the topic with that epoch (the zero epoch: any), or ErrNoTopic
 // or ErrRecreated seen several times in a row. doubt, if given, is called as soon as one answer was not the topic.
 func (c *cluster) confirm(ctx context.Context, topic string, epoch broker.Epoch, doubt func()) (*topicView, error) {
 	for n := 1; ; n++ {
 		v, err := c.look(ctx, topic)
 		switch {
-		case err == nil && v.is(epoch):
+		case err == nil && (epoch == broker.Epoch{} || v.epoch == broker.Epoch{} || v.epoch == epoch):
 			return v, nil
 		case err == nil:
 			err = fmt.Errorf("%w: %s", broker.ErrRecreated, topic)

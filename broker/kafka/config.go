@@ -29,11 +29,6 @@ type Config struct {
 	// cluster must allow it (group.min.session.timeout.ms, 6 s by default).
 	GroupSessionTimeout time.Duration
 
-	// InOrder says that a broker handles the requests of one connection one after the other, as the protocol has it and Apache
-	// Kafka does: a tail that waited for an event then has the question whether the topic is still the same one follow its
-	// fetch on the same connection, which saves it a round trip. Without effect where Deletions are known. Default false.
-	InOrder bool
-
 	// Deletions tells how many requests to delete topics the cluster has begun to handle, where that is known without asking
 	// it, as in the process that the cluster itself runs in: a tail then need not ask, before it hands on what came after a
 	// pause, whether the topic is still the same one. Default nil: not known.

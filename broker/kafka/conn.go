@@ -31,7 +31,6 @@ type dialer struct {
 	socket  net.Conn
 	cancel  context.CancelFunc // ends a dial under way
 	aborted bool
-	sent    chan struct{} // nil: nobody wants to know
 }
 
 // Dial implements the proxy dialer interface that sarama takes.
@@ -57,50 +56,13 @@ func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	d.socket = socket
-	return &writes{socket, d}, nil
-}
-
-// next returns a channel that is closed once something more was written, or nothing will be.
-func (d *dialer) next() <-chan struct{} {
-	sent := make(chan struct{})
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.aborted {
-		close(sent)
-		return sent
-	}
-	d.sent = sent
-	return sent
-}
-
-// tell closes what next returned. The caller holds mu.
-func (d *dialer) tell() {
-	if d.sent != nil {
-		close(d.sent)
-		d.sent = nil
-	}
-}
-
-// writes is a socket whose dialer learns of what is written.
-type writes struct {
-	net.Conn
-	dialer *dialer
-}
-
-// Write implements [net.Conn].
-func (w *writes) Write(b []byte) (int, error) {
-	n, err := w.Conn.Write(b)
-	w.dialer.mu.Lock()
-	w.dialer.tell()
-	w.dialer.mu.Unlock()
-	return n, err
+	return socket, nil
 }
 
 func (d *dialer) abort() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.aborted = true
-	d.tell()
 	if d.cancel != nil {
 		d.cancel()
 	}

@@ -45,7 +45,7 @@ type harness struct {
 func (h *harness) Open(t testing.TB) broker.Log {
 	t.Helper()
 	r := prometheus.NewRegistry()
-	log, err := kafka.New(kafka.Config{Brokers: h.Brokers(), InOrder: true}, kafka.Deps{Registerer: r})
+	log, err := kafka.New(kafka.Config{Brokers: h.Brokers()}, kafka.Deps{Registerer: r})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ type cluster struct {
 // Open implements brokertest.Harness.
 func (c *cluster) Open(t testing.TB) broker.Log {
 	t.Helper()
-	log, err := kafka.New(kafka.Config{Brokers: c.Brokers(), InOrder: true}, kafka.Deps{})
+	log, err := kafka.New(kafka.Config{Brokers: c.Brokers()}, kafka.Deps{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,6 @@ type tail struct {
 	answer chan answer // from workers
 	ranges chan ranged // from range checks
 	looks  chan looked // from the goroutine that looks
-	proofs chan proof  // from those that look behind a fetch
 	work   sync.WaitGroup
 
 	// owned by run
@@ -44,8 +43,6 @@ type tail struct {
 	brokers   map[int32]string
 	workers   map[int32]*worker
 	held      []held
-	unproven  map[uint64]answer // that a proof is to come for, by their numbers
-	answers   uint64
 	looking   bool
 	lookNext  bool      // look again: something was held after the present look began
 	lookAt    time.Time // after a look that failed
@@ -106,8 +103,8 @@ func (l *Log) Tail(ctx context.Context, topic string, epoch broker.Epoch, from [
 	ctx, cancel := context.WithCancel(ctx)
 	t := &tail{
 		log: l, topic: topic, epoch: epoch, h: h,
-		answer: make(chan answer), ranges: make(chan ranged), looks: make(chan looked), proofs: make(chan proof),
-		workers: make(map[int32]*worker), problems: make(map[string]error), unproven: make(map[uint64]answer),
+		answer: make(chan answer), ranges: make(chan ranged), looks: make(chan looked),
+		workers: make(map[int32]*worker), problems: make(map[string]error),
 	}
 	defer t.work.Wait()
 	defer cancel()
@@ -158,8 +155,6 @@ func (t *tail) run(ctx context.Context, from []int64) error {
 			t.answered(ctx, a)
 		case r := <-t.ranges:
 			t.checked(ctx, r)
-		case p := <-t.proofs:
-			t.proved(ctx, p)
 		case l := <-t.looks:
 			if err := t.looked(ctx, l); err != nil {
 				return err
@@ -267,8 +262,7 @@ func (t *tail) dispatch(ctx context.Context) (wait time.Duration) {
 				wants[i].maxBytes = min(wants[i].maxBytes, share)
 			}
 		}
-		t.answers++
-		w.tasks <- task{number: t.answers, wants: wants, prove: w.late && t.log.cfg.InOrder && t.log.cfg.Deletions == nil} // never blocks: an idle worker's channel is empty
+		w.tasks <- task{wants: wants} // never blocks: an idle worker's channel is empty
 	}
 	return wait
 }
@@ -293,15 +287,7 @@ func (t *tail) answered(ctx context.Context, a answer) {
 	}
 	apply := func(ctx context.Context) { t.apply(ctx, a) }
 	late := a.at.Sub(proven) > trustFor && (t.log.cfg.Deletions == nil || t.log.deletions() != t.deletions)
-	if w != nil {
-		w.late = late || !a.moves
-	}
-	bad := a.err != nil || a.failed || t.doubt
-	if !bad && a.moves && late && a.proves {
-		t.unproven[a.number] = a
-		return
-	}
-	if bad || a.moves && late {
+	if a.err != nil || a.failed || t.doubt || a.moves && late {
 		// The worker goes on only with partitions that are not held; what failed waits a little anyway.
 		t.hold(ctx, a.at, apply)
 		return
@@ -310,24 +296,6 @@ func (t *tail) answered(ctx context.Context, a answer) {
 		w.proven = a.sent
 	}
 	apply(ctx)
-}
-
-// proved takes what a look behind a fetch brought: it was handled after the fetch was, by the same broker. Where that does not
-// show that the topic is the same it shows nothing else, either.
-func (t *tail) proved(ctx context.Context, p proof) {
-	a, ok := t.unproven[p.number]
-	if !ok {
-		return
-	}
-	delete(t.unproven, p.number)
-	if p.err != nil || t.doubt || !p.view.is(t.epoch) {
-		t.hold(ctx, a.at, func(ctx context.Context) { t.apply(ctx, a) })
-		return
-	}
-	if w := t.workers[a.worker]; w != nil && a.sent.After(w.proven) {
-		w.proven = a.sent
-	}
-	t.apply(ctx, a)
 }
 
 func (t *tail) hold(ctx context.Context, at time.Time, apply func(context.Context)) {

@@ -38,7 +38,6 @@ type Config struct {
 	KafkaSASLMechanism string   `group:"storage" name:"kafka-sasl-mechanism" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512" default:"" placeholder:"NAME" help:"How to log in to Kafka: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512."`
 	KafkaUsername      string   `group:"storage" placeholder:"NAME" help:"User for SASL."`
 	KafkaPasswordFile  string   `group:"storage" placeholder:"FILE" help:"File with the password for SASL: secrets do not belong on command lines."`
-	KafkaInOrder       bool     `group:"storage" default:"true" negatable:"" help:"Brokers handle the requests of one connection one after the other, as Apache Kafka does (default). With --no-kafka-in-order, for those that do not, an event that comes after a pause takes a round trip more."`
 	KafkaRack          string   `group:"storage" placeholder:"NAME" help:"Rack or zone of this process (client.rack): reads prefer a replica nearby."`
 
 	GroupSessionTimeout time.Duration `group:"storage" default:"10s" placeholder:"TIME" help:"After how long without a sign of life a replica loses its share of a pull subscription's events to the others; 1s to 5m. A Kafka takes 6s or more, unless its group.min.session.timeout.ms is lower. Default: ${default}."`

@@ -41,7 +41,6 @@ func (s *server) startStorage(ctx context.Context) error {
 	records, err := kafka.New(kafka.Config{
 		Brokers: config.KafkaBrokers,
 		Rack:    config.KafkaRack,
-		InOrder: config.KafkaInOrder,
 		TLS: kafka.TLS{
 			Enable:   config.KafkaTLS || config.KafkaTLSCA != "" || config.KafkaTLSCert != "",
 			CAFile:   config.KafkaTLSCA,
