@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
@@ -57,8 +58,12 @@ func collectByNeed(ctx context.Context) {
 			return
 		}
 		metrics.Read(cycles)
-		if percent := pace.next(cycles[0].Value.Uint64()); percent != 0 {
+		percent := pace.next(cycles[0].Value.Uint64())
+		if percent != 0 {
 			debug.SetGCPercent(percent)
+		}
+		if percent == restPercent {
+			runtime.GC() // what the busy time left would stay until as much again is made, which may take long
 		}
 	}
 }
