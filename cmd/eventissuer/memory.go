@@ -38,6 +38,13 @@ const (
 	collectorLook = 5 * time.Second
 )
 
+// The parts of the processors that collecting may take at rest, and from which on down a busy replica has come to rest. Collecting
+// at twice of what is in use takes twice of what it takes at three times, so that a steady load does not go to and fro.
+const (
+	restMost  = 0.02
+	busyLeast = 0.005
+)
+
 // collectByNeed has the heap of a busy replica grow to three times what is in use, where twice is usual: events are read once and
 // soon forgotten, and up to a fifth of the processor time would else go into finding that out. A replica that makes little
 // garbage, as one whose ten thousand readers wait, has twice: it would pay for the rest in memory alone. Where memory is
@@ -48,7 +55,6 @@ func collectByNeed(ctx context.Context) {
 	}
 	debug.SetGCPercent(busyPercent)
 	pace := collectorPace{percent: busyPercent}
-	cycles := []metrics.Sample{{Name: "/gc/cycles/automatic:gc-cycles"}}
 	ticker := time.NewTicker(collectorLook)
 	defer ticker.Stop()
 	for {
@@ -57,32 +63,45 @@ func collectByNeed(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		metrics.Read(cycles)
-		percent := pace.next(cycles[0].Value.Uint64())
+		percent := pace.next(collecting())
 		if percent != 0 {
 			debug.SetGCPercent(percent)
 		}
 		if percent == restPercent {
 			runtime.GC() // what the busy time left would stay until as much again is made, which may take long
+			pace.spent = collecting()
 		}
 	}
 }
 
-// collectorPace decides by how often garbage was collected.
-type collectorPace struct {
-	percent int
-	cycles  uint64 // so far
+// collecting is how much time went into collecting garbage so far that something else could have had, in the time that all
+// processors have between two looks.
+func collecting() float64 {
+	spent := []metrics.Sample{
+		{Name: "/cpu/classes/gc/mark/dedicated:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/assist:cpu-seconds"}, {Name: "/cpu/classes/gc/pause:cpu-seconds"},
+	}
+	metrics.Read(spent)
+	seconds := 0.0
+	for _, s := range spent {
+		seconds += s.Value.Float64()
+	}
+	return seconds / (collectorLook.Seconds() * float64(runtime.GOMAXPROCS(0)))
 }
 
-// next is what the percentage is to be from now on, or 0 where it stays, given how many collections there were so far. One
-// collection at three times is about two at twice, so that a steady load does not go to and fro.
-func (p *collectorPace) next(cycles uint64) int {
-	since := cycles - p.cycles
-	p.cycles = cycles
+// collectorPace decides by how much of the processors collecting takes.
+type collectorPace struct {
+	percent int
+	spent   float64 // so far, see collecting
+}
+
+// next is what the percentage is to be from now on, or 0 where it stays.
+func (p *collectorPace) next(spent float64) int {
+	part := spent - p.spent
+	p.spent = spent
 	switch {
-	case p.percent == busyPercent && since == 0:
+	case p.percent == busyPercent && part < busyLeast:
 		p.percent = restPercent
-	case p.percent == restPercent && since > 2:
+	case p.percent == restPercent && part > restMost:
 		p.percent = busyPercent
 	default:
 		return 0
