@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"hash/fnv"
 	"slices"
+	"strings"
 
 	"github.com/eventissuer/eventissuer/broker"
 )
@@ -200,9 +201,9 @@ func Parse(token string) (Cursor, error) {
 	if len(token) > MaxToken {
 		return Cursor{}, ErrMalformed
 	}
-	// Strict: otherwise several texts would stand for one cursor.
+	// Strict, and without what decoding passes over: otherwise several texts would stand for one cursor.
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(raw) < 1+crcLen {
+	if err != nil || strings.ContainsAny(token, "\r\n") || len(raw) < 1+crcLen {
 		return Cursor{}, ErrMalformed
 	}
 	body, sum := raw[:len(raw)-crcLen], raw[len(raw)-crcLen:]

@@ -201,6 +201,9 @@ func FuzzParse(f *testing.F) {
 	f.Add(string(Append(nil, Cursor{Streams: []StreamCursor{sample(1), leased}})))
 	f.Add(forge(2, 0))
 	f.Add("")
+	whole := string(AppendOne(nil, sample(12)))
+	f.Add(whole[:9] + "\r" + whole[9:]) // decoding passes over it
+	f.Add(whole + "\n")
 	f.Fuzz(func(t *testing.T, token string) {
 		c, err := Parse(token)
 		if err != nil {

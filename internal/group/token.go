@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"strings"
 
 	"github.com/eventissuer/eventissuer/internal/cursor"
 )
@@ -84,7 +85,7 @@ func (h *tokenHead) append(dst []byte, seq uint64) []byte {
 
 func parseToken(text string) (t token, err error) {
 	var room [48]byte
-	if len(text) > 64 {
+	if len(text) > 64 || strings.ContainsAny(text, "\r\n") { // which decoding passes over
 		return t, ErrCursor
 	}
 	b, err := base64.RawURLEncoding.Strict().AppendDecode(room[:0], []byte(text))
