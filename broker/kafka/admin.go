@@ -72,7 +72,7 @@ func (l *Log) ready(ctx context.Context, topic string, partitions int) error {
 		return err
 	}
 	return eachPartition(ctx, len(view.partitions), func(ctx context.Context, p int32) error {
-		_, err := l.offset(ctx, topic, p, sarama.OffsetNewest, sarama.ReadCommitted)
+		_, err := l.offset(ctx, topic, p, sarama.OffsetNewest)
 		return err
 	})
 }

@@ -50,11 +50,11 @@ func (l *Log) At(ctx context.Context, topic string, t time.Time) ([]int64, error
 	return all, eachPartition(ctx, len(all), func(ctx context.Context, p int32) (err error) {
 		// The end is asked first: what is appended between the two questions may carry a time before t, and must not
 		// be skipped.
-		end, err := l.offset(ctx, topic, p, sarama.OffsetNewest, sarama.ReadCommitted)
+		end, err := l.offset(ctx, topic, p, sarama.OffsetNewest)
 		if err != nil {
 			return err
 		}
-		if all[p], err = l.offset(ctx, topic, p, at, sarama.ReadCommitted); err == nil && all[p] < 0 {
+		if all[p], err = l.offset(ctx, topic, p, at); err == nil && all[p] < 0 {
 			all[p] = end
 		}
 		return err
@@ -110,20 +110,20 @@ func (l *Log) fresh(ctx context.Context, topic string) (*topicView, error) {
 }
 
 func (l *Log) bounds(ctx context.Context, topic string, partition int32) (b broker.Bounds, err error) {
-	if b.First, err = l.offset(ctx, topic, partition, sarama.OffsetOldest, sarama.ReadCommitted); err != nil {
+	if b.First, err = l.offset(ctx, topic, partition, sarama.OffsetOldest); err != nil {
 		return b, err
 	}
-	b.Next, err = l.offset(ctx, topic, partition, sarama.OffsetNewest, sarama.ReadCommitted)
+	b.Next, err = l.offset(ctx, topic, partition, sarama.OffsetNewest)
 	// Retention may have moved the start past an end that an open transaction holds back.
 	b.Next = max(b.Next, b.First)
 	return b, err
 }
 
 // offset asks a partition's leader for the offset of a time, or of one of Kafka's two ends; -1 where there is none.
-func (l *Log) offset(ctx context.Context, topic string, partition int32, at int64, isolation sarama.IsolationLevel) (offset int64, err error) {
+func (l *Log) offset(ctx context.Context, topic string, partition int32, at int64) (offset int64, err error) {
 	err = l.retry(ctx, topic, partition, func(addr string) error {
 		return l.questions.do(ctx, addr, func(c *conn) (err error) {
-			offset, err = l.offsetOf(ctx, c, topic, partition, at, isolation, asConsumer)
+			offset, err = l.offsetOf(ctx, c, topic, partition, at, sarama.ReadCommitted, asConsumer)
 			return err
 		})
 	})

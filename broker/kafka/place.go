@@ -126,7 +126,7 @@ func (l *Log) askEnds(ctx context.Context, topic string) (*ends, error) {
 	}
 	e := &ends{epoch: before.epoch, asked: before.asked, next: make([]int64, len(before.partitions))}
 	err = eachPartition(ctx, len(e.next), func(ctx context.Context, p int32) (err error) {
-		e.next[p], err = l.offset(ctx, topic, p, sarama.OffsetNewest, sarama.ReadCommitted)
+		e.next[p], err = l.offset(ctx, topic, p, sarama.OffsetNewest)
 		return err
 	})
 	if err != nil {

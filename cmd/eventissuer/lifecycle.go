@@ -17,8 +17,8 @@ import (
 type lifecycle struct {
 	log    *slog.Logger
 	group  *errgroup.Group
-	ended  context.Context // ends when a part has failed; the others outlive it, for an orderly stop
-	failed <-chan struct{} // closed when ended ends
+	failed <-chan struct{} // closed when a part has failed; the others outlive it, for an orderly stop
+	cause  func() error    // why it has
 	parts  []*part
 }
 
@@ -32,7 +32,7 @@ type part struct {
 
 func newLifecycle(log *slog.Logger) *lifecycle {
 	group, ended := errgroup.WithContext(context.Background())
-	return &lifecycle{log: log, group: group, ended: ended, failed: ended.Done()}
+	return &lifecycle{log: log, group: group, failed: ended.Done(), cause: func() error { return context.Cause(ended) }}
 }
 
 // run starts a part that goes on until its context ends.
@@ -94,7 +94,7 @@ func (l *lifecycle) stop(patience time.Duration) error {
 		return l.group.Wait()
 	}
 	l.log.Warn("not all could be ended in time: what was not written is as after a crash", "parts", left)
-	if err := context.Cause(l.ended); err != nil && !errors.Is(err, context.Canceled) {
+	if err := l.cause(); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return nil
