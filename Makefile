@@ -21,9 +21,9 @@ test: ## Run every test: race detector, embedded broker, real Kafka, Redis and C
 	$(INSTALL) kafka redis chromium web schema-suite toxiproxy $(OPTIONAL)
 	$(MAKE) --no-print-directory test-go test-chaos test-browser
 
-# Never from the cache: it does not see that a server was installed since a test was skipped. Three packages at a time, as most wait.
+# Never from the cache: it does not see that a server was installed since a test was skipped.
 test-go:
-	deploy/local/with-servers $(GO) test -race -count=1 -p 3 -timeout 25m $(TESTFLAGS) ./...
+	deploy/local/with-servers $(GO) test -race -count=1 -timeout 25m $(TESTFLAGS) ./...
 
 # With the machine for itself. CHAOS says for how long; EVENTISSUER_TEST_SEED repeats the draws of a run.
 test-chaos:
