@@ -101,6 +101,9 @@ func (p *partition) buryAll(ctx context.Context) error {
 				p.log.Warn("dead letters cannot be written; trying again", "error", failed)
 			}
 			pause(ctx, buryAgain)
+			if ctx.Err() != nil { // then nothing can be written any more
+				return ctx.Err()
+			}
 		}
 	}
 }
