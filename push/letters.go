@@ -50,7 +50,7 @@ func (p *partition) bury(l *lane, i *item) {
 
 // buryAll writes dead letters until ctx ends. What cannot be written is tried again.
 func (p *partition) buryAll(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		p.mu.Lock()
 		n := min(len(p.dead), buryMost)
 		due := p.dead[:n:n]
@@ -59,10 +59,9 @@ func (p *partition) buryAll(ctx context.Context) error {
 		if n == 0 {
 			select {
 			case <-p.graves:
-				continue
 			case <-ctx.Done():
-				return ctx.Err()
 			}
+			continue
 		}
 		letters := make([]Letter, 0, n)
 		for _, b := range due {
@@ -101,11 +100,9 @@ func (p *partition) buryAll(ctx context.Context) error {
 				p.log.Warn("dead letters cannot be written; trying again", "error", failed)
 			}
 			pause(ctx, buryAgain)
-			if ctx.Err() != nil { // then nothing can be written any more
-				return ctx.Err()
-			}
 		}
 	}
+	return ctx.Err()
 }
 
 func (p *partition) letter(ctx context.Context, b burial) (Letter, error) {
