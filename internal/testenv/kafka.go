@@ -41,6 +41,8 @@ type KafkaOptions struct {
 	// Proxied is how many more plain listeners each node has, each advertised at an address of its own, where a proxy is
 	// to listen: whoever begins at such addresses reaches the cluster through the proxies alone.
 	Proxied int
+
+	archive string // a folder that archives of the node's classes are written to when it ends; else it starts from those there are
 }
 
 // KafkaProcess is one node, broker and controller in one. Its methods may be called concurrently.
@@ -132,7 +134,7 @@ func NewKafkaCluster(ctx context.Context, n int, o KafkaOptions) ([]*KafkaProces
 	for i := range n {
 		voters = append(voters, fmt.Sprintf("%d@%s", i+1, address(ports[i*perNode])))
 	}
-	c := kafkaCluster{java: java, libs: libs, shared: sharedClasses{dir: filepath.Dir(libs)}, voters: strings.Join(voters, ","), size: n, options: o}
+	c := kafkaCluster{java: java, libs: libs, voters: strings.Join(voters, ","), size: n, options: o}
 	if c.id, err = clusterID(); err != nil {
 		return nil, err
 	}

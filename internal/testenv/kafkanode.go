@@ -16,7 +16,6 @@ import (
 // kafkaCluster is what the nodes of one cluster have in common.
 type kafkaCluster struct {
 	java, libs string
-	shared     sharedClasses
 	id         string
 	voters     string // controller.quorum.voters
 	size       int
@@ -66,7 +65,7 @@ func (c kafkaCluster) node(ctx context.Context, id int, ports []int) (*KafkaProc
 	if err := c.format(ctx, dir, config, logging); err != nil {
 		return nil, err
 	}
-	args := append([]string{c.java}, c.shared.flags("node")...)
+	args := append([]string{c.java}, c.sharedClasses("node")...)
 	heap := c.options.HeapMB
 	if heap == 0 {
 		heap = 512
@@ -169,7 +168,7 @@ func (c kafkaCluster) format(ctx context.Context, dir, config, logging string) e
 	if _, err := os.Stat(filepath.Join(dir, "data", "meta.properties")); err == nil {
 		return nil
 	}
-	args := append(c.shared.flags("format"), "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile="+logging, "-cp", filepath.Join(c.libs, "*"),
+	args := append(c.sharedClasses("format"), "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile="+logging, "-cp", filepath.Join(c.libs, "*"),
 		"kafka.tools.StorageTool", "format", "--cluster-id", c.id, "--config", config)
 	if c.options.Secure {
 		for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {

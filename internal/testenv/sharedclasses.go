@@ -8,52 +8,35 @@ import (
 	"path/filepath"
 )
 
-// sharedClasses are archives of Kafka's classes as the JVM has them in memory once they are loaded and checked, one for each
-// program: with them a node starts with less than half of the processor time. Where one is missing, or is another JVM's, the
-// classes come from the jars as ever.
-type sharedClasses struct {
-	dir  string
-	make bool // write them when the program ends
-}
-
-func (s sharedClasses) flags(program string) []string {
-	file := filepath.Join(s.dir, program+".jsa")
-	if s.make {
-		return []string{"-XX:ArchiveClassesAtExit=" + file}
+// sharedClasses are the JVM's flags for an archive of a program's classes as it has them in memory once they are loaded and checked:
+// with it a node starts with less than half of the processor time. Where it is missing, or is another JVM's, the classes come
+// from the jars as ever.
+func (c kafkaCluster) sharedClasses(program string) []string {
+	if c.options.archive != "" {
+		return []string{"-XX:ArchiveClassesAtExit=" + archiveOf(c.options.archive, program)}
 	}
+	file := archiveOf(filepath.Dir(c.libs), program)
 	if _, err := os.Stat(file); err != nil {
 		return nil
 	}
 	return []string{"-XX:SharedArchiveFile=" + file, "-Xlog:cds=off", "-Xlog:cds+dynamic=off"}
 }
 
+func archiveOf(dir, program string) string { return filepath.Join(dir, program+".jsa") }
+
 // ShareKafkaClasses starts and stops a node once, so that those after it start with less work. It blocks for some seconds.
 func ShareKafkaClasses(ctx context.Context) (err error) {
-	java, err := program(kafkaHow, "java")
-	if err != nil {
-		return err
-	}
 	libs, err := kafkaLibs()
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(libs), "shared-")
+	home := filepath.Dir(libs)
+	dir, err := os.MkdirTemp(home, "shared-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	ports, err := freePorts(4)
-	if err != nil {
-		return err
-	}
-	c := kafkaCluster{
-		java: java, libs: libs, shared: sharedClasses{dir: dir, make: true},
-		voters: fmt.Sprintf("1@%s", address(ports[0])), size: 1, options: KafkaOptions{Dir: dir},
-	}
-	if c.id, err = clusterID(); err != nil {
-		return err
-	}
-	node, err := c.node(ctx, 1, ports)
+	node, err := NewKafka(ctx, KafkaOptions{Dir: dir, archive: dir})
 	if err != nil {
 		return err
 	}
@@ -64,7 +47,7 @@ func ShareKafkaClasses(ctx context.Context) (err error) {
 		return err
 	}
 	for _, program := range []string{"format", "node"} {
-		if err := os.Rename(filepath.Join(dir, program+".jsa"), filepath.Join(filepath.Dir(libs), program+".jsa")); err != nil {
+		if err := os.Rename(archiveOf(dir, program), archiveOf(home, program)); err != nil {
 			return fmt.Errorf("the JVM wrote no archive: %w", err)
 		}
 	}
