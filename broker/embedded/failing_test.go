@@ -17,11 +17,12 @@ import (
 // blind has a server not see that its disk is full, as where another process takes the last of it at that very moment.
 func blind(t *testing.T, dir string) (broker.Log, func()) {
 	t.Helper()
-	s, err := Start(t.Context(), Config{Dir: dir})
+	s, err := start(t.Context(), Config{Dir: dir}, func(string) (left, size uint64, err error) {
+		return math.MaxInt64, math.MaxInt64, nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.space.free = func(string) (left, size uint64, err error) { return math.MaxInt64, math.MaxInt64, nil }
 	log, err := kafka.New(kafka.Config{Brokers: s.Brokers()}, kafka.Deps{})
 	if err != nil {
 		t.Fatal(err)

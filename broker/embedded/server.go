@@ -47,6 +47,7 @@ type Config struct {
 
 // Server is a running pair of embedded servers.
 type Server struct {
+	log   *slog.Logger
 	lock  *dirLock
 	kafka *kfake.Cluster
 	redis *redisServer
@@ -54,6 +55,7 @@ type Server struct {
 	addrs []string // of Kafka
 
 	deletions atomic.Uint64
+	stopping  atomic.Bool // what may be refused is
 
 	closing sync.Once
 	err     error // of closing
@@ -61,7 +63,10 @@ type Server struct {
 
 // Start starts both servers. They run until Close; ctx bounds only the start. A folder that another process uses gives
 // an *InUseError.
-func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
+func Start(ctx context.Context, cfg Config) (*Server, error) { return start(ctx, cfg, free) }
+
+// start starts both servers, which look by free how much room there is.
+func start(ctx context.Context, cfg Config, free func(dir string) (left, size uint64, err error)) (_ *Server, err error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("embedded servers need a data folder")
 	}
@@ -74,7 +79,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err := os.MkdirAll(cfg.Dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	s := &Server{}
+	s := &Server{log: cfg.Log}
 	if s.lock, err = lockDir(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -93,7 +98,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, fmt.Errorf("start the embedded Kafka on %s: %w", filepath.Join(cfg.Dir, "kafka"), err)
 	}
 	s.space = &space{dir: cfg.Dir, free: free, log: cfg.Log}
-	s.space.guard(s.kafka)
+	s.guard(s.space)
 	s.kafka.ControlKey(kmsg.DeleteTopics.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
 		s.kafka.KeepControl()
 		s.deletions.Add(1)
@@ -138,6 +143,9 @@ func (s *Server) Cluster() *kfake.Cluster { return s.kafka }
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		if s.kafka != nil {
+			if err := s.settle(); err != nil {
+				s.log.Warn("the embedded Kafka stops amid its writing: what a producer sends again may be on the log twice", "error", err)
+			}
 			s.kafka.Close()
 		}
 		if s.redis != nil {

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sys/unix"
 )
@@ -91,19 +90,6 @@ func (s *space) turn(left, reserve uint64) (full bool) {
 		s.log.Info("there is room on the disk again: publishing goes on", "dir", s.dir, "leftMiB", left>>20)
 	}
 	return s.full
-}
-
-// guard has a cluster refuse what there is no room for.
-func (s *space) guard(c *kfake.Cluster) {
-	for key, refuse := range map[kmsg.Key]func(kmsg.Request) kmsg.Response{
-		kmsg.Produce: s.produce, kmsg.CreateTopics: s.create, kmsg.CreatePartitions: s.grow,
-	} {
-		c.ControlKey(key.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
-			c.KeepControl()
-			resp := refuse(req)
-			return resp, nil, resp != nil
-		})
-	}
 }
 
 // produce gives the refusal of a request to append, or nil. A request is for several topics at times: it is refused whole.
