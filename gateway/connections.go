@@ -12,8 +12,8 @@ import (
 
 // connections bounds how many connections are open, so that clients that connect and say nothing keep nobody out and leave
 // the process the descriptors that it needs for itself. Over a limit it closes the connection that has waited for a request
-// the longest, be it the first one or the next: a client that means to ask something does so at once. Where none waits, the
-// newest goes.
+// the longest, be it the first one or the next: a client that means to ask something does so at once. Where none waits, and all
+// are too many, the newest goes.
 type connections struct {
 	// static
 	most        int        // open at once; 0: no limit
@@ -65,14 +65,32 @@ func (c *connections) follow(conn net.Conn, state http.ConnState) (victim net.Co
 	return nil
 }
 
-// evict takes the connection that has waited the longest off the list, if one waits. The caller holds mu. What is known of it
-// goes when net/http tells that it is closed.
+// evict takes a connection off the list that waits, and whose silence is its own: where what it sent lies unread it is this
+// process that is behind, as when thousands come back at once. Only the limit of all closes such a one. The caller holds mu.
+// What is known of the connection goes when net/http tells that it is closed.
 func (c *connections) evict() net.Conn {
-	first := c.waiting.Front()
-	if first == nil {
+	for range min(c.waiting.Len(), lookMost) {
+		first := c.waiting.Front()
+		conn := first.Value.(net.Conn)
+		if unread(conn) == 0 {
+			return c.drop(first)
+		}
+		c.waiting.MoveToBack(first)
+	}
+	if c.most > 0 && len(c.known)+c.taken() > c.most {
+		return c.drop(c.waiting.Front())
+	}
+	return nil
+}
+
+// lookMost bounds how many connections are looked at for one that says nothing.
+const lookMost = 64
+
+func (c *connections) drop(e *queue.Element) net.Conn {
+	if e == nil {
 		return nil
 	}
-	conn := c.waiting.Remove(first).(net.Conn)
+	conn := c.waiting.Remove(e).(net.Conn)
 	delete(c.known, conn)
 	return conn
 }
