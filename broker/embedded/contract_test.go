@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -36,8 +35,6 @@ type harness struct {
 	config embedded.Config
 	server *embedded.Server
 
-	deletions atomic.Pointer[func() uint64]
-
 	mu         sync.Mutex
 	registries []*prometheus.Registry
 }
@@ -61,16 +58,6 @@ func (h *harness) start(t testing.TB) {
 		t.Fatal(err)
 	}
 	h.server = s
-	before := h.deleted() + 1 // what was put back while the server stood still may be another topic
-	deletions := func() uint64 { return before + s.Deletions() }
-	h.deletions.Store(&deletions)
-}
-
-func (h *harness) deleted() uint64 {
-	if f := h.deletions.Load(); f != nil {
-		return (*f)()
-	}
-	return 0
 }
 
 func (h *harness) stop(t testing.TB) {
@@ -84,7 +71,7 @@ func (h *harness) stop(t testing.TB) {
 func (h *harness) Open(t testing.TB) broker.Log {
 	t.Helper()
 	r := prometheus.NewRegistry()
-	log, err := kafka.New(kafka.Config{Brokers: h.Brokers(), Deletions: h.deleted}, kafka.Deps{Registerer: r})
+	log, err := kafka.New(kafka.Config{Brokers: h.Brokers()}, kafka.Deps{Registerer: r})
 	if err != nil {
 		t.Fatal(err)
 	}

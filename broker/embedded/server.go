@@ -33,7 +33,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
-	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // Config says where the embedded servers keep their data.
@@ -54,8 +53,7 @@ type Server struct {
 	space *space
 	addrs []string // of Kafka
 
-	deletions atomic.Uint64
-	stopping  atomic.Bool // what may be refused is
+	stopping atomic.Bool // what may be refused is
 
 	closing sync.Once
 	err     error // of closing
@@ -99,11 +97,6 @@ func start(ctx context.Context, cfg Config, free func(dir string) (left, size ui
 	}
 	s.space = &space{dir: cfg.Dir, free: free, log: cfg.Log}
 	s.guard(s.space)
-	s.kafka.ControlKey(kmsg.DeleteTopics.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
-		s.kafka.KeepControl()
-		s.deletions.Add(1)
-		return nil, nil, false
-	})
 	s.addrs = s.kafka.ListenAddrs()
 	cfg.Log.Info("embedded servers started", "dir", cfg.Dir, "kafka", s.Brokers(), "redis", s.RedisAddr())
 	return s, nil
@@ -129,9 +122,6 @@ const cleanEvery = 5 * time.Minute
 
 // Brokers returns the addresses of the embedded Kafka.
 func (s *Server) Brokers() []string { return slices.Clone(s.addrs) }
-
-// Deletions is how many requests to delete topics have come so far. One is counted before it is carried out.
-func (s *Server) Deletions() uint64 { return s.deletions.Load() }
 
 // RedisAddr returns the address of the embedded Redis.
 func (s *Server) RedisAddr() string { return s.redis.addr() }

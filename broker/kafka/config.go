@@ -28,11 +28,6 @@ type Config struct {
 	// GroupSessionTimeout is after how long a silent member of a consumer group loses its partitions. Default 10 s. The
 	// cluster must allow it (group.min.session.timeout.ms, 6 s by default).
 	GroupSessionTimeout time.Duration
-
-	// Deletions tells how many requests to delete topics the cluster has begun to handle, where that is known without asking
-	// it, as in the process that the cluster itself runs in: a tail then need not ask, before it hands on what came after a
-	// pause, whether the topic is still the same one. Default nil: not known.
-	Deletions func() uint64
 }
 
 // TLS says how connections are secured. There is no way to switch verification off.

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -26,6 +27,8 @@ type conn struct {
 // waiting for.
 type dialer struct {
 	timeout time.Duration
+	ids     *byID       // nil: none; it gets its connection by the dial
+	tls     *tls.Config // with ids; nil: none
 
 	mu      sync.Mutex // guards what follows
 	socket  net.Conn
@@ -35,6 +38,18 @@ type dialer struct {
 
 // Dial implements the proxy dialer interface that sarama takes.
 func (d *dialer) Dial(network, addr string) (net.Conn, error) {
+	socket, err := d.dial(network, addr)
+	if err != nil || d.ids == nil {
+		return socket, err
+	}
+	if socket, err = d.secure(socket, addr); err != nil {
+		return nil, err
+	}
+	d.ids.stand(socket)
+	return d.ids, nil
+}
+
+func (d *dialer) dial(network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 	defer cancel()
 	d.mu.Lock()
@@ -59,6 +74,25 @@ func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 	return socket, nil
 }
 
+// secure does what sarama would do itself with a socket that nothing of ours stands upon.
+func (d *dialer) secure(socket net.Conn, addr string) (net.Conn, error) {
+	if d.tls == nil {
+		return socket, nil
+	}
+	cfg := d.tls.Clone()
+	if cfg.ServerName == "" {
+		cfg.ServerName, _, _ = net.SplitHostPort(addr)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
+	defer cancel()
+	secured := tls.Client(socket, cfg)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = socket.Close()
+		return nil, err
+	}
+	return secured, nil
+}
+
 func (d *dialer) abort() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -73,8 +107,21 @@ func (d *dialer) abort() {
 
 // connect begins to connect to addr; the first request waits for the end of it.
 func connect(base *sarama.Config, addr string) (*conn, error) {
+	return open(*base, addr, &dialer{timeout: base.Net.DialTimeout})
+}
+
+// connectByID begins to connect to addr, where fetches can be by a topic's id.
+func connectByID(base *sarama.Config, addr string) (*conn, error) {
 	cfg := *base
-	d := &dialer{timeout: base.Net.DialTimeout}
+	d := &dialer{timeout: base.Net.DialTimeout, ids: newByID()}
+	if cfg.Net.TLS.Enable {
+		d.tls = cfg.Net.TLS.Config
+		cfg.Net.TLS.Enable, cfg.Net.TLS.Config = false, nil
+	}
+	return open(cfg, addr, d)
+}
+
+func open(cfg sarama.Config, addr string, d *dialer) (*conn, error) {
 	cfg.Net.Proxy.Enable = true
 	cfg.Net.Proxy.Dialer = d
 	c := &conn{addr: addr, broker: sarama.NewBroker(addr), dialer: d}

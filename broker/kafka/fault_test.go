@@ -288,7 +288,7 @@ func TestPreferredReplicaIsReadFrom(t *testing.T) {
 		}
 		resp := req.ResponseKind().(*kmsg.FetchResponse)
 		rt := kmsg.NewFetchResponseTopic()
-		rt.Topic = "near"
+		rt.TopicID = fetch.Topics[0].TopicID
 		rp := kmsg.NewFetchResponseTopicPartition()
 		rp.PreferredReadReplica, rp.RecordBatches = near, []byte{}
 		rt.Partitions = append(rt.Partitions, rp)
@@ -496,7 +496,11 @@ func TestGrowthWithoutAnAnswerSucceeds(t *testing.T) {
 // A broker may hold a fetch (its queue is long, the client is over its quota) and handle it when the topic has been made
 // again: what it then gives is not the tail's.
 func TestAFetchHeldWhileItsTopicIsRemadeDeliversNothing(t *testing.T) {
-	c := fakeCluster(t, kfake.NumBrokers(1))
+	t.Run("by id", func(t *testing.T) { fetchHeldWhileTopicIsRemade(t, fakeCluster(t, kfake.NumBrokers(1))) })
+	t.Run("by name", func(t *testing.T) { fetchHeldWhileTopicIsRemade(t, olderCluster(t)) })
+}
+
+func fetchHeldWhileTopicIsRemade(t *testing.T, c *kfake.Cluster) {
 	log, other := open(t, kafka.Config{Brokers: c.ListenAddrs()}), open(t, kafka.Config{Brokers: c.ListenAddrs()})
 	for round := range 5 {
 		topic := fmt.Sprint("held-", round)
@@ -512,7 +516,7 @@ func TestAFetchHeldWhileItsTopicIsRemadeDeliversNothing(t *testing.T) {
 				return nil, nil, false
 			}
 			c.KeepControl()
-			if armed.Load() && len(f.Topics) > 0 && f.Topics[0].Topic == topic && !once.Swap(true) {
+			if armed.Load() && len(f.Topics) > 0 && (f.Topics[0].Topic == topic || f.Topics[0].TopicID == epoch) && !once.Swap(true) {
 				close(held)
 				c.SleepControl(func() { <-release })
 			}

@@ -22,11 +22,10 @@ const (
 // tail is one Tail call. Its workers, one per broker that it reads from, only fetch and decode; everything is decided
 // and delivered by the goroutine of the call itself.
 //
-// Kafka is asked for records by the topic's name, so an answer may be of another topic than the one before: the broker
-// may have handled the request at any time until the answer came. Answers that could be (after an error, or with records
-// that came later than trustFor after the last proof, as those of a long poll do) are held back until a look at the
-// topic's id, begun after they came, shows that it is still the same: ids never come back. Where it is known that no topic was
-// deleted since the last look there is nothing to look for.
+// Brokers before Kafka 3.1 are asked for records by the topic's name, so an answer may be of another topic than the one
+// before: the broker may have handled the request at any time until the answer came. Answers that could be (with records that
+// came later than trustFor after the last proof, as those of a long poll do), and errors of any broker, are held back until a
+// look at the topic's id, begun after they came, shows that it is still the same: ids never come back.
 type tail struct {
 	// static
 	log    *Log
@@ -38,19 +37,18 @@ type tail struct {
 	work   sync.WaitGroup
 
 	// owned by run
-	epoch     broker.Epoch
-	parts     []*tailPart
-	brokers   map[int32]string
-	workers   map[int32]*worker
-	held      []held
-	looking   bool
-	lookNext  bool      // look again: something was held after the present look began
-	lookAt    time.Time // after a look that failed
-	blind     int       // looks that failed in a row
-	doubt     bool      // an answer was not the topic's: deliver nothing until that is settled
-	proven    time.Time // the last look that showed the topic began then
-	deletions uint64    // that were known before it began
-	problems  map[string]error
+	epoch    broker.Epoch
+	parts    []*tailPart
+	brokers  map[int32]string
+	workers  map[int32]*worker
+	held     []held
+	looking  bool
+	lookNext bool      // look again: something was held after the present look began
+	lookAt   time.Time // after a look that failed
+	blind    int       // looks that failed in a row
+	doubt    bool      // an answer was not the topic's: deliver nothing until that is settled
+	proven   time.Time // the last look that showed the topic began then
+	problems map[string]error
 }
 
 type tailPart struct {
@@ -80,10 +78,9 @@ type held struct {
 }
 
 type looked struct {
-	view      *topicView
-	deletions uint64 // known before it began
-	err       error
-	doubt     bool // not the end of the look: one answer was not the topic's
+	view  *topicView
+	err   error
+	doubt bool // not the end of the look: one answer was not the topic's
 }
 
 type ranged struct {
@@ -119,12 +116,11 @@ func (l *Log) Tail(ctx context.Context, topic string, epoch broker.Epoch, from [
 }
 
 func (t *tail) run(ctx context.Context, from []int64) error {
-	deletions := t.log.deletions()
 	view, err := t.begin(ctx)
 	if err != nil {
 		return err
 	}
-	t.epoch, t.proven, t.deletions = view.epoch, view.asked, deletions
+	t.epoch, t.proven = view.epoch, view.asked
 	t.learn(view, func(p int) int64 {
 		if p < len(from) {
 			return from[p]
@@ -267,14 +263,6 @@ func (t *tail) dispatch(ctx context.Context) (wait time.Duration) {
 	return wait
 }
 
-// deletions is how many topics were deleted, as far as that is known.
-func (l *Log) deletions() uint64 {
-	if l.cfg.Deletions == nil {
-		return 0
-	}
-	return l.cfg.Deletions()
-}
-
 // answered takes what a worker brought.
 func (t *tail) answered(ctx context.Context, a answer) {
 	proven := t.proven
@@ -286,7 +274,7 @@ func (t *tail) answered(ctx context.Context, a answer) {
 		}
 	}
 	apply := func(ctx context.Context) { t.apply(ctx, a) }
-	late := a.at.Sub(proven) > trustFor && (t.log.cfg.Deletions == nil || t.log.deletions() != t.deletions)
+	late := !a.sure && a.at.Sub(proven) > trustFor
 	if a.err != nil || a.failed || t.doubt || a.moves && late {
 		// The worker goes on only with partitions that are not held; what failed waits a little anyway.
 		t.hold(ctx, a.at, apply)
@@ -316,12 +304,12 @@ func (t *tail) look(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-	epoch, deletions := t.epoch, t.log.deletions()
+	epoch := t.epoch
 	t.work.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, t.log.cfg.RequestTimeout)
 		defer cancel()
 		view, err := t.log.cluster.confirm(ctx, t.topic, epoch, func() { tell(looked{doubt: true}) })
-		tell(looked{view: view, deletions: deletions, err: err})
+		tell(looked{view: view, err: err})
 	})
 }
 
@@ -339,7 +327,7 @@ func (t *tail) looked(ctx context.Context, l looked) error {
 		return nil
 	}
 	t.well("cluster")
-	t.doubt, t.blind, t.lookAt, t.proven, t.deletions = false, 0, time.Time{}, l.view.asked, l.deletions
+	t.doubt, t.blind, t.lookAt, t.proven = false, 0, time.Time{}, l.view.asked
 	if t.learn(l.view, func(int) int64 { return 0 }) {
 		t.h.Partitions(int32(len(t.parts)))
 	}

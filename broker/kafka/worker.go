@@ -28,6 +28,7 @@ type answer struct {
 	parts    []partAnswer
 	err      error     // of the whole fetch
 	failed   bool      // a part is an error
+	sure     bool      // it is of the topic that the tail began with
 	moves    bool      // a part brings records, or a step past holes
 	sent, at time.Time // when the request was handed over, and when its answer came
 }
@@ -44,6 +45,7 @@ func (t *tail) hire(ctx context.Context, id int32, addr string) *worker {
 	t.workers[id] = w
 	t.work.Go(func() {
 		var c *conn
+		var byID bool // c's fetches are
 		defer func() {
 			if c != nil {
 				c.close()
@@ -61,9 +63,12 @@ func (t *tail) hire(ctx context.Context, id int32, addr string) *worker {
 			}
 			a := answer{worker: id, wants: job.wants, sent: time.Now()}
 			if c == nil {
-				c, a.err = connect(t.log.base, addr)
+				if c, a.err = connectByID(t.log.base, addr); a.err == nil {
+					byID, a.err = c.fetchesByID(ctx, t.topic, t.epoch)
+				}
 			}
 			if a.err == nil {
+				a.sure = byID
 				a = t.fetch(ctx, c, a)
 			}
 			if c != nil && (c.broken || a.err != nil) {

@@ -22,7 +22,6 @@ type namedTable struct {
 
 func (s *server) startStorage(ctx context.Context) error {
 	config := s.config
-	var deletions func() uint64 // known of the embedded servers alone
 	if config.embedded() {
 		servers, err := embedded.Start(ctx, embedded.Config{Dir: config.DataDir, Log: s.log})
 		if err != nil {
@@ -32,7 +31,6 @@ func (s *server) startStorage(ctx context.Context) error {
 		s.diskFull = servers.Full
 		config.KafkaBrokers = servers.Brokers()
 		config.RedisURL = "redis://" + servers.RedisAddr()
-		deletions = servers.Deletions
 	}
 	password, err := secret(config.KafkaPasswordFile)
 	if err != nil {
@@ -49,7 +47,6 @@ func (s *server) startStorage(ctx context.Context) error {
 		},
 		SASL:                kafka.SASL{Mechanism: config.KafkaSASLMechanism, User: config.KafkaUsername, Password: password},
 		GroupSessionTimeout: config.GroupSessionTimeout,
-		Deletions:           deletions,
 	}, kafka.Deps{Log: s.log, Registerer: s.registry})
 	if err != nil {
 		return err
