@@ -18,7 +18,7 @@ func TestConnectionsThatWaitForTheServerAreNotClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	c := &connections{most: 8, mostWaiting: 3, taken: func() int { return 0 }, shed: prometheus.NewCounter(prometheus.CounterOpts{Name: "shed_total"})}
+	c := &connections{most: 8, mostWaiting: 3, taken: func() int { return 0 }, shed: prometheus.NewCounter(prometheus.CounterOpts{Name: "shed_total", Help: "Connections closed."})}
 	come := func(says string) *visitor {
 		v := visit(t, listener.Addr().String(), false)
 		conn, err := listener.Accept()
