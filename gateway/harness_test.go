@@ -56,7 +56,7 @@ func newHarness(t testing.TB, change ...func(*Config, *Deps)) *harness {
 		t.Fatal(err)
 	}
 	closing(t, servers.Close)
-	records, err := kafka.New(kafka.Config{Brokers: servers.Brokers()}, kafka.Deps{})
+	records, err := kafka.New(kafka.Config{Brokers: servers.Brokers(), Dial: servers.Dial}, kafka.Deps{})
 	if err != nil {
 		t.Fatal(err)
 	}

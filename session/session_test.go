@@ -52,7 +52,7 @@ func newSite(t *testing.T, topics ...string) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = servers.Close() })
-	l, err := kafka.New(kafka.Config{Brokers: servers.Brokers()}, kafka.Deps{})
+	l, err := kafka.New(kafka.Config{Brokers: servers.Brokers(), Dial: servers.Dial}, kafka.Deps{})
 	if err != nil {
 		t.Fatal(err)
 	}

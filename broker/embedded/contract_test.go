@@ -1,8 +1,10 @@
 package embedded_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -33,9 +35,9 @@ func TestContract(t *testing.T) {
 // harness is the embedded servers in this process.
 type harness struct {
 	config embedded.Config
-	server *embedded.Server
 
-	mu         sync.Mutex
+	mu         sync.Mutex // guards what follows
+	server     *embedded.Server
 	registries []*prometheus.Registry
 }
 
@@ -57,7 +59,16 @@ func (h *harness) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.server = s
+}
+
+func (h *harness) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	h.mu.Lock()
+	s := h.server
+	h.mu.Unlock()
+	return s.Dial(ctx, network, address)
 }
 
 func (h *harness) stop(t testing.TB) {
@@ -71,7 +82,7 @@ func (h *harness) stop(t testing.TB) {
 func (h *harness) Open(t testing.TB) broker.Log {
 	t.Helper()
 	r := prometheus.NewRegistry()
-	log, err := kafka.New(kafka.Config{Brokers: h.Brokers()}, kafka.Deps{Registerer: r})
+	log, err := kafka.New(kafka.Config{Brokers: h.Brokers(), Dial: h.dial}, kafka.Deps{Registerer: r})
 	if err != nil {
 		t.Fatal(err)
 	}

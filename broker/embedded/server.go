@@ -1,5 +1,6 @@
 // Package embedded is a Kafka broker and a Redis server inside this process, so that one program on one machine needs
-// nothing installed. The rest of the program speaks to both over loopback, as it does to real ones.
+// nothing installed. The rest of the program speaks to both as it does to real ones, to Redis over loopback, to Kafka by
+// connections that do not leave the process.
 //
 // What is durable: a record that was acknowledged, offsets, topic ids, consumer groups and their commits outlive the
 // end of the process, however it ends (kill -9 included), because they have been handed to the operating system by
@@ -49,6 +50,7 @@ type Server struct {
 	log   *slog.Logger
 	lock  *dirLock
 	kafka *kfake.Cluster
+	links *linkListener // of kafka
 	redis *redisServer
 	space *space
 	addrs []string // of Kafka
@@ -92,7 +94,7 @@ func start(ctx context.Context, cfg Config, free func(dir string) (left, size ui
 	if s.redis, err = startRedis(cfg); err != nil {
 		return nil, err
 	}
-	if s.kafka, err = startKafka(cfg); err != nil {
+	if s.kafka, err = s.startKafka(cfg); err != nil {
 		return nil, fmt.Errorf("start the embedded Kafka on %s: %w", filepath.Join(cfg.Dir, "kafka"), err)
 	}
 	s.space = &space{dir: cfg.Dir, free: free, log: cfg.Log}
@@ -102,7 +104,7 @@ func start(ctx context.Context, cfg Config, free func(dir string) (left, size ui
 	return s, nil
 }
 
-func startKafka(cfg Config) (*kfake.Cluster, error) {
+func (s *Server) startKafka(cfg Config) (*kfake.Cluster, error) {
 	opts := []kfake.Opt{
 		kfake.NumBrokers(1),
 		kfake.ClusterID("eventissuer"),
@@ -111,7 +113,12 @@ func startKafka(cfg Config) (*kfake.Cluster, error) {
 		kfake.GroupMinSessionTimeout(time.Second),
 		kfake.WithLogger(kafkaLog{cfg.Log}),
 		kfake.ListenFn(func(network, _ string) (net.Listener, error) {
-			return net.Listen(network, net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.KafkaPort)))
+			on, err := net.Listen(network, net.JoinHostPort("127.0.0.1", strconv.Itoa(cfg.KafkaPort)))
+			if err != nil {
+				return nil, err
+			}
+			s.links = listenForLinks(on)
+			return s.links, nil
 		}),
 	}
 	return kfake.NewCluster(opts...)
@@ -122,6 +129,15 @@ const cleanEvery = 5 * time.Minute
 
 // Brokers returns the addresses of the embedded Kafka.
 func (s *Server) Brokers() []string { return slices.Clone(s.addrs) }
+
+// Dial connects to the embedded Kafka within this process where address is its own, which is quicker than the loopback, and to
+// all else by the network.
+func (s *Server) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	if slices.Contains(s.addrs, address) {
+		return s.links.dial(ctx)
+	}
+	return new(net.Dialer).DialContext(ctx, network, address)
+}
 
 // RedisAddr returns the address of the embedded Redis.
 func (s *Server) RedisAddr() string { return s.redis.addr() }

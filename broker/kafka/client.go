@@ -1,10 +1,12 @@
 package kafka
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -32,11 +34,27 @@ func (c Config) withDefaults() Config {
 	def(&c.DialTimeout, 5*time.Second)
 	def(&c.MetadataEvery, time.Second)
 	def(&c.GroupSessionTimeout, 10*time.Second)
+	if c.Dial == nil {
+		c.Dial = new(net.Dialer).DialContext
+	}
 	num(&c.MaxMessageBytes, 8<<20)
 	num(&c.FetchBytes, 1<<20)
 	num(&c.FetchTotalBytes, 8<<20)
 	num(&c.ReadConnections, 4)
 	return c
+}
+
+// dials makes sarama's connections.
+type dials struct {
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	timeout time.Duration
+}
+
+// Dial implements the proxy dialer interface that sarama takes.
+func (d dials) Dial(network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
+	defer cancel()
+	return d.dial(ctx, network, address)
 }
 
 // sarama returns what all of this process's connections have in common. sarama's own defaults that would lose, move or
@@ -54,6 +72,7 @@ func (c Config) sarama() (*sarama.Config, error) {
 	s.Net.DialTimeout = c.DialTimeout
 	s.Net.ReadTimeout = c.RequestTimeout
 	s.Net.WriteTimeout = c.RequestTimeout
+	s.Net.Proxy.Enable, s.Net.Proxy.Dialer = true, dials{c.Dial, c.DialTimeout}
 	s.Metadata.AllowAutoTopicCreation = false // a refresh would bring deleted topics back
 	s.Metadata.Full = false
 	s.Metadata.RefreshFrequency = c.MetadataEvery

@@ -1,7 +1,9 @@
 package kafka
 
 import (
+	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +26,9 @@ type Config struct {
 	FetchBytes      int           // default 1 MiB: per partition and fetch of a tail
 	FetchTotalBytes int           // default 8 MiB: per fetch of a tail and leader, shared by its partitions; a single larger batch still comes
 	ReadConnections int           // default 4: connections per broker for random reads
+
+	// Dial makes the connections; default by the network, as [net.Dialer] does.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	// GroupSessionTimeout is after how long a silent member of a consumer group loses its partitions. Default 10 s. The
 	// cluster must allow it (group.min.session.timeout.ms, 6 s by default).

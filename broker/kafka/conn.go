@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/IBM/sarama"
 
@@ -26,9 +25,9 @@ type conn struct {
 // dialer keeps hold of the socket that sarama asked for: closing it is the only way to end a request that sarama is
 // waiting for.
 type dialer struct {
-	timeout time.Duration
-	ids     *byID       // nil: none; it gets its connection by the dial
-	tls     *tls.Config // with ids; nil: none
+	dials
+	ids *byID       // nil: none; it gets its connection by the dial
+	tls *tls.Config // with ids; nil: none
 
 	mu      sync.Mutex // guards what follows
 	socket  net.Conn
@@ -38,7 +37,7 @@ type dialer struct {
 
 // Dial implements the proxy dialer interface that sarama takes.
 func (d *dialer) Dial(network, addr string) (net.Conn, error) {
-	socket, err := d.dial(network, addr)
+	socket, err := d.connect(network, addr)
 	if err != nil || d.ids == nil {
 		return socket, err
 	}
@@ -49,7 +48,7 @@ func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 	return d.ids, nil
 }
 
-func (d *dialer) dial(network, addr string) (net.Conn, error) {
+func (d *dialer) connect(network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 	defer cancel()
 	d.mu.Lock()
@@ -60,7 +59,7 @@ func (d *dialer) dial(network, addr string) (net.Conn, error) {
 	d.cancel = cancel
 	d.mu.Unlock()
 
-	socket, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	socket, err := d.dials.dial(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
@@ -107,13 +106,13 @@ func (d *dialer) abort() {
 
 // connect begins to connect to addr; the first request waits for the end of it.
 func connect(base *sarama.Config, addr string) (*conn, error) {
-	return open(*base, addr, &dialer{timeout: base.Net.DialTimeout})
+	return open(*base, addr, &dialer{dials: base.Net.Proxy.Dialer.(dials)})
 }
 
 // connectByID begins to connect to addr, where fetches can be by a topic's id.
 func connectByID(base *sarama.Config, addr string) (*conn, error) {
 	cfg := *base
-	d := &dialer{timeout: base.Net.DialTimeout, ids: newByID()}
+	d := &dialer{dials: base.Net.Proxy.Dialer.(dials), ids: newByID()}
 	if cfg.Net.TLS.Enable {
 		d.tls = cfg.Net.TLS.Config
 		cfg.Net.TLS.Enable, cfg.Net.TLS.Config = false, nil
@@ -122,7 +121,6 @@ func connectByID(base *sarama.Config, addr string) (*conn, error) {
 }
 
 func open(cfg sarama.Config, addr string, d *dialer) (*conn, error) {
-	cfg.Net.Proxy.Enable = true
 	cfg.Net.Proxy.Dialer = d
 	c := &conn{addr: addr, broker: sarama.NewBroker(addr), dialer: d}
 	if err := c.broker.Open(&cfg); err != nil {

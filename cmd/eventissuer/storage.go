@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"net"
 	"strings"
 	"time"
 
@@ -22,6 +23,7 @@ type namedTable struct {
 
 func (s *server) startStorage(ctx context.Context) error {
 	config := s.config
+	var dial func(ctx context.Context, network, address string) (net.Conn, error)
 	if config.embedded() {
 		servers, err := embedded.Start(ctx, embedded.Config{Dir: config.DataDir, Log: s.log})
 		if err != nil {
@@ -29,7 +31,7 @@ func (s *server) startStorage(ctx context.Context) error {
 		}
 		s.life.closing("embedded servers", servers.Close).must = true // Redis is saved
 		s.diskFull = servers.Full
-		config.KafkaBrokers = servers.Brokers()
+		dial, config.KafkaBrokers = servers.Dial, servers.Brokers()
 		config.RedisURL = "redis://" + servers.RedisAddr()
 	}
 	password, err := secret(config.KafkaPasswordFile)
@@ -46,6 +48,7 @@ func (s *server) startStorage(ctx context.Context) error {
 			KeyFile:  config.KafkaTLSKey,
 		},
 		SASL:                kafka.SASL{Mechanism: config.KafkaSASLMechanism, User: config.KafkaUsername, Password: password},
+		Dial:                dial,
 		GroupSessionTimeout: config.GroupSessionTimeout,
 	}, kafka.Deps{Log: s.log, Registerer: s.registry})
 	if err != nil {
