@@ -31,25 +31,25 @@ type GroupProgress struct {
 const maxWatched = 60
 
 // tell tells whoever watches.
-func (r *conductor) tell(note string) {
-	if r.config.Watch == nil {
+func (c *course) tell(note string) {
+	if c.watch == nil {
 		return
 	}
 	p := Progress{
-		Run: r.config.Run, Scenario: r.config.Scenario, Phase: r.phase.name, Elapsed: time.Since(r.phase.began), Of: r.phase.of, Note: note,
-		Wanted: r.wanted(), Latency: r.series.latency(), LastFailure: r.why(),
+		Run: c.run, Scenario: c.scenario, Phase: c.phase.name, Elapsed: time.Since(c.phase.began), Of: c.phase.of, Note: note,
+		Wanted: c.wanted(), Latency: c.series.latency(), LastFailure: c.why(),
 	}
-	for _, s := range r.publishers {
+	for _, s := range c.publishers {
 		p.Published += s.sent.Load()
 		p.Failed += s.failed.Load()
 	}
-	for i, g := range r.groups {
+	for i, g := range c.groups {
 		p.Live += g.Live
 		p.Delivered += g.Deliveries
 		p.Reconnects += g.Reconnects
 		p.Failures += g.Failures
-		p.Groups = append(p.Groups, GroupProgress{Name: r.parties[i].name, Live: g.Live, Wanted: r.parties[i].wanted, Delivered: g.Deliveries})
+		p.Groups = append(p.Groups, GroupProgress{Name: c.parties[i].name, Live: g.Live, Wanted: c.parties[i].wanted, Delivered: g.Deliveries})
 	}
-	p.Seconds = r.series.all[max(0, len(r.series.all)-maxWatched):]
-	r.config.Watch(p)
+	p.Seconds = c.series.all[max(0, len(c.series.all)-maxWatched):]
+	c.watch(p)
 }
