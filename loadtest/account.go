@@ -112,13 +112,14 @@ func (r *conductor) published() {
 		lag.Merge(p.lag)
 		sum.add(one)
 	}
-	sum.Acks, sum.Lag = quantiles(acks), quantiles(lag)
+	sum.Acks, sum.Lag, sum.Distribution = quantiles(acks), quantiles(lag), distribution(acks)
 	r.report.Published = sum
 }
 
 // add adds another publisher's counts. Size and batch are those of the largest.
 func (p *Published) add(o *Published) {
 	p.Events += o.Events
+	p.Duplicates += o.Duplicates
 	p.Failed += o.Failed
 	p.Requests += o.Requests
 	p.Rate += o.Rate

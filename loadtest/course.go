@@ -60,12 +60,7 @@ func (c *course) look() error {
 		c.series.before.groups = make([]uint64, len(c.groups))
 		return nil
 	}
-	var published, failed uint64
-	for _, p := range c.publishers {
-		published += p.sent.Load()
-		failed += p.failed.Load()
-	}
-	if err := c.series.add(now, published, failed, c.groups); err != nil {
+	if err := c.series.add(now, c.publishers, c.groups); err != nil {
 		return err
 	}
 	c.tell("")

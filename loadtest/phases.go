@@ -148,6 +148,7 @@ func (r *conductor) linger(ctx context.Context) error {
 	expected := make([]uint64, len(r.course.groups))
 	for i := range expected {
 		expected[i] = r.course.parties[i].expected(r.sequences())
+		r.course.expected += expected[i]
 	}
 	most := time.Hour
 	if ctx.Err() != nil {

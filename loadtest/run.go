@@ -139,7 +139,7 @@ func newConductor(c RunConfig) (*conductor, error) {
 	}
 	r := &conductor{config: c, window: &gauges{}, watch: newWatch(c.PIDs, c.PIDTree), foreign: len(c.Publishers) == 0}
 	r.course = course{
-		run: c.Run, scenario: c.Scenario, watch: c.Watch, every: 5 * time.Millisecond, series: series{pids: c.PIDs, tree: c.PIDTree},
+		run: c.Run, scenario: c.Scenario, watch: c.Watch, measured: servers(c.PIDs), every: 5 * time.Millisecond, series: series{pids: c.PIDs, tree: c.PIDTree},
 		ask: func(recent bool) error { return r.ask(crewOrder{Recent: recent}) },
 	}
 	r.report = &Report{Run: c.Run, Scenario: c.Scenario, Started: time.Now()}
