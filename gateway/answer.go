@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/eventissuer/eventissuer/internal/base64url"
 )
 
 // writeJSON answers v. Nothing of the API may be cached without asking: definitions change.
@@ -74,7 +76,7 @@ func pageAfter[T any](r *http.Request, following func(after string) iter.Seq[T],
 		return list[T]{}, err
 	}
 	if token := r.URL.Query().Get("next"); token != "" {
-		raw, err := base64.RawURLEncoding.DecodeString(token)
+		raw, err := base64url.Decode(token)
 		last, ours := strings.CutPrefix(string(raw), nextMark)
 		if err != nil || !ours || last == "" {
 			return list[T]{}, newProblem(kindInvalidParameter, "next=%s is not a token of this list: give it back as it came, or leave it out", token)

@@ -27,7 +27,7 @@ func TestAddressThatIsNoPageIsAProblem(t *testing.T) {
 func TestTokenThatNoListGaveIsRefused(t *testing.T) {
 	h := newHarness(t).withTrains()
 	h.must(h.sendJSON("POST", "/v1/streams", `{"name":"planes"}`), http.StatusCreated)
-	for _, token := range []string{"zz", "!", "dHJhaW5z", base64.RawURLEncoding.EncodeToString([]byte(nextMark))} {
+	for _, token := range []string{"zz", "!", "dHJhaW5z", base64.RawURLEncoding.EncodeToString([]byte(nextMark)), "YWZ0ZXI6cGxhbmVz\n", "YWZ0ZXI6cGxhbmVzMh"} {
 		a := h.must(h.send("GET", "/v1/streams?next="+url.QueryEscape(token), ""), http.StatusBadRequest)
 		if p := a.problem(t); p.Type != "/problems/invalid-parameter" || !strings.Contains(p.Detail, token) {
 			t.Errorf("next=%s: %s", token, a.body)

@@ -18,14 +18,14 @@ func (r *conductor) finish() error {
 	all := newTally()
 	total := Delivered{}
 	c := out.Connections
-	for i, g := range r.groups {
+	for i, g := range r.course.groups {
 		t, err := g.Result.Tally.tally()
 		if err != nil {
 			return err
 		}
 		one := r.readerReport(i, g, t)
 		if !r.foreign {
-			one.Delivered.Expected = r.parties[i].expected(sequences)
+			one.Delivered.Expected = r.course.parties[i].expected(sequences)
 		}
 		out.Readers = append(out.Readers, one)
 		all.merge(t)
@@ -35,22 +35,22 @@ func (r *conductor) finish() error {
 		c.Stopped += g.Stopped
 		c.Reconnects += g.Reconnects
 		for _, s := range one.Storms {
-			if len(r.groups) > 1 {
+			if len(r.course.groups) > 1 {
 				s.Readers = one.Name
 			}
 			out.Storms = append(out.Storms, s)
 		}
 	}
-	c.Wanted = r.wanted()
-	c.Head, c.Block, c.Failures, c.LastFailure = quantiles(all.connect), quantiles(all.block), all.rejected, r.why()
+	c.Wanted = r.course.wanted()
+	c.Head, c.Block, c.Failures, c.LastFailure = quantiles(all.connect), quantiles(all.block), all.rejected, r.course.why()
 	total.count(all, out.Seconds)
 	out.Delivered, out.Latency, out.LatencySent = &total, quantiles(all.latency), quantiles(all.sent)
 	out.Distribution = distribution(all.latency)
 	out.Comeback = comeback(all, out.Storms)
-	out.Series = r.series.since(r.begin)
+	out.Series = r.course.series.since(r.begin)
 	r.published()
 	var published uint64
-	for _, p := range r.publishers {
+	for _, p := range r.course.publishers {
 		published += p.inWindow
 	}
 	out.Processes = r.watch.report(c.Live, all.inWindow, published, seconds(out.Seconds))
@@ -62,7 +62,7 @@ func (r *conductor) finish() error {
 
 // readerReport is what one group got.
 func (r *conductor) readerReport(i int, g groupState, t *tally) ReaderReport {
-	p := &r.parties[i]
+	p := &r.course.parties[i]
 	one := ReaderReport{
 		Name: p.name, Transport: p.transport, Client: p.client, Target: p.target,
 		Connections: Connections{
@@ -96,14 +96,14 @@ func comeback(t *tally, storms []Storm) *Comeback {
 
 // published enters the publishers' side.
 func (r *conductor) published() {
-	if len(r.publishers) == 0 {
+	if len(r.course.publishers) == 0 {
 		return
 	}
 	sum := &Published{Answers: map[int]uint64{}}
 	acks, lag := newHistogram(), newHistogram()
-	for _, p := range r.publishers {
+	for _, p := range r.course.publishers {
 		one := p.report(r.report.Seconds)
-		if len(r.publishers) == 1 {
+		if len(r.course.publishers) == 1 {
 			r.report.Published = one
 			return
 		}
@@ -112,13 +112,14 @@ func (r *conductor) published() {
 		lag.Merge(p.lag)
 		sum.add(one)
 	}
-	sum.Acks, sum.Lag = quantiles(acks), quantiles(lag)
+	sum.Acks, sum.Lag, sum.Distribution = quantiles(acks), quantiles(lag), distribution(acks)
 	r.report.Published = sum
 }
 
 // add adds another publisher's counts. Size and batch are those of the largest.
 func (p *Published) add(o *Published) {
 	p.Events += o.Events
+	p.Duplicates += o.Duplicates
 	p.Failed += o.Failed
 	p.Requests += o.Requests
 	p.Rate += o.Rate

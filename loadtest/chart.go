@@ -49,19 +49,19 @@ type values struct {
 	at   []float64
 }
 
-// charts are those of a report, of what was recorded of it.
+// charts are those of a report, of what was recorded of it: of events, then of what they cost.
 func (r *Report) charts(rows []Second) []chart {
-	var out []chart
+	var events, acks, costs []chart
 	if len(rows) > 1 {
-		out = r.overTime(rows)
+		events, acks, costs = r.overTime(rows)
 	}
-	if c, ok := r.byPercentile(); ok {
-		out = slices.Insert(out, min(3, len(out)), c) // after latency over time
-	}
-	return out
+	events = append(events, r.latencyByPercentile()...)
+	acks = append(acks, r.acksByPercentile()...)
+	return slices.Concat(events, acks, costs)
 }
 
-func (r *Report) overTime(rows []Second) []chart {
+// overTime are the charts of the rows.
+func (r *Report) overTime(rows []Second) (events, acks, costs []chart) {
 	of := func(name string, get func(i int, s Second) float64) values {
 		v := values{name: name}
 		for i, s := range rows {
@@ -90,21 +90,37 @@ func (r *Report) overTime(rows []Second) []chart {
 		}
 		return lines
 	}
-	published := of("published", func(i int, s Second) float64 { return float64(s.Published) / each(i) })
+	published := []values{of("published", func(i int, s Second) float64 { return float64(s.Published) / each(i) })}
+	if p := r.Published; p != nil && p.Failed > 0 {
+		published = append(published, of("not acknowledged", func(i int, s Second) float64 { return float64(s.Failed) / each(i) }))
+	}
+	events = append(events, r.timeChart("Events published a second", "", rows, linear, published))
+	if r.Published != nil {
+		acks = append(acks, r.timeChart("Acknowledgements, milliseconds", "of the requests that ended in each second; logarithmic", rows, logarithmic, []values{
+			of("p50", func(_ int, s Second) float64 { return s.AckP50 }), of("p99", func(_ int, s Second) float64 { return s.AckP99 }),
+			of("highest", func(_ int, s Second) float64 { return s.AckMax }),
+		}))
+	}
+	if r.Delivered == nil { // nobody reads
+		return events, acks, r.processes(rows, of)
+	}
 	delivered := of("all", func(i int, s Second) float64 { return float64(s.Delivered) / each(i) })
 	live := of("all", func(_ int, s Second) float64 { return float64(s.Live) })
-	out := []chart{
-		r.timeChart("Events published a second", "", rows, linear, []values{published}),
+	events = append(events,
 		r.timeChart("Events delivered a second", "", rows, linear,
 			groups(delivered, func(i int, g GroupSecond) float64 { return float64(g.Delivered) / each(i) })),
 		r.timeChart("Latency, milliseconds", "of what arrived in each second; logarithmic", rows, logarithmic, []values{
 			of("p50", func(_ int, s Second) float64 { return s.P50 }), of("p99", func(_ int, s Second) float64 { return s.P99 }),
 			of("highest", func(_ int, s Second) float64 { return s.Max }),
-		}),
-		r.timeChart("Live connections", "", rows, linear, groups(live, func(_ int, g GroupSecond) float64 { return float64(g.Live) })),
-	}
+		}))
+	costs = append(costs, r.timeChart("Live connections", "", rows, linear, groups(live, func(_ int, g GroupSecond) float64 { return float64(g.Live) })))
+	return events, acks, append(costs, r.processes(rows, of)...)
+}
+
+// processes are the charts of what the measured processes used.
+func (r *Report) processes(rows []Second, of func(name string, get func(i int, s Second) float64) values) []chart {
 	if len(r.Processes) == 0 {
-		return out
+		return nil
 	}
 	var cores, memory []values
 	for n, p := range r.Processes {
@@ -121,8 +137,10 @@ func (r *Report) overTime(rows []Second) []chart {
 		cores = append(cores, of(name, func(_ int, s Second) float64 { return used(s).Cores }))
 		memory = append(memory, of(name, func(_ int, s Second) float64 { return float64(used(s).RSS) / 1e6 }))
 	}
-	return append(out, r.timeChart("Processor, cores", "of the server", rows, linear, cores),
-		r.timeChart("Memory, MB", "resident, of the server", rows, linear, memory))
+	return []chart{
+		r.timeChart("Processor, cores", "of what was measured", rows, linear, cores),
+		r.timeChart("Memory, MB", "resident, of what was measured", rows, linear, memory),
+	}
 }
 
 // scale says where values lie between the bottom (0) and the top (1), and which of them are labelled.
@@ -246,21 +264,43 @@ func clock(seconds float64) string {
 	return strings.TrimSuffix(d.String(), "0s")
 }
 
-// byPercentile draws how long what share of the events took, towards the rarest.
-func (r *Report) byPercentile() (chart, bool) {
-	if len(r.Distribution) == 0 {
-		return chart{}, false
-	}
-	type named struct {
-		name string
-		of   []Percentile
-	}
-	all := []named{{"all", r.Distribution}}
+// spread is one line's distribution.
+type spread struct {
+	name string
+	of   []Percentile
+}
+
+// latencyByPercentile draws how long what share of the events took, towards the rarest.
+func (r *Report) latencyByPercentile() []chart {
+	all := []spread{{"all", r.Distribution}}
 	for _, g := range r.Readers {
-		if len(r.Readers) > 1 && len(g.Distribution) > 0 && len(all) < maxLines {
-			all = append(all, named{g.Name, g.Distribution})
+		if len(r.Readers) > 1 {
+			all = append(all, spread{g.Name, g.Distribution})
 		}
 	}
+	return percentileChart("Latency by percentile, milliseconds", "percent of the window's events; logarithmic both ways", all)
+}
+
+// acksByPercentile draws the same of the requests that published them.
+func (r *Report) acksByPercentile() []chart {
+	var all []spread
+	if r.Published != nil {
+		all = append(all, spread{"all", r.Published.Distribution})
+	}
+	for i, p := range r.Publishers {
+		set(&p.Name, strconv.Itoa(i+1)) // as the table has it
+		all = append(all, spread{p.Name, p.Distribution})
+	}
+	return percentileChart("Acknowledgements by percentile, milliseconds", "percent of the window's requests; logarithmic both ways", all)
+}
+
+// percentileChart draws distributions, where there is any.
+func percentileChart(title, note string, all []spread) []chart {
+	all = slices.DeleteFunc(all, func(s spread) bool { return len(s.of) == 0 })
+	if len(all) == 0 {
+		return nil
+	}
+	all = all[:min(len(all), maxLines)]
 	lowest, highest, nines := math.Inf(1), 0.0, 1.0
 	for _, l := range all {
 		for _, p := range l.of {
@@ -272,7 +312,7 @@ func (r *Report) byPercentile() (chart, bool) {
 	}
 	nines = math.Ceil(nines + 0.1)
 	y, ticks := logarithmic(lowest, highest)
-	c := chart{Title: "Latency by percentile, milliseconds", Note: "percent of the window's events; logarithmic both ways", To: 100}
+	c := chart{Title: title, Note: note, To: 100}
 	for i, l := range all {
 		var path pathText
 		for _, p := range l.of {
@@ -300,8 +340,8 @@ func (r *Report) byPercentile() (chart, bool) {
 		}
 		c.X = append(c.X, tick{Label: label, At: 100 * n / nines, Last: n == nines})
 	}
-	c.Alt = "Line chart: latency by percentile. The table of latencies below has the numbers."
-	return c, true
+	c.Alt = "Line chart: " + title + ". The tables below have the numbers."
+	return []chart{c}
 }
 
 // pathText is the drawing of a line, from the bottom up.

@@ -55,6 +55,7 @@ type groupState struct {
 	Storming   bool         `json:"storming"`          // there are storms that are not over
 	Highest    []uint64     `json:"highest,omitempty"` // of a foreign publisher's lanes: one above the highest number seen
 	Recent     []byte       `json:"recent,omitempty"`  // histogram of what arrived since it was last asked for
+	Content    content      `json:"content"`           // told where Recent is
 	Result     *groupResult `json:"result,omitempty"`
 }
 
@@ -68,6 +69,7 @@ func (s *groupState) merge(o groupState) error {
 	s.LastAt = max(s.LastAt, o.LastAt)
 	set(&s.Why, o.Why)
 	s.Storming = s.Storming || o.Storming
+	s.Content.add(o.Content)
 	for i, n := range o.Highest {
 		if i == len(s.Highest) {
 			s.Highest = append(s.Highest, 0)
@@ -237,7 +239,7 @@ func (c *crew) ask(o crewOrder) (crewAnswer, error) {
 		if o.Recent {
 			recent := newHistogram()
 			for _, t := range q.fleet.tallies {
-				t.takeRecent(recent)
+				state.Content.add(t.takeRecent(recent))
 			}
 			var err error
 			if state.Recent, err = encodeHistogram(recent); err != nil {

@@ -19,7 +19,7 @@ var pageText string
 func (r *Report) WriteHTML(w io.Writer) error {
 	t, err := html.New("page").Funcs(html.FuncMap{
 		"ms": func(v float64) string { return significant(v) }, "count": grouped, "bytes": func(n int64) string { return Bytes(n).String() },
-		"add": func(a, b int) int { return a + b }, "per": func(v float64) string { return significant(v) }, "join": statuses,
+		"add": func(a, b int) int { return a + b }, "per": func(v float64) string { return significant(v) }, "join": statuses, "counts": counts,
 	}).Parse(pageText)
 	if err != nil {
 		return fmt.Errorf("read the page's template: %w", err)
@@ -79,6 +79,9 @@ func (r *Report) verdict() (string, bool) {
 		say(d.Lost, "lost")
 		say(d.Disordered, "out of order")
 		say(d.Unexpected, "unexpected")
+		if d.alone {
+			say(d.Foreign, "foreign")
+		}
 	}
 	if p := r.Published; p != nil {
 		say(p.Failed, "not published")
@@ -120,6 +123,7 @@ func (s *Second) join(o Second) {
 	s.Reconnects += o.Reconnects
 	s.Failures += o.Failures
 	s.Live, s.P50, s.P99, s.Max = max(s.Live, o.Live), max(s.P50, o.P50), max(s.P99, o.P99), max(s.Max, o.Max)
+	s.AckP50, s.AckP99, s.AckMax = max(s.AckP50, o.AckP50), max(s.AckP99, o.AckP99), max(s.AckMax, o.AckMax)
 	for i := range min(len(s.Groups), len(o.Groups)) {
 		g := &s.Groups[i]
 		g.Delivered += o.Groups[i].Delivered

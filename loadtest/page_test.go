@@ -20,7 +20,7 @@ func reported(seconds int) *Report {
 	r := &Report{
 		Run: "r", Scenario: `<script>alert("x")</script>`, Started: time.Unix(1e9, 0), Seconds: float64(seconds - 2),
 		Connections: &Connections{Wanted: 30, Live: 29, Failures: map[int]uint64{0: 1, 503: 2}, LastFailure: "503: busy", Stopped: 1},
-		Published:   &Published{Events: 10, Rate: 5, Acks: q, Lag: q},
+		Published:   &Published{Events: 10, Rate: 5, Acks: q, Lag: q, Distribution: spread},
 		Publishers:  []Published{{Name: "a & b", Events: 4}, {Events: 6, Failed: 1, Answers: map[int]uint64{429: 1}, LastFailure: "429: slow down"}},
 		Delivered:   &Delivered{Events: 9, Expected: 10, Lost: 1},
 		Latency:     q, LatencySent: q, Distribution: spread,
@@ -33,7 +33,7 @@ func reported(seconds int) *Report {
 		},
 	}
 	for i := range seconds {
-		s := Second{At: float64(i - 2), Published: 5, Delivered: uint64(10 * i), Live: 29, P50: 1, P99: 10, Max: float64(20 + i)}
+		s := Second{At: float64(i - 2), Published: 5, Delivered: uint64(10 * i), Live: 29, P50: 1, P99: 10, Max: float64(20 + i), AckP50: 1, AckP99: 2, AckMax: 3}
 		s.Groups = []GroupSecond{{Delivered: 5, Live: 20, P99: 1}, {}}
 		s.Processes = []ProcessSecond{{Cores: 0.5, RSS: 5e6}}
 		r.Series = append(r.Series, s)
@@ -80,7 +80,7 @@ func TestPageShowsEverythingAndNeedsNothing(t *testing.T) {
 	if n["script"]+n["link"]+n["img"]+n["iframe"] != 0 || strings.Contains(page, "@import") {
 		t.Errorf("the page has %v", n)
 	}
-	if n["figure"] != 7 || n["path"] < 15 || n["table"] != 6 {
+	if n["figure"] != 9 || n["path"] < 15 || n["table"] != 6 {
 		t.Errorf("%d charts of %d lines, %d tables", n["figure"], n["path"], n["table"])
 	}
 	for _, want := range []string{
@@ -104,6 +104,49 @@ func TestPageOfTheLeastThatThereIs(t *testing.T) {
 		n := elements(t, page)
 		if good := strings.Contains(page, "Everything"); n["h1"] != 1 || good == (name == "interrupted") {
 			t.Errorf("%s: %v, all is well: %t", name, n, good)
+		}
+	}
+}
+
+func TestPageOfPublishersAloneTellsOfThemAlone(t *testing.T) {
+	r := reported(12)
+	r.Connections, r.Delivered, r.Latency, r.LatencySent, r.Distribution, r.Storms, r.Readers, r.Publishers = nil, nil, nil, nil, nil, nil, nil, nil
+	r.Published.Failed, r.Published.Duplicates, r.Series[7].Failed = 1, 77, 1
+	page := written(t, r)
+	if n := elements(t, page); n["figure"] != 5 || n["table"] != 3 {
+		t.Errorf("%d charts, %d tables", n["figure"], n["table"])
+	}
+	for want, has := range map[string]bool{
+		"1 not published": true, "Acknowledgements, milliseconds. p50 at most 1, p99 at most 2, highest at most 3": true, "not acknowledged at most 1": true,
+		"acknowledged, p99": true, "Acknowledgements by percentile": true, "<td>77</td>": true,
+		"elivered": false, "Latency": false, "Live": false, ">reconnects<": false,
+	} {
+		if strings.Contains(page, want) != has {
+			t.Errorf("the page says %s: %t, want %t", want, !has, has)
+		}
+	}
+}
+
+func TestPageOfWebhooksCallsWrongWhatTheReportDoes(t *testing.T) {
+	for want, r := range map[string]*WebhookReport{
+		"Everything arrived": {Delivered: WebhookEvents{Repeated: 3, Disordered: 1}, Messages: Messages{Refused: 4, Hung: 5}}, // it was not ordered
+		"1 lost":             {Delivered: WebhookEvents{Lost: 1}},
+		"1 out of order":     {Delivered: WebhookEvents{Disordered: 1, ordered: true}},
+		"2 unexpected":       {Signatures: Signatures{Wrong: 1}, Messages: Messages{Malformed: 1}},
+		"1 foreign":          {Delivered: WebhookEvents{Foreign: 1}},
+		"1 not published":    {Published: &Published{Failed: 1}},
+	} {
+		r.Subscriptions = 2
+		var b bytes.Buffer
+		if err := r.WriteHTML(&b); err != nil {
+			t.Fatal(err)
+		}
+		elements(t, b.String())
+		if good := strings.Contains(b.String(), "Everything"); !strings.Contains(b.String(), want) || good != r.Right() {
+			t.Errorf("the page does not say %s, all is well: %t", want, good)
+		}
+		if r.Messages.Hung > 0 && !strings.Contains(b.String(), "hung 5, refused 4") {
+			t.Errorf("the page does not tell of %+v", r.Messages)
 		}
 	}
 }

@@ -139,7 +139,10 @@ func (p *sessionsParty) ask(o crewOrder) (crewAnswer, error) {
 	state := groupState{Live: int(a.live.Load()), Reconnects: a.reconnects.Load(), Deliveries: a.deliveries.Load(), LastAt: a.lastAt.Load()}
 	if o.Recent {
 		recent := newHistogram()
-		p.reader.tally.takeRecent(recent)
+		state.Content = p.reader.tally.takeRecent(recent)
+		if p.config.Group.Ordering == "none" {
+			state.Content.Disordered = 0 // which was not promised
+		}
 		var err error
 		if state.Recent, err = encodeHistogram(recent); err != nil {
 			return crewAnswer{}, err
@@ -231,10 +234,7 @@ func (p *webhooksParty) ask(o crewOrder) (crewAnswer, error) {
 	if err != nil {
 		return crewAnswer{}, err
 	}
-	state := groupState{
-		Live: p.config.Hook.Subscriptions, Deliveries: got.Events, LastAt: got.Last, Recent: got.Recent, Why: got.LastFault,
-		Failures: got.Malformed + got.Forged,
-	}
+	state := p.run.state(got)
 	if o.Sequences == nil {
 		return crewAnswer{Groups: []groupState{state}}, nil
 	}
@@ -242,16 +242,9 @@ func (p *webhooksParty) ask(o crewOrder) (crewAnswer, error) {
 	if err := mergeEncoded(t.latency, got.Histogram); err != nil {
 		return crewAnswer{}, err
 	}
-	t.deliveries, t.inWindow, t.duplicates, t.foreign = got.Events, got.Window, got.Repeated, got.Foreign
-	t.unexpected = got.Unexpected + got.Forged + got.Malformed
-	if p.config.Hook.Ordering != "none" {
-		t.late = got.Disordered
-	}
-	for name, n := range map[string]uint64{"refused": got.Refused, "hung": got.Hung, "wrongly signed": got.Forged, "malformed": got.Malformed} {
-		if n > 0 {
-			t.controls[name] = n
-		}
-	}
+	t.deliveries, t.inWindow, t.foreign = got.Events, got.Window, got.Foreign
+	t.duplicates, t.late, t.unexpected = state.Content.Duplicates, state.Content.Disordered, state.Content.Unexpected
+	t.controls = controls(got.Refused, got.Hung, got.Forged, got.Malformed)
 	state.Result = &groupResult{Lost: got.Lost}
 	state.Result.Tally, err = t.wire()
 	return crewAnswer{Groups: []groupState{state}}, err

@@ -42,12 +42,12 @@ func newPoster(c *PublishConfig) (*poster, error) {
 	return &poster{config: c, target: target, fields: b.String()}, nil
 }
 
-func (p *poster) send(ctx context.Context, lane int, body []byte, events int) (int, int, error) {
+func (p *poster) send(ctx context.Context, lane int, body []byte, events int) (receipt, error) {
 	uri := p.target.url.RequestURI()
 	if strings.Contains(p.config.URL, "{") {
 		e, err := resolve(expand(p.config.URL, lane, lane))
 		if err != nil {
-			return 0, 0, err
+			return receipt{}, err
 		}
 		uri = e.url.RequestURI()
 	}
@@ -57,7 +57,7 @@ func (p *poster) send(ctx context.Context, lane int, body []byte, events int) (i
 
 	if p.conn == nil {
 		if err := p.dial(ctx); err != nil {
-			return 0, 0, err
+			return receipt{}, err
 		}
 	}
 	// A request that has begun is finished even when the run ends: its event would be in doubt.
@@ -65,19 +65,19 @@ func (p *poster) send(ctx context.Context, lane int, body []byte, events int) (i
 	status, answer, err := p.exchange()
 	if err != nil {
 		p.hangUp()
-		return 0, 0, err
+		return receipt{}, err
 	}
-	switch {
-	case status == http.StatusMultiStatus:
-		ok := bytes.Count(answer, []byte(`"persisted"`)) + bytes.Count(answer, []byte(`"duplicate"`))
-		if ok >= events {
-			return events, status, nil
-		}
-		return ok, status, fmt.Errorf("207: %.300s", answer)
-	case status >= 200 && status < 300:
-		return events, status, nil
+	out := receipt{status: status}
+	if status/100 == 2 {
+		out.ok, out.duplicates = events, min(events, bytes.Count(answer, []byte(`"duplicate"`)))
 	}
-	return 0, status, fmt.Errorf("%d: %.300s", status, answer)
+	if status == http.StatusMultiStatus {
+		out.ok = min(events, out.duplicates+bytes.Count(answer, []byte(`"persisted"`)))
+	}
+	if out.ok < events {
+		return out, fmt.Errorf("%d: %.300s", status, answer)
+	}
+	return out, nil
 }
 
 func (p *poster) dial(ctx context.Context) error {

@@ -2,10 +2,7 @@ package loadtest
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"os"
-	"sync"
 	"time"
 )
 
@@ -17,7 +14,7 @@ type PublishRunConfig struct {
 	Duration time.Duration // the window; default 10 s. A limit of events may end it sooner
 	PIDs     []int
 	PIDTree  bool
-	Progress io.Writer
+	Watch    func(Progress) // as RunConfig has it
 }
 
 // Publish runs publishers alone, and reports how quickly they were answered. When ctx ends early the report is of what was until then.
@@ -34,65 +31,42 @@ func Publish(ctx context.Context, c PublishRunConfig) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{Run: c.Run, Scenario: "publish", Target: c.Publish.URL + c.Publish.Command, Started: time.Now()}
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- p.run(running) }()
-	var watching sync.WaitGroup
-	defer watching.Wait() // after stop
-	defer stop()
-	if c.Progress != nil {
-		watching.Go(func() { p.progress(running, c.Progress) })
+	on := &course{
+		run: c.Run, scenario: r.Scenario, watch: c.Watch, publishers: []*publishers{p}, measured: servers(c.PIDs),
+		series: series{pids: c.PIDs, tree: c.PIDTree},
 	}
-
-	finished := pauseOr(ctx, ended, c.Warmup, &err)
+	publishing := begin(ctx, p.run)
+	finished := false
+	if c.Warmup > 0 {
+		on.enter("warming up", c.Warmup)
+		finished, _ = on.until(ctx, c.Warmup, publishing.over) // it fails by the end of ctx alone, as there is nobody to ask
+	}
 	_ = w.take("begin")
 	self, _ := sample(os.Getpid(), false)
-	begin := time.Now()
-	all.from.Store(begin.UnixNano())
+	from := time.Now()
+	all.from.Store(from.UnixNano())
 	if !finished {
-		finished = pauseOr(ctx, ended, c.Duration, &err)
+		on.enter("measuring", c.Duration)
+		_, _ = on.until(ctx, c.Duration, publishing.over)
 	}
 	all.to.Store(time.Now().UnixNano())
 	_ = w.take("after")
-	r.Seconds = time.Since(begin).Seconds()
+	r.Seconds = time.Since(from).Seconds()
 	if now, e := sample(os.Getpid(), false); e == nil && r.Seconds > 0 {
 		r.Self = &SelfReport{Cores: (now.cpu - self.cpu).Seconds() / r.Seconds, RSS: now.rss}
 	}
-	stop()
-	if !finished {
-		err = <-ended
-	}
-	if err != nil {
+	publishing.stop()
+	on.enter("the last requests", 0)
+	_, _ = on.until(context.WithoutCancel(ctx), forever, publishing.over)
+	if err := publishing.wait(); err != nil {
 		return nil, err
 	}
 	if ctx.Err() != nil {
 		r.Interrupted = context.Cause(ctx).Error()
 	}
-	r.Published = p.report(r.Seconds)
+	r.Published, r.Series = p.report(r.Seconds), on.series.since(from)
 	r.Processes = w.report(0, 0, p.inWindow, time.Duration(r.Seconds*float64(time.Second)))
 	return r, nil
-}
-
-// pauseOr sleeps for d, and says whether the publishers ended before that, and how.
-func pauseOr(ctx context.Context, ended <-chan error, d time.Duration, err *error) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	case *err = <-ended:
-		return true
-	}
-	return false
-}
-
-func (p *publishers) progress(ctx context.Context, to io.Writer) {
-	var before uint64
-	for wait(ctx, time.Second) {
-		now := p.sent.Load()
-		_, _ = fmt.Fprintf(to, "published %d (+%d)  failed %d\n", now, now-before, p.failed.Load())
-		before = now
-	}
 }
 
 // report is the publisher's side of a run that has ended.
@@ -101,9 +75,10 @@ func (p *publishers) report(seconds float64) *Published {
 	defer p.mu.Unlock()
 	c := &p.config
 	out := &Published{
-		Name: c.Name, Events: p.sent.Load(), Failed: p.failed.Load(), Requests: p.requests.Load(), Wanted: c.wanted(),
+		Name: c.Name, Events: p.sent.Load(), Duplicates: p.duplicates.Load(), Failed: p.failed.Load(), Requests: p.requests.Load(), Wanted: c.wanted(),
 		Batch: c.Batch, Size: len(p.body.append(nil, mark{seq: 1000, sent: time.Now().UnixNano()})), Publishers: c.Publishers, Lanes: c.Lanes,
 		Acks: quantiles(p.acks), Lag: quantiles(p.lag), Answers: p.statuses, LastFailure: p.lastFail,
+		Distribution: distribution(p.acks),
 	}
 	if seconds > 0 {
 		out.Rate = float64(p.inWindow) / seconds

@@ -2,6 +2,10 @@ package loadtest_test
 
 import (
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,6 +42,78 @@ func TestPublishersReportAcknowledgements(t *testing.T) {
 		}
 		if len(one) < 690 || len(one) > 710 {
 			t.Errorf("an event has %d bytes, want about 700", len(one))
+		}
+	}
+}
+
+func TestPublishersAloneAreToldOfEverySecond(t *testing.T) {
+	f := newFeed(t, func(f *feed) {
+		f.refuse = func(n int) int {
+			if n == 5 {
+				return http.StatusTooManyRequests
+			}
+			return 0
+		}
+	})
+	var told []loadtest.Progress
+	var text strings.Builder
+	lines := loadtest.Lines(&text)
+	r, err := loadtest.Publish(t.Context(), loadtest.PublishRunConfig{
+		Warmup: 200 * time.Millisecond, Duration: 2200 * time.Millisecond, PIDs: []int{os.Getpid()},
+		Publish: loadtest.PublishConfig{URL: f.URL + "/pub", Rate: 100, Publishers: 1},
+		Watch: func(p loadtest.Progress) {
+			told = append(told, p)
+			lines(p)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var published, failed uint64
+	for i, s := range r.Series {
+		published += s.Published
+		failed += s.Failed
+		if s.AckP50 <= 0 || s.AckP99 < s.AckP50 || s.AckMax < s.AckP99 || len(s.Processes) != 1 || s.Delivered != 0 {
+			t.Errorf("second %d: %+v", i, s)
+		}
+	}
+	if len(r.Series) < 2 || r.Series[0].At > 1.5 || published == 0 || published > r.Published.Events || failed != 1 || r.Published.Failed != 1 {
+		t.Errorf("%d published and %d failed in %+v", published, failed, r.Series)
+	}
+	last := told[len(told)-1]
+	if len(told) != len(r.Series) || last.Published < published || last.Failed != 1 || last.Acks == nil || last.Wanted != 0 || told[0].Phase != "measuring" || len(last.Processes) != 1 {
+		t.Errorf("told %+v", told)
+	}
+	if !strings.Contains(text.String(), "failed 1\n") || strings.Contains(text.String(), "delivered") {
+		t.Errorf("the lines are %s", &text)
+	}
+	if len(r.Published.Distribution) < 2 || r.Right() {
+		t.Errorf("%+v", r.Published)
+	}
+}
+
+func TestPublishersTellWhatTheServerHadAlready(t *testing.T) {
+	for answer, want := range map[string][2]uint64{ // acknowledged, of those duplicates
+		`200 {"results":[{"status":"duplicate"},{"status":"persisted"}]}`: {2, 1},
+		`207 {"results":[{"status":"duplicate"},{"status":"failed"}]}`:    {1, 1},
+		`202 `: {2, 0},
+	} {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			status, _ := strconv.Atoi(answer[:3])
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, answer[4:])
+		}))
+		r, err := loadtest.Publish(t.Context(), loadtest.PublishRunConfig{Publish: loadtest.PublishConfig{URL: s.URL, Batch: 2, Events: 2}})
+		s.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text strings.Builder
+		if err := r.WriteText(&text); err != nil || strings.Contains(text.String(), "1 events were there already") != (want[1] > 0) {
+			t.Errorf("%s: the report is %s (%v)", answer, &text, err)
+		}
+		if p := r.Published; p.Events != want[0] || p.Duplicates != want[1] || p.Failed != 2-want[0] {
+			t.Errorf("%s: %+v", answer, p)
 		}
 	}
 }

@@ -115,13 +115,15 @@ type publishers struct {
 	body   *template
 	all    *gauges // for the window; the readers' own where there are readers
 
-	sent     atomic.Uint64 // events acknowledged
-	failed   atomic.Uint64 // events refused or in doubt
-	requests atomic.Uint64
+	sent       atomic.Uint64 // events acknowledged
+	duplicates atomic.Uint64 // of those, such as the server had already
+	failed     atomic.Uint64 // events refused or in doubt
+	requests   atomic.Uint64
 
 	mu       sync.Mutex
 	lanes    []sequence              // guarded by mu
 	acks     *hdrhistogram.Histogram // guarded by mu; of requests begun in the window
+	recent   *hdrhistogram.Histogram // guarded by mu; of requests that ended since it was last taken
 	lag      *hdrhistogram.Histogram // guarded by mu; how far behind their schedule requests began
 	inWindow uint64                  // guarded by mu; events acknowledged within the window
 	statuses map[int]uint64          // guarded by mu; answers that were not plain success
@@ -138,15 +140,22 @@ func newPublishers(run string, c PublishConfig, all *gauges) (*publishers, error
 	}
 	return &publishers{
 		config: c, body: body, all: all, lanes: make([]sequence, c.Lanes),
-		acks: newHistogram(), lag: newHistogram(), statuses: map[int]uint64{},
+		acks: newHistogram(), recent: newHistogram(), lag: newHistogram(), statuses: map[int]uint64{},
 	}, nil
 }
 
 // sink takes rendered events. It is used by one publisher.
 type sink interface {
-	// send blocks until the events are acknowledged. ok says of how many that is sure; an error goes with the rest.
-	send(ctx context.Context, lane int, body []byte, events int) (ok, status int, err error)
+	// send blocks until the events are acknowledged. An error goes with those of which that is not sure.
+	send(ctx context.Context, lane int, body []byte, events int) (receipt, error)
 	io.Closer
+}
+
+// receipt is what was answered to a request.
+type receipt struct {
+	status     int
+	ok         int // so many events are surely acknowledged
+	duplicates int // of those, such as are said to have been there already
 }
 
 // run publishes until ctx is done or the number of events is reached.
@@ -216,8 +225,8 @@ func (p *publishers) publish(ctx context.Context, i int, to sink) {
 			m.sent, m.late, m.scheduled = due.UnixNano(), int64(began.Sub(due)), true
 		}
 		body = p.render(body[:0], m)
-		ok, status, err := to.send(ctx, m.lane, body, c.Batch)
-		p.account(lane, first, ok, status, err, began, began.Sub(due))
+		answer, err := to.send(ctx, m.lane, body, c.Batch)
+		p.account(lane, first, answer, err, began, began.Sub(due))
 		if err != nil && !wait(ctx, 50*time.Millisecond) { // a refusing server is not hammered
 			return
 		}
@@ -255,25 +264,27 @@ func (p *publishers) render(dst []byte, m mark) []byte {
 	return dst
 }
 
-func (p *publishers) account(lane int, first uint64, ok, status int, err error, began time.Time, lag time.Duration) {
+func (p *publishers) account(lane int, first uint64, answer receipt, err error, began time.Time, lag time.Duration) {
 	batch := p.config.Batch
 	p.requests.Add(1)
-	p.sent.Add(uint64(ok))
-	p.failed.Add(uint64(batch - ok))
+	p.sent.Add(uint64(answer.ok))
+	p.duplicates.Add(uint64(answer.duplicates))
+	p.failed.Add(uint64(batch - answer.ok))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := time.Now()
+	record(p.recent, int64(now.Sub(began)))
 	if p.all.in(began.UnixNano()) {
 		record(p.acks, int64(now.Sub(began)))
 		record(p.lag, int64(lag))
 	}
 	if p.all.in(now.UnixNano()) {
-		p.inWindow += uint64(ok)
+		p.inWindow += uint64(answer.ok)
 	}
-	if err == nil && ok == batch {
+	if err == nil && answer.ok == batch {
 		return
 	}
-	p.statuses[status]++
+	p.statuses[answer.status]++
 	if err != nil {
 		p.lastFail = err.Error()
 	}
@@ -285,6 +296,14 @@ func (p *publishers) account(lane int, first uint64, ok, status int, err error, 
 	for i := range batch {
 		l.doubts[first+uint64(i)] = struct{}{}
 	}
+}
+
+// takeRecent adds how long the requests took that ended since it was last called.
+func (p *publishers) takeRecent(to *hdrhistogram.Histogram) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	to.Merge(p.recent)
+	p.recent.Reset()
 }
 
 // sequences returns the publisher's side of every lane. No lane may be in use any more.
@@ -313,11 +332,11 @@ func newCommandSink(command string) (*commandSink, error) {
 	return &commandSink{c, in}, nil
 }
 
-func (s *commandSink) send(_ context.Context, _ int, body []byte, events int) (int, int, error) {
+func (s *commandSink) send(_ context.Context, _ int, body []byte, events int) (receipt, error) {
 	if _, err := s.stdin.Write(append(body, '\n')); err != nil {
-		return 0, 0, fmt.Errorf("publisher command: %w", err)
+		return receipt{}, fmt.Errorf("publisher command: %w", err)
 	}
-	return events, 0, nil
+	return receipt{ok: events}, nil
 }
 
 func (s *commandSink) Close() error {

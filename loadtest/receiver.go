@@ -70,11 +70,10 @@ type receiverReport struct {
 	Foreign    uint64 `json:"foreign"`
 	Lost       uint64 `json:"lost"`
 
-	Verified uint64     `json:"verified"`
-	Forged   uint64     `json:"forged"` // of those, such whose signature is wrong
-	Latency  *Quantiles `json:"latency,omitempty"`
+	Verified uint64 `json:"verified"`
+	Forged   uint64 `json:"forged"` // of those, such whose signature is wrong
 
-	Histogram []byte `json:"histogram,omitempty"` // that Latency is of
+	Histogram []byte `json:"histogram,omitempty"` // of the window's latencies
 	Recent    []byte `json:"recentHistogram,omitempty"`
 }
 
@@ -343,7 +342,6 @@ func (r *receiver) report(order receiverOrder) (receiverReport, error) {
 		latency.Merge(t.latency)
 		t.mu.Unlock()
 	}
-	out.Latency = quantiles(latency)
 	if out.Histogram, err = encodeHistogram(latency); err != nil {
 		return out, err
 	}

@@ -99,8 +99,9 @@ type Connections struct {
 // Published is the publisher's side.
 type Published struct {
 	Name        string         `json:"name,omitempty"`
-	Events      uint64         `json:"events"` // acknowledged, all of the run
-	Failed      uint64         `json:"failed"` // refused or in doubt; none of them counts as lost
+	Events      uint64         `json:"events"`               // acknowledged, all of the run
+	Duplicates  uint64         `json:"duplicates,omitempty"` // of those, such as the server says it had already
+	Failed      uint64         `json:"failed"`               // refused or in doubt; none of them counts as lost
 	Requests    uint64         `json:"requests"`
 	Rate        float64        `json:"eventsPerSecond"` // within the window
 	Wanted      float64        `json:"wantedPerSecond,omitempty"`
@@ -112,6 +113,8 @@ type Published struct {
 	Lag         *Quantiles     `json:"lag,omitempty"` // how late requests began, by their schedule
 	Answers     map[int]uint64 `json:"answers,omitempty"`
 	LastFailure string         `json:"lastFailure,omitempty"`
+
+	Distribution []Percentile `json:"distribution,omitempty"` // of Acks
 }
 
 // Delivered is the readers' side, by content.
@@ -129,6 +132,8 @@ type Delivered struct {
 	Controls   map[string]uint64 `json:"controls,omitempty"`
 	Bytes      uint64            `json:"bytes"`
 	BytesRate  float64           `json:"bytesPerSecond"`
+
+	alone bool // nobody else's events were to come, so that such as are foreign are a fault
 }
 
 // Storm is one round of dropping and reconnecting everybody. Times count from when they come back.
@@ -153,6 +158,12 @@ type SelfReport struct {
 	Cores          float64 `json:"cores"`
 	CPUPerDelivery float64 `json:"cpuMicrosPerDelivery,omitempty"`
 	RSS            int64   `json:"rss"`
+}
+
+// Right says whether nothing was lost, disordered, unexpected, or published without success.
+func (r *Report) Right() bool {
+	d, p := r.Delivered, r.Published
+	return (d == nil || d.Lost+d.Disordered+d.Unexpected == 0) && (p == nil || p.Failed == 0)
 }
 
 // WriteText writes the report for people.
@@ -257,6 +268,9 @@ func (p *Published) text(line func(name, format string, args ...any), name strin
 	}
 	line(name, "%d events, %.1f/s%s; %d failed; %d B each, batch %d, %d publishers, %d lanes", p.Events, p.Rate, wanted, p.Failed, p.Size, p.Batch, p.Publishers, p.Lanes)
 	line("  acks", "%v", p.Acks)
+	if p.Duplicates > 0 {
+		line("  duplicates", "%d events were there already, says the server", p.Duplicates)
+	}
 	if p.Lag != nil && p.Lag.P99 > 5 {
 		line("  behind", "%v  (the publisher did not keep its schedule)", p.Lag)
 	}

@@ -69,25 +69,20 @@ func (c *RunConfig) defaults() error {
 
 // conductor leads a run. All of it is owned by the goroutine that Run is called by.
 type conductor struct {
-	config     RunConfig
-	publishers []*publishers
-	lanes      []laneRange // of each group of readers
-	parties    []party     // the groups of readers, then the others
-	besides    []beside    // which those are
-	begun      []beside    // of them, those to be ended
-	window     *gauges     // of the publishers: the window alone
-	crews      []asker
-	groups     []groupState // as they were when they were last asked
-	phase      phase
-	series     series
-	watch      *watch
-	self       usage // at the window's begin
-	report     *Report
-	begin      time.Time  // of the window
-	liveAtEnd  []int      // of each group, as the window ended
-	foreign    bool       // another process publishes, if anybody
-	sampled    []sequence // what that had published as the window ended: what any reader has seen, all should see
-	next       time.Time  // when the next second is taken
+	config    RunConfig
+	lanes     []laneRange // of each group of readers
+	besides   []beside    // which those are
+	begun     []beside    // of them, those to be ended
+	window    *gauges     // of the publishers: the window alone
+	crews     []asker
+	course    course // its parties are the groups of readers, then the others
+	watch     *watch
+	self      usage // at the window's begin
+	report    *Report
+	begin     time.Time  // of the window
+	liveAtEnd []int      // of each group, as the window ended
+	foreign   bool       // another process publishes, if anybody
+	sampled   []sequence // what that had published as the window ended: what any reader has seen, all should see
 }
 
 // Run has readers read what publishers publish, and reports. When ctx ends early the report is of what was until then, and
@@ -143,7 +138,10 @@ func newConductor(c RunConfig) (*conductor, error) {
 		return nil, err
 	}
 	r := &conductor{config: c, window: &gauges{}, watch: newWatch(c.PIDs, c.PIDTree), foreign: len(c.Publishers) == 0}
-	r.series.pids, r.series.tree = c.PIDs, c.PIDTree
+	r.course = course{
+		run: c.Run, scenario: c.Scenario, watch: c.Watch, measured: servers(c.PIDs), every: 5 * time.Millisecond, series: series{pids: c.PIDs, tree: c.PIDTree},
+		ask: func(recent bool) error { return r.ask(crewOrder{Recent: recent}) },
+	}
 	r.report = &Report{Run: c.Run, Scenario: c.Scenario, Started: time.Now()}
 	lanes := 0
 	of := map[string]laneRange{}
@@ -155,7 +153,7 @@ func newConductor(c RunConfig) (*conductor, error) {
 		p.first = lanes
 		lanes += p.config.Lanes
 		of[config.Name] = laneRange{p.first, p.config.Lanes}
-		r.publishers = append(r.publishers, p)
+		r.course.publishers = append(r.course.publishers, p)
 	}
 	lanesOf := func(name, publisher string) (laneRange, error) {
 		own, ok := of[publisher]
@@ -182,7 +180,7 @@ func (r *conductor) invite(lanesOf func(name, publisher string) (laneRange, erro
 			return err
 		}
 		r.lanes = append(r.lanes, own)
-		r.parties = append(r.parties, party{
+		r.course.parties = append(r.course.parties, party{
 			name: g.Name, transport: g.Transport, client: g.Client, target: g.URL, wanted: g.Connections,
 			expected: func(sequences []sequence) uint64 { return g.expected(own, sequences) },
 		})
@@ -214,7 +212,7 @@ func (r *conductor) invite(lanesOf func(name, publisher string) (laneRange, erro
 		r.besides = append(r.besides, p)
 	}
 	for _, b := range r.besides {
-		r.parties = append(r.parties, b.party())
+		r.course.parties = append(r.course.parties, b.party())
 	}
 	return nil
 }
@@ -285,7 +283,7 @@ func (c *ReaderConfig) dials(window time.Duration) int {
 
 // ask asks all crews, and keeps their groups' states.
 func (r *conductor) ask(o crewOrder) error {
-	groups := make([]groupState, len(r.config.Readers), len(r.parties))
+	groups := make([]groupState, len(r.config.Readers), len(r.course.parties))
 	for _, crew := range r.crews {
 		a, err := crew.ask(o)
 		if err != nil {
@@ -313,6 +311,6 @@ func (r *conductor) ask(o crewOrder) error {
 		}
 		groups = append(groups, a.Groups...)
 	}
-	r.groups = groups
+	r.course.groups = groups
 	return nil
 }

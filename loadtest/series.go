@@ -18,6 +18,9 @@ type Second struct {
 	P50        float64         `json:"p50,omitempty"`
 	P99        float64         `json:"p99,omitempty"`
 	Max        float64         `json:"max,omitempty"`
+	AckP50     float64         `json:"ackP50,omitempty"` // how long the publishers' requests that ended in it took
+	AckP99     float64         `json:"ackP99,omitempty"`
+	AckMax     float64         `json:"ackMax,omitempty"`
 	Groups     []GroupSecond   `json:"readers,omitempty"` // where there are several
 	Processes  []ProcessSecond `json:"processes,omitempty"`
 }
@@ -47,7 +50,27 @@ type series struct {
 	before sums
 	last   []usage // of each process
 	lastAt time.Time
-	recent []*hdrhistogram.Histogram // of the last seconds, for those who watch
+	recent recent // latencies
+	acks   recent
+}
+
+// recent is distributions of the last seconds, for those who watch.
+type recent []*hdrhistogram.Histogram
+
+// add enters another second's.
+func (r *recent) add(h *hdrhistogram.Histogram) {
+	if *r = append(*r, h); len(*r) > maxRecent {
+		*r = (*r)[1:]
+	}
+}
+
+// quantiles are those of all the seconds together.
+func (r recent) quantiles() *Quantiles {
+	all := newHistogram()
+	for _, h := range r {
+		all.Merge(h)
+	}
+	return quantiles(all)
 }
 
 // sums are of everything since a run began.
@@ -60,9 +83,18 @@ type sums struct {
 const maxRecent = 5
 
 // add enters a second that ends now. groups is each group's state, with what arrived in the second.
-func (s *series) add(now time.Time, published, failed uint64, groups []groupState) error {
+func (s *series) add(now time.Time, publishers []*publishers, groups []groupState) error {
 	second := Second{}
-	c := sums{published: published, failed: failed}
+	c := sums{}
+	acks := newHistogram()
+	for _, p := range publishers {
+		c.published += p.sent.Load()
+		c.failed += p.failed.Load()
+		p.takeRecent(acks)
+	}
+	if q := quantiles(acks); q != nil {
+		second.AckP50, second.AckP99, second.AckMax = q.P50, q.P99, q.Max
+	}
 	latency := newHistogram()
 	for i, g := range groups {
 		c.delivered += g.Deliveries
@@ -97,9 +129,8 @@ func (s *series) add(now time.Time, published, failed uint64, groups []groupStat
 		s.all, s.times = s.all[1:], s.times[1:]
 	}
 	s.all, s.times = append(s.all, second), append(s.times, now)
-	if s.recent = append(s.recent, latency); len(s.recent) > maxRecent {
-		s.recent = s.recent[1:]
-	}
+	s.recent.add(latency)
+	s.acks.add(acks)
 	return nil
 }
 
@@ -132,13 +163,4 @@ func (s *series) since(begin time.Time) []Second {
 		s.all[i].At = float64(at.Sub(begin).Milliseconds()) / 1000
 	}
 	return s.all
-}
-
-// latency is the distribution of what arrived in the last seconds.
-func (s *series) latency() *Quantiles {
-	all := newHistogram()
-	for _, h := range s.recent {
-		all.Merge(h)
-	}
-	return quantiles(all)
 }

@@ -82,10 +82,15 @@ func Subscribe(ctx context.Context, c SubscribeConfig) (*Report, error) {
 
 // Lines gives what a run's progress is told by: a line for each second.
 func Lines(w io.Writer) func(Progress) {
-	var before uint64
+	var before, sent uint64
 	return func(p Progress) {
 		if p.Note != "" {
 			_, _ = fmt.Fprintln(w, p.Note)
+			return
+		}
+		if p.Wanted == 0 {
+			_, _ = fmt.Fprintf(w, "published %d (+%d)  failed %d\n", p.Published, p.Published-sent, p.Failed)
+			sent = p.Published
 			return
 		}
 		_, _ = fmt.Fprintf(w, "live %d/%d  published %d (%d failed)  delivered %d (+%d)  reconnects %d  failures %d\n",

@@ -56,14 +56,28 @@ func (t *tally) histograms() []*hdrhistogram.Histogram {
 	return []*hdrhistogram.Histogram{t.latency, t.sent, t.connect, t.block, t.stormHead, t.stormBlock, t.stormEvent}
 }
 
-// takeRecent adds what arrived since it was last called to the given histogram.
-func (t *tally) takeRecent(to *hdrhistogram.Histogram) {
+// content is how much of what came, all of the run, was not as it should have been.
+type content struct {
+	Duplicates uint64 `json:"duplicates,omitempty"`
+	Disordered uint64 `json:"disordered,omitempty"`
+	Unexpected uint64 `json:"unexpected,omitempty"`
+}
+
+func (c *content) add(o content) {
+	c.Duplicates += o.Duplicates
+	c.Disordered += o.Disordered
+	c.Unexpected += o.Unexpected
+}
+
+// takeRecent adds what arrived since it was last called to the given histogram, and returns what was wrong so far.
+func (t *tally) takeRecent(to *hdrhistogram.Histogram) content {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.recent.TotalCount() > 0 {
 		to.Merge(t.recent)
 		t.recent.Reset()
 	}
+	return content{Duplicates: t.duplicates, Disordered: t.late, Unexpected: t.unexpected}
 }
 
 // merge adds o to t.

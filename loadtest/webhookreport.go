@@ -3,6 +3,7 @@ package loadtest
 import (
 	"fmt"
 	"io"
+	"maps"
 	"text/tabwriter"
 	"time"
 )
@@ -30,6 +31,9 @@ type WebhookReport struct {
 	// Processes are those that were named, and the receiver.
 	Processes []ProcessReport `json:"processes"`
 	Self      *SelfReport     `json:"self,omitempty"`
+
+	Distribution []Percentile `json:"distribution,omitempty"` // of Latency
+	Series       []Second     `json:"series,omitempty"`
 }
 
 // WebhookEvents is what arrived at the endpoints that answer, by content.
@@ -44,6 +48,37 @@ type WebhookEvents struct {
 	Unexpected uint64  `json:"unexpected"`
 	Foreign    uint64  `json:"foreign"` // messages without an event of this run
 	ordered    bool    // disorder is a fault
+}
+
+// delivered is the same as of readers. What was wrong with messages was unexpected.
+func (r *WebhookReport) delivered() *Delivered {
+	d, m := r.Delivered, r.Messages
+	out := &Delivered{
+		Events: d.Events, Expected: d.Expected, Window: d.Window, Rate: d.Rate, Lost: d.Lost, Duplicates: d.Repeated,
+		Unexpected: d.Unexpected + r.Signatures.Wrong + m.Malformed, Foreign: d.Foreign,
+		Controls: controls(m.Refused, m.Hung, r.Signatures.Wrong, m.Malformed), alone: true,
+	}
+	if d.ordered {
+		out.Disordered = d.Disordered
+	}
+	return out
+}
+
+// controls names the messages that are told of beside events.
+func controls(refused, hung, forged, malformed uint64) map[string]uint64 {
+	all := map[string]uint64{"refused": refused, "hung": hung, "wrongly signed": forged, "malformed": malformed}
+	maps.DeleteFunc(all, func(_ string, n uint64) bool { return n == 0 })
+	return all
+}
+
+// WriteHTML writes the report as a page, as that of Run is.
+func (r *WebhookReport) WriteHTML(w io.Writer) error {
+	all := Report{
+		Run: r.Run, Scenario: r.Scenario, Started: r.Started, Interrupted: r.Interrupted, Seconds: r.Seconds,
+		Connections: &Connections{Wanted: r.Subscriptions, Live: r.Subscriptions}, Published: r.Published, Delivered: r.delivered(),
+		Latency: r.Latency, Distribution: r.Distribution, Processes: r.Processes, Self: r.Self, Series: r.Series,
+	}
+	return all.WriteHTML(w)
 }
 
 // Messages are the requests that the receiver got, all of the run.
@@ -63,7 +98,7 @@ type Signatures struct {
 	Wrong    uint64 `json:"wrong"`
 }
 
-func (r *WebhookReport) take(c *WebhookConfig, got receiverReport, expected uint64) {
+func (r *WebhookReport) take(c *WebhookConfig, got receiverReport, expected uint64) error {
 	r.Delivered = WebhookEvents{
 		Events: got.Events, Expected: expected, Window: got.Window, Lost: got.Lost, Repeated: got.Repeated, Disordered: got.Disordered,
 		Unexpected: got.Unexpected, Foreign: got.Foreign, ordered: c.Ordering != "none",
@@ -76,9 +111,15 @@ func (r *WebhookReport) take(c *WebhookConfig, got receiverReport, expected uint
 		Connections: got.Connections, LastFault: got.LastFault,
 	}
 	r.Signatures = Signatures{Verified: got.Verified, Wrong: got.Forged}
-	if !r.Backlog { // else it tells how long they lay there
-		r.Latency = got.Latency
+	if r.Backlog { // then it tells how long they lay there
+		return nil
 	}
+	latency := newHistogram()
+	if err := mergeEncoded(latency, got.Histogram); err != nil {
+		return err
+	}
+	r.Latency, r.Distribution = quantiles(latency), distribution(latency)
+	return nil
 }
 
 // Right says whether nothing was lost, disordered, forged, or published without success.

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,9 +23,13 @@ type webhookRun struct {
 	receiver   *receiverProcess
 	publishers *publishers
 	window     gauges
+	course     course
+	got        receiverReport // as it was when the receiver was last asked by course
 	watch      *watch
 	self       usage
 	report     WebhookReport
+
+	proven atomic.Int64 // subscriptions that may be sent events
 
 	stream string // to be deleted; "": none
 	mu     sync.Mutex
@@ -113,6 +118,7 @@ func (w *webhookRun) active(ctx context.Context, path string) error {
 		switch s.Status.State {
 		case "pending":
 		case "active", "failing": // those that hang fail as soon as there are events
+			w.proven.Add(1)
 			return nil
 		default:
 			return fmt.Errorf("%s is %s: %s", path, s.Status.State, s.Status.Reason)
@@ -171,13 +177,19 @@ func (w *webhookRun) run(ctx context.Context, secrets []string) (*WebhookReport,
 	c, r := w.config, &w.report
 	r.Run, r.Started, r.Backlog, r.Scenario = c.Run, time.Now(), c.Backlog || c.Outage > 0, c.describe()
 	r.Subscriptions, r.Endpoints, r.Hanging = c.Subscriptions, c.Endpoints, c.Hang
+	// The receiver is a process like those that are measured, so that all of them are charged the same window.
+	pids := append(slices.Clone(c.PIDs), w.receiver.command.Process.Pid)
+	w.course = course{
+		run: c.Run, scenario: "webhook", watch: c.Watch, publishers: []*publishers{w.publishers},
+		parties: []party{{name: "webhooks", wanted: c.Subscriptions}}, measured: append(servers(c.PIDs), "endpoints"),
+		every: 20 * time.Millisecond, ask: w.ask, series: series{pids: pids, tree: c.PIDTree},
+	}
 	if !c.Backlog {
-		if err := w.subscribe(ctx, secrets); err != nil {
+		if err := w.prove(ctx, secrets); err != nil {
 			return nil, err
 		}
 	}
-	// The receiver is a process like those that are measured, so that all of them are charged the same window.
-	w.watch = newWatch(append(slices.Clone(c.PIDs), w.receiver.command.Process.Pid), c.PIDTree)
+	w.watch = newWatch(pids, c.PIDTree)
 	if err := w.watch.take("before"); err != nil {
 		return nil, err
 	}
@@ -189,7 +201,7 @@ func (w *webhookRun) run(ctx context.Context, secrets []string) (*WebhookReport,
 		published, err = w.publish(ctx)
 		if err == nil {
 			w.begin()
-			if err = w.subscribe(ctx, secrets); err == nil {
+			if err = w.prove(ctx, secrets); err == nil {
 				err = w.settle(ctx)
 			}
 			measured, err = w.end(err)
@@ -217,14 +229,43 @@ func (w *webhookRun) run(ctx context.Context, secrets []string) (*WebhookReport,
 	}
 	r.Seconds = measured
 	r.Published = w.publishers.report(published)
+	r.Series = w.course.series.since(time.Unix(0, w.window.from.Load()))
 	return r, w.finish()
+}
+
+// ask has the receiver tell how far it is.
+func (w *webhookRun) ask(recent bool) error {
+	var err error
+	w.got, err = w.receiver.ask(receiverOrder{Recent: recent})
+	w.course.groups = []groupState{w.state(w.got)}
+	return err
+}
+
+// state is what a receiver tells, as of a group of readers.
+func (w *webhookRun) state(got receiverReport) groupState {
+	s := groupState{
+		Live: int(w.proven.Load()), Deliveries: got.Events, LastAt: got.Last, Recent: got.Recent, Why: got.LastFault,
+		Failures: got.Malformed + got.Forged,
+		Content:  content{Duplicates: got.Repeated, Unexpected: got.Unexpected + got.Forged + got.Malformed},
+	}
+	if w.config.Ordering != "none" { // else order was not promised
+		s.Content.Disordered = got.Disordered
+	}
+	return s
+}
+
+// prove is subscribe, told of as it goes on.
+func (w *webhookRun) prove(ctx context.Context, secrets []string) error {
+	w.course.enter("proving the endpoints", 0)
+	return w.course.during(ctx, func(ctx context.Context) error { return w.subscribe(ctx, secrets) })
 }
 
 // publish publishes all events, and returns how long that took.
 func (w *webhookRun) publish(ctx context.Context) (float64, error) {
 	began := time.Now()
 	w.window.from.CompareAndSwap(0, began.UnixNano())
-	err := w.publishers.run(ctx)
+	w.course.enter("publishing", 0)
+	err := w.course.during(ctx, w.publishers.run)
 	return time.Since(began).Seconds(), err
 }
 
@@ -237,8 +278,9 @@ func (w *webhookRun) outage(ctx context.Context) (published float64, err error) 
 	if published, err = w.publish(ctx); err != nil {
 		return published, err
 	}
-	if !wait(ctx, w.config.Outage) {
-		return published, context.Cause(ctx)
+	w.course.enter("the outage goes on", w.config.Outage)
+	if err := w.course.pass(ctx, w.config.Outage); err != nil {
+		return published, err
 	}
 	w.begin()
 	_, err = w.receiver.ask(receiverOrder{Down: &well})
@@ -247,22 +289,21 @@ func (w *webhookRun) outage(ctx context.Context) (published float64, err error) 
 
 // timed publishes for as long as the window, and a little before it, and waits for what is under way.
 func (w *webhookRun) timed(ctx context.Context) (float64, error) {
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	ended := make(chan error, 1)
-	go func() { ended <- w.publishers.run(running) }()
+	publishing := begin(ctx, w.publishers.run)
+	over := false
 	var err error
-	over := pauseOr(ctx, ended, w.config.Warmup, &err)
+	if w.config.Warmup > 0 {
+		w.course.enter("warming up", w.config.Warmup)
+		over, err = w.course.until(ctx, w.config.Warmup, publishing.over)
+	}
 	w.begin()
-	if !over {
-		over = pauseOr(ctx, ended, w.config.Duration, &err)
+	if !over && err == nil {
+		w.course.enter("measuring", w.config.Duration)
+		_, err = w.course.until(ctx, w.config.Duration, publishing.over)
 	}
-	measured, endErr := w.end(nil)
-	stop()
-	if !over {
-		err = <-ended
-	}
-	if err = errors.Join(err, endErr); err != nil {
+	measured, err := w.end(err)
+	publishing.stop()
+	if err = errors.Join(publishing.wait(), err); err != nil {
 		return measured, err
 	}
 	return measured, w.settle(ctx)
@@ -301,29 +342,18 @@ func (w *webhookRun) end(err error) (float64, error) {
 
 // settle waits until everything has arrived, or nothing has for a while.
 func (w *webhookRun) settle(ctx context.Context) error {
-	expected := w.expected()
+	w.course.enter("waiting for the rest", w.config.Linger)
+	w.course.expected = w.expected()
 	var before receiverReport
-	moved, told := time.Now(), time.Now()
-	for {
-		got, err := w.receiver.ask(receiverOrder{})
-		if err != nil {
-			return err
-		}
-		if got.Events != before.Events || got.Refused != before.Refused {
+	moved := time.Now()
+	_, err := w.course.within(ctx, forever, func() bool {
+		if w.got.Events != before.Events || w.got.Refused != before.Refused {
 			moved = time.Now()
 		}
-		if got.Events >= expected || time.Since(moved) > w.config.Linger {
-			return nil
-		}
-		if w.config.Progress != nil && time.Since(told) > time.Second {
-			_, _ = fmt.Fprintf(w.config.Progress, "delivered %d of %d\n", got.Events, expected)
-			told = time.Now()
-		}
-		before = got
-		if !wait(ctx, 20*time.Millisecond) {
-			return context.Cause(ctx)
-		}
-	}
+		before = w.got
+		return w.got.Events >= w.course.expected || time.Since(moved) > w.config.Linger
+	})
+	return err
 }
 
 // expected is how many events are surely to arrive. Nothing is published any more.
@@ -351,6 +381,5 @@ func (w *webhookRun) finish() error {
 	if err != nil {
 		return err
 	}
-	w.report.take(w.config, got, w.expected())
-	return nil
+	return w.report.take(w.config, got, w.expected())
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
 	"strings"
@@ -49,10 +48,10 @@ type WebhookConfig struct {
 	Duration time.Duration // the window; default 10 s; not with Events
 	Linger   time.Duration // how long nothing may come until what is outstanding is lost; default 10 s
 
-	Receiver []string // the command that runs Receive
-	PIDs     []int    // processes to measure
-	PIDTree  bool     // with their descendants
-	Progress io.Writer
+	Receiver []string       // the command that runs Receive
+	PIDs     []int          // processes to measure
+	PIDTree  bool           // with their descendants
+	Watch    func(Progress) // as RunConfig has it
 }
 
 const (

@@ -174,6 +174,57 @@ func TestWebhooksMeasuresAWindowOfTime(t *testing.T) {
 	}
 }
 
+func TestWebhooksAreToldOfEverySecond(t *testing.T) {
+	for name, set := range map[string]func(c *loadtest.WebhookConfig){
+		"a window of time": func(c *loadtest.WebhookConfig) { c.Warmup, c.Duration = 100*time.Millisecond, 2200*time.Millisecond },
+		"events":           func(c *loadtest.WebhookConfig) { c.Publish.Events = 500 },
+		"from backlog":     func(c *loadtest.WebhookConfig) { c.Publish.Events, c.Backlog = 500, true },
+		"after an outage":  func(c *loadtest.WebhookConfig) { c.Publish.Events, c.Outage = 300, 1200*time.Millisecond },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSender(t, func(s *sender) {
+				s.fault = func(n int, e *event.Event) []*event.Event {
+					if n == 10 {
+						return []*event.Event{e, e}
+					}
+					return []*event.Event{e}
+				}
+			})
+			c := webhookConfig(t, s)
+			c.Publish = loadtest.PublishConfig{Rate: 200, Publishers: 2, Lanes: 6}
+			set(&c)
+			var told []loadtest.Progress
+			c.Watch = func(p loadtest.Progress) { told = append(told, p) }
+			r := webhooks(t, c)
+			var published, delivered uint64
+			for i, s := range r.Series {
+				published += s.Published
+				delivered += s.Delivered
+				if len(s.Processes) != 2 || s.Processes[1].RSS == 0 || s.Delivered > 0 && (s.P50 <= 0 || s.Max < s.P50) || s.Published > 0 && s.AckMax <= 0 {
+					t.Errorf("second %d: %+v", i, s)
+				}
+			}
+			if !r.Right() || len(r.Series) < 2 || published == 0 || published > r.Published.Events || delivered > r.Delivered.Events || delivered == 0 && !c.Backlog && c.Outage == 0 {
+				t.Errorf("%d published and %d delivered in %+v", published, delivered, r)
+			}
+			last := told[len(told)-1]
+			if len(told) != len(r.Series) || last.Published < published || last.Delivered < delivered || last.Wanted != 3 || strings.Join(last.Processes, " ") != "server endpoints" {
+				t.Errorf("told %+v", told)
+			}
+			if !c.Backlog && last.Live != 3 || delivered > 0 && last.Duplicates != 3 {
+				t.Errorf("%d live, %d duplicates", last.Live, last.Duplicates)
+			}
+			var page strings.Builder
+			if err := r.WriteHTML(&page); err != nil || !strings.Contains(page.String(), "Everything arrived") || !strings.Contains(page.String(), "Events delivered a second") {
+				t.Errorf("the page: %v, %.200s", err, page.String())
+			}
+			if (len(r.Distribution) > 1) == (c.Backlog || c.Outage > 0) {
+				t.Errorf("distribution %v", r.Distribution)
+			}
+		})
+	}
+}
+
 func TestWebhooksThatAreInterruptedReportWhatWas(t *testing.T) {
 	s := newSender(t, nil)
 	c := webhookConfig(t, s)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
@@ -245,7 +246,7 @@ func (e *Engine) insist(otherwise, subscription string, change func() error) {
 				return
 			}
 			e.log.Warn(otherwise, "subscription", subscription, "error", err)
-			pause(e.ctx, wait)
+			clock.Pause(e.ctx, wait)
 		}
 	})
 }
@@ -268,22 +269,13 @@ func (e *Engine) relief(ctx context.Context) bool {
 		if left <= 0 || ctx.Err() != nil {
 			return false
 		}
-		pause(ctx, min(left, reliefMost/50))
+		clock.Pause(ctx, min(left, reliefMost/50))
 	}
 	return true
 }
 
 // overcrowded reports whether they take twice as much, though every lane takes few only.
 func (e *Engine) overcrowded() bool { return e.memory.Load() > 2*e.cfg.MemoryBytes }
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
 
 // pace bounds something per second, with a burst. Whoever is over it waits.
 type pace struct {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // Letter is an event whose schedule has ended.
@@ -99,7 +100,7 @@ func (p *partition) buryAll(ctx context.Context) error {
 			if failed != nil && ctx.Err() == nil {
 				p.log.Warn("dead letters cannot be written; trying again", "error", failed)
 			}
-			pause(ctx, buryAgain)
+			clock.Pause(ctx, buryAgain)
 		}
 	}
 	return ctx.Err()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // loadBytes is about how much one fetch of the positions brings.
@@ -96,7 +97,7 @@ func (e *Engine) prepare(ctx context.Context) error {
 			return ctx.Err()
 		}
 		e.log.Warn("the topic of push positions cannot be prepared; trying again", "topic", e.cfg.Positions, "error", err)
-		pause(ctx, time.Second)
+		clock.Pause(ctx, time.Second)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
@@ -56,7 +57,7 @@ func (e *Engine) own(ctx context.Context, st *stream, c broker.Claim) {
 		if time.Since(began) > 10*ownMost {
 			wait = ownAgain
 		}
-		pause(ctx, wait)
+		clock.Pause(ctx, wait)
 	}
 }
 
@@ -232,7 +233,7 @@ func (p *partition) follow(ctx context.Context) error {
 		p.rouse()
 		if err != nil && ctx.Err() == nil {
 			p.log.Warn("the log cannot be read; trying again", "error", err)
-			pause(ctx, ownAgain)
+			clock.Pause(ctx, ownAgain)
 			continue
 		}
 		switch status {

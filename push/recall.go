@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
@@ -104,7 +105,7 @@ func (p *partition) readAgain(ctx context.Context) error {
 				return ctx.Err()
 			}
 			p.log.Warn("events that are not delivered yet cannot be read again; trying again", "offset", from, "error", err)
-			pause(ctx, ownAgain)
+			clock.Pause(ctx, ownAgain)
 			continue
 		}
 		p.engine.m.recalled.Add(float64(len(entries)))

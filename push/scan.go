@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
@@ -98,7 +99,7 @@ func (p *partition) gather(ctx context.Context) {
 		if !others {
 			return
 		}
-		pause(ctx, gatherTime/5)
+		clock.Pause(ctx, gatherTime/5)
 	}
 }
 
@@ -171,7 +172,7 @@ func (p *partition) scanFrom(ctx context.Context, from int64) error {
 		switch {
 		case err != nil && ctx.Err() == nil:
 			p.log.Warn("the log cannot be read for subscriptions that are behind; trying again", "error", err)
-			pause(ctx, ownAgain)
+			clock.Pause(ctx, ownAgain)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case !more:
@@ -184,7 +185,7 @@ func (p *partition) scanFrom(ctx context.Context, from int64) error {
 			r.Unpark()
 		}
 		if wait := p.engine.scans.take(float64(size)); wait > 0 {
-			pause(ctx, wait)
+			clock.Pause(ctx, wait)
 		}
 	}
 }

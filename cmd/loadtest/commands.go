@@ -124,7 +124,7 @@ func (r *readers) run(ctx context.Context, w io.Writer, c loadtest.SubscribeConf
 	if report == nil {
 		return err
 	}
-	return errors.Join(err, r.print(w, report))
+	return errors.Join(err, r.print(w, report, report.Interrupted))
 }
 
 // Run is called by kong.
@@ -173,11 +173,13 @@ func (p *publishCommand) Run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	c.Events = p.Events
+	watch, done := p.watch(false)
 	report, err := loadtest.Publish(ctx, loadtest.PublishRunConfig{
-		Run: p.RunName, Publish: c, Warmup: p.Warmup.Duration, Duration: p.Duration.Duration, PIDs: p.PID, PIDTree: p.PIDTree, Progress: p.progressTo(),
+		Run: p.RunName, Publish: c, Warmup: p.Warmup.Duration, Duration: p.Duration.Duration, PIDs: p.PID, PIDTree: p.PIDTree, Watch: watch,
 	})
+	done()
 	if err != nil {
 		return err
 	}
-	return p.print(out, report)
+	return p.print(out, report, report.Interrupted)
 }

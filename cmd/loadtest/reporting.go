@@ -55,8 +55,17 @@ func (r *reporting) watch(lines bool) (watch func(loadtest.Progress), done func(
 // errContent ends a run whose report shows that something went wrong.
 var errContent = errors.New("content was not right")
 
-// print writes a report to where it is wanted, and returns what the program's exit code says of it.
-func (r *reporting) print(w io.Writer, report *loadtest.Report) error {
+// outcome is the report of a run that is told of as a page too.
+type outcome interface {
+	writable
+	WriteHTML(w io.Writer) error
+	// Right says whether all was as it should be.
+	Right() bool
+}
+
+// print writes a report to where it is wanted, and returns what the program's exit code says of it. interrupted is why the run did
+// not go to its end.
+func (r *reporting) print(w io.Writer, report outcome, interrupted string) error {
 	if err := printReport(w, r.JSON, report); err != nil {
 		return err
 	}
@@ -65,20 +74,17 @@ func (r *reporting) print(w io.Writer, report *loadtest.Report) error {
 			return err
 		}
 	}
-	if report.Interrupted != "" {
+	switch {
+	case interrupted != "":
 		return context.Canceled
-	}
-	if d := report.Delivered; d != nil && d.Lost+d.Disordered+d.Unexpected > 0 {
-		return errContent
-	}
-	if p := report.Published; p != nil && p.Failed > 0 {
+	case !report.Right():
 		return errContent
 	}
 	return nil
 }
 
 // writePage writes the report as a page.
-func writePage(file string, report *loadtest.Report) error {
+func writePage(file string, report outcome) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return fmt.Errorf("write the page: %w", err)

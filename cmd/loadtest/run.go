@@ -65,7 +65,7 @@ func (r *runCommand) Run(ctx context.Context, out io.Writer) error {
 	if report == nil {
 		return err
 	}
-	return errors.Join(err, r.print(out, report)) // what it made may not have been deleted
+	return errors.Join(err, r.print(out, report, report.Interrupted)) // what it made may not have been deleted
 }
 
 // scenario is the file's, with what the command line says in its place.

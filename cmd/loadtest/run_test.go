@@ -126,6 +126,36 @@ func issuer(t *testing.T) (url string, pid int) {
 	return "", 0
 }
 
+// pageReport runs a command, which is to go well, and returns its report as JSON and as a page.
+func pageReport(t *testing.T, report any, args ...string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "page.html")
+	var out, errs bytes.Buffer
+	code := run(t.Context(), append(args, "--json", "--quiet", "--html", file), &out, &errs)
+	if err := json.Unmarshal(out.Bytes(), report); err != nil || code != 0 {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, &out, &errs)
+	}
+	page, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+func TestPublishersAndWebhooksAreReportedAsJSONAndAsAPage(t *testing.T) {
+	url, pid := issuer(t)
+	var p loadtest.Report
+	page := pageReport(t, &p, strings.Fields("publish --server "+url+" --stream lt --rate 100 -d 2s --warmup 100ms --pid "+fmt.Sprint(pid))...)
+	if p.Published.Events < 100 || len(p.Series) < 1 || len(p.Processes) != 1 || !strings.Contains(page, "Everything was acknowledged") {
+		t.Errorf("%+v: %.300s", p, page)
+	}
+	var w loadtest.WebhookReport
+	page = pageReport(t, &w, strings.Fields("webhook --server "+url+" -n 2 --rate 50 -d 2s --warmup 100ms --pid "+fmt.Sprint(pid))...)
+	if w.Delivered.Events != 2*w.Published.Events || w.Published.Events < 50 || len(w.Series) < 1 || len(w.Processes) != 2 || !strings.Contains(page, "Everything arrived") {
+		t.Errorf("%+v: %.300s", w, page)
+	}
+}
+
 func TestShippedScenariosRunAgainstTheServer(t *testing.T) {
 	files, err := filepath.Glob("../../loadtest/scenarios/*.yaml")
 	if err != nil || len(files) < 4 {

@@ -70,19 +70,13 @@ func block(p loadtest.Progress) []string {
 	}
 	published := of(func(s loadtest.Second) float64 { return float64(s.Published) })
 	add("published", spark(published), "%s/s  %d in all%s", short(float64(last.Published)), p.Published, failed)
-	delivered := of(func(s loadtest.Second) float64 { return float64(s.Delivered) })
-	add("delivered", spark(delivered), "%s/s  %d in all", short(float64(last.Delivered)), p.Delivered)
-	latency := "nothing in the last 5 s"
-	if q := p.Latency; q != nil {
-		latency = fmt.Sprintf("p50 %s  p99 %s  max %s ms", figure(q.P50), figure(q.P99), figure(q.Max))
+	if q := p.Acks; q != nil {
+		acks := of(func(s loadtest.Second) float64 { return s.AckP99 })
+		add("acks p99", spark(acks), "p50 %s  p99 %s  max %s ms", figure(q.P50), figure(q.P99), figure(q.Max))
 	}
-	add("p99", spark(of(func(s loadtest.Second) float64 { return s.P99 })), "%s", latency)
-	failures := ""
-	if p.Failures > 0 {
-		failures = fmt.Sprintf(", %d FAILED (%s)", p.Failures, p.LastFailure)
+	if p.Wanted > 0 {
+		addReaders(p, last, of, add)
 	}
-	live := of(func(s loadtest.Second) float64 { return float64(s.Live) })
-	add("connections", spark(live), "%d of %d live, %d reconnects%s", p.Live, p.Wanted, p.Reconnects, failures)
 	for i, u := range last.Processes {
 		cores := of(func(s loadtest.Second) float64 {
 			if i < len(s.Processes) {
@@ -90,7 +84,11 @@ func block(p loadtest.Progress) []string {
 			}
 			return 0
 		})
-		add("server", spark(cores), "%.2f cores, %s", u.Cores, loadtest.Bytes(u.RSS))
+		name := "server"
+		if i < len(p.Processes) {
+			name = p.Processes[i]
+		}
+		add(name, spark(cores), "%.2f cores, %s", u.Cores, loadtest.Bytes(u.RSS))
 	}
 	if len(p.Groups) > 1 {
 		var all []string
@@ -100,6 +98,30 @@ func block(p loadtest.Progress) []string {
 		lines = append(lines, "            "+strings.Join(all, "  "))
 	}
 	return lines
+}
+
+// addReaders adds the lines that tell of those who read.
+func addReaders(p loadtest.Progress, last loadtest.Second, of func(get func(loadtest.Second) float64) []float64, add func(name, spark, format string, args ...any)) {
+	rest := ""
+	if p.Expected > p.Delivered {
+		rest = fmt.Sprintf(", %d to come", p.Expected-p.Delivered)
+	}
+	delivered := of(func(s loadtest.Second) float64 { return float64(s.Delivered) })
+	add("delivered", spark(delivered), "%s/s  %d in all%s", short(float64(last.Delivered)), p.Delivered, rest)
+	latency := "nothing in the last 5 s"
+	if q := p.Latency; q != nil {
+		latency = fmt.Sprintf("p50 %s  p99 %s  max %s ms", figure(q.P50), figure(q.P99), figure(q.Max))
+	}
+	add("p99", spark(of(func(s loadtest.Second) float64 { return s.P99 })), "%s", latency)
+	if p.Duplicates+p.Disordered+p.Unexpected > 0 {
+		add("content", "", "%d duplicates, %d OUT OF ORDER, %d UNEXPECTED", p.Duplicates, p.Disordered, p.Unexpected)
+	}
+	failures := ""
+	if p.Failures > 0 {
+		failures = fmt.Sprintf(", %d FAILED (%s)", p.Failures, p.LastFailure)
+	}
+	live := of(func(s loadtest.Second) float64 { return float64(s.Live) })
+	add("connections", spark(live), "%d of %d live, %d reconnects%s", p.Live, p.Wanted, p.Reconnects, failures)
 }
 
 // heading says what the run is doing.

@@ -45,11 +45,10 @@ type webhookCommand struct {
 	Duration     duration `short:"d" default:"10s" help:"The window that is measured (${default})."`
 	Linger       duration `default:"10s" help:"How long nothing may arrive until what is outstanding is lost (${default})."`
 
-	PID     []int  `name:"pid" help:"Process whose processor time and memory to measure. Repeatable."`
-	PIDTree bool   `name:"pid-tree" help:"Count each process's descendants in."`
-	JSON    bool   `name:"json" help:"Print the report as JSON."`
-	Quiet   bool   `short:"q" help:"No progress on standard error."`
-	RunName string `name:"run" help:"Name of the run (letters and digits; default random)."`
+	PID       []int `name:"pid" help:"Process whose processor time and memory to measure. Repeatable."`
+	PIDTree   bool  `name:"pid-tree" help:"Count each process's descendants in."`
+	reporting `embed:""`
+	RunName   string `name:"run" help:"Name of the run (letters and digits; default random)."`
 }
 
 type webhookReceiverCommand struct{}
@@ -84,22 +83,14 @@ func (w *webhookCommand) Run(ctx context.Context, out io.Writer) error {
 		Warmup: w.Warmup.Duration, Duration: w.Duration.Duration, Linger: w.Linger.Duration,
 		Receiver: []string{self, "webhook-receiver"}, PIDs: w.PID, PIDTree: w.PIDTree,
 	}
-	if !w.Quiet && terminal() {
-		c.Progress = os.Stderr
-	}
+	watch, done := w.watch(false)
+	c.Watch = watch
 	report, err := loadtest.Webhooks(ctx, c)
-	if report != nil {
-		err = errors.Join(printReport(out, w.JSON, report), err)
-	}
-	switch {
-	case err != nil:
+	done()
+	if report == nil {
 		return err
-	case report.Interrupted != "":
-		return context.Canceled
-	case !report.Right():
-		return errContent
 	}
-	return nil
+	return errors.Join(err, w.print(out, report, report.Interrupted)) // what it made may not have been deleted
 }
 
 // Run is called by kong.

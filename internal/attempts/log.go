@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // ErrUnavailable tells that what was asked for cannot be read at present. It may pass.
@@ -162,7 +163,7 @@ func (l *Log) Run(ctx context.Context) error {
 		case <-grace.Done():
 			return
 		}
-		pause(grace, l.cfg.Drain)
+		clock.Pause(grace, l.cfg.Drain)
 		end()
 	})
 	written, last := context.WithCancel(context.WithoutCancel(ctx))
@@ -172,16 +173,6 @@ func (l *Log) Run(ctx context.Context) error {
 	end()
 	running.Wait()
 	return ctx.Err()
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 func nudge(c chan struct{}) {

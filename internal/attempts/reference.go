@@ -9,6 +9,8 @@ import (
 	"hash/fnv"
 	"slices"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/base64url"
 )
 
 // ErrID tells that a text is no attempt's id.
@@ -73,7 +75,7 @@ func high(b []byte) uint64 {
 func (r reference) id() string { return base64.RawURLEncoding.EncodeToString([]byte(r.packed())) }
 
 func parseID(id string) (reference, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(id)
+	raw, err := base64url.Decode(id)
 	if r, ok := unpack(string(raw)); err == nil && ok {
 		return r, nil
 	}

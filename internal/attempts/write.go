@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // entry is an attempt on its way to the log.
@@ -140,7 +141,7 @@ func (l *Log) append(ctx context.Context, batch []entry) {
 			failing = true
 			l.log.Warn("attempts cannot be written to the log; trying again", "topic", l.cfg.Topic, "error", err)
 		}
-		pause(ctx, wait)
+		clock.Pause(ctx, wait)
 	}
 }
 

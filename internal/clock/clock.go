@@ -3,6 +3,8 @@
 //
 // A [time.Time] that [time.Now] gave is safe by itself as long as it is compared with another such one, since both carry a
 // monotonic reading. What is reduced to a number (Unix nanoseconds) is not: numbers that are compared are to be a clock's.
+//
+// [Pause] lets some of it pass.
 package clock
 
 import (

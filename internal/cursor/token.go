@@ -7,9 +7,9 @@ import (
 	"hash/crc32"
 	"hash/fnv"
 	"slices"
-	"strings"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/base64url"
 )
 
 // What Parse says about a token that it cannot use.
@@ -201,9 +201,8 @@ func Parse(token string) (Cursor, error) {
 	if len(token) > MaxToken {
 		return Cursor{}, ErrMalformed
 	}
-	// Strict, and without what decoding passes over: otherwise several texts would stand for one cursor.
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || strings.ContainsAny(token, "\r\n") || len(raw) < 1+crcLen {
+	raw, err := base64url.Decode(token)
+	if err != nil || len(raw) < 1+crcLen {
 		return Cursor{}, ErrMalformed
 	}
 	body, sum := raw[:len(raw)-crcLen], raw[len(raw)-crcLen:]

@@ -12,6 +12,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/testenv"
 )
 
@@ -79,7 +80,7 @@ func TestRetriesThroughAKilledKafkaWriteOnce(t *testing.T) {
 					}
 					mu.Unlock()
 					if left = again; len(left) > 0 {
-						_ = pause(ctx, 100*time.Millisecond)
+						clock.Pause(ctx, 100*time.Millisecond)
 					}
 				}
 			}
@@ -87,7 +88,7 @@ func TestRetriesThroughAKilledKafkaWriteOnce(t *testing.T) {
 	}
 	for _, at := range []int64{publishers * batches / 4, publishers * batches / 2} {
 		for began.Load() < at && ctx.Err() == nil {
-			_ = pause(ctx, 10*time.Millisecond)
+			clock.Pause(ctx, 10*time.Millisecond)
 		}
 		if err := node.Kill(); err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // A broker whose metadata lags tells the old life of a topic, or that there is none: such an answer counts when it stays.
@@ -41,8 +42,8 @@ func (d *Deduper) isOver(ctx context.Context, l life) (bool, error) {
 			d.mu.Unlock()
 			return true, nil
 		}
-		if err := pause(ctx, lookEvery); err != nil {
-			return false, err
+		if !clock.Pause(ctx, lookEvery) {
+			return false, ctx.Err()
 		}
 	}
 }
@@ -57,16 +58,4 @@ func (d *Deduper) present(ctx context.Context, topic string) (e epoch, exists bo
 		return epoch{}, false, fmt.Errorf("look at topic %s: %w", topic, err)
 	}
 	return epochOf(info.Epoch), true, nil
-}
-
-// pause waits for t, or for the end of ctx, whose error it returns.
-func pause(ctx context.Context, t time.Duration) error {
-	timer := time.NewTimer(t)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

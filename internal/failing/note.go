@@ -11,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // In Redis there is one sorted set of all that fails, "<incarnation>/<subscription>" by the Unix millisecond in which the
@@ -78,7 +80,7 @@ func (w *Watch) noteAll(ctx context.Context) {
 		select {
 		case <-kick:
 			look = false
-			pause(ctx, noteApart)
+			clock.Pause(ctx, noteApart)
 		case <-tick.C:
 			look = true
 		case <-ctx.Done():
@@ -87,16 +89,6 @@ func (w *Watch) noteAll(ctx context.Context) {
 			}
 			return
 		}
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
 

@@ -237,7 +237,7 @@ func (h *Hub) run(ctx context.Context) {
 		}
 		h.logger.Error("the tail ended and begins again", "error", err)
 		h.health(err)
-		if !pause(ctx, time.Second) {
+		if !clock.Pause(ctx, time.Second) {
 			err = ErrClosed
 			break
 		}
@@ -273,20 +273,9 @@ func (h *Hub) relocate(ctx context.Context) error {
 			return ErrClosed
 		}
 		h.health(err)
-		if !pause(ctx, time.Second) {
+		if !clock.Pause(ctx, time.Second) {
 			return ErrClosed
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
 
@@ -194,7 +195,7 @@ func (h *Hub) Snapshot(ctx context.Context, f *filter.Filter, atLeast []int64) (
 		if b := h.TrySnapshot(f, atLeast); b != nil {
 			return b, nil
 		}
-		if !pause(ctx, baseFresh/8) {
+		if !clock.Pause(ctx, baseFresh/8) {
 			return nil, ctx.Err()
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // State says what a stream's hub keeps of it: the latest event of each key, for snapshots. The zero State keeps nothing.
@@ -266,7 +267,7 @@ func (h *Hub) build(ctx context.Context, b *building) {
 			h.logger.Warn("the stream's state cannot be read at the moment: readers who asked for a snapshot wait until it can", "error", err)
 		}
 		b.tell(err)
-		if !pause(ctx, buildRetry) {
+		if !clock.Pause(ctx, buildRetry) {
 			b.tell(errForgotten)
 			return
 		}

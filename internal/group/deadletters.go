@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/deadletters"
 )
 
@@ -65,7 +66,7 @@ func (g *group) buryAll(ctx context.Context) {
 			g.mu.Unlock()
 			if failed != nil {
 				g.log.Warn("dead letters cannot be written; trying again", "error", failed)
-				pause(ctx, deadRetry)
+				clock.Pause(ctx, deadRetry)
 			}
 		}
 	}

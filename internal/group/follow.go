@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
@@ -20,7 +21,7 @@ func (l *lane) followHub(ctx context.Context, tenure uint64, hub *fanout.Hub, fr
 	g.mu.Unlock()
 	if cursor.EpochOf(hub.Epoch()) != epoch {
 		// The topic was made again, and one of the two has not noticed yet.
-		pause(ctx, lifeRetry)
+		clock.Pause(ctx, lifeRetry)
 		g.mu.Lock()
 		if l.tenure == tenure {
 			l.reclaim("the topic was made again")
@@ -69,7 +70,7 @@ func (l *lane) followHub(ctx context.Context, tenure uint64, hub *fanout.Hub, fr
 			if failures++; failures > 1 {
 				g.trouble(l, err)
 			}
-			pause(ctx, claimRetry<<min(failures, 6))
+			clock.Pause(ctx, claimRetry<<min(failures, 6))
 			continue
 		}
 		failures = 0

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
@@ -149,7 +150,7 @@ func (g *group) member(ctx context.Context) {
 		leave()
 		if ctx.Err() == nil && joined.Err() == nil {
 			g.log.Error("the consumer group cannot be joined", "error", err)
-			pause(ctx, time.Second)
+			clock.Pause(ctx, time.Second)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // What a lane holds of its partition at most.
@@ -348,7 +349,7 @@ func (l *lane) run(ctx context.Context) {
 		if failures > 1 || time.Since(began) > time.Second {
 			l.group.log.Warn("a partition cannot be claimed; trying again", "partition", l.name, "error", err)
 		}
-		pause(ctx, min(claimRetry<<min(failures-1, 6), time.Second))
+		clock.Pause(ctx, min(claimRetry<<min(failures-1, 6), time.Second))
 	}
 }
 
@@ -473,7 +474,7 @@ func (l *lane) follow(ctx context.Context, tenure uint64) {
 			return
 		}
 		g.trouble(l, err)
-		pause(ctx, time.Second)
+		clock.Pause(ctx, time.Second)
 	}
 }
 
@@ -488,13 +489,4 @@ func (l *lane) reclaim(why string) {
 	l.again, l.closing = why, true
 	l.anew.Store(true)
 	nudge(l.kick)
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

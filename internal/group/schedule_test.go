@@ -15,6 +15,7 @@ import (
 
 	"github.com/eventissuer/eventissuer/broker"
 	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // The schedules below are those of the protocol's model, on the real code over a real log: owners that are replaced and
@@ -272,7 +273,7 @@ func schedule(t *testing.T, seed uint64) {
 	publisher.Go(func() {
 		for n := 0; publishing.Err() == nil && n < 400; n++ {
 			w.publish(1, keys...)
-			pause(publishing, time.Duration(n%7)*time.Millisecond)
+			clock.Pause(publishing, time.Duration(n%7)*time.Millisecond)
 		}
 	})
 	calm := make(chan struct{})
@@ -296,7 +297,7 @@ func schedule(t *testing.T, seed uint64) {
 		if co.owner(n) == nil && r.IntN(4) > 0 {
 			co.assign(n, puppets[r.IntN(len(puppets))])
 		}
-		pause(ctx, time.Duration(r.IntN(120))*time.Millisecond)
+		clock.Pause(ctx, time.Duration(r.IntN(120))*time.Millisecond)
 	}
 	// The faults stop.
 	for _, f := range hooks {
@@ -346,7 +347,7 @@ func clientOf(ctx context.Context, t *testing.T, r *rand.Rand, replicas []*Group
 		wake := make(chan struct{}, 1)
 		m, err := gs.Open(ctx, subscriptionID, Session{Transport: "test", Notify: func() { nudge(wake) }})
 		if err != nil {
-			pause(ctx, 10*time.Millisecond)
+			clock.Pause(ctx, 10*time.Millisecond)
 			continue
 		}
 		life := time.Now().Add(time.Duration(r.IntN(1500)) * time.Millisecond)

@@ -5,8 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"strings"
 
+	"github.com/eventissuer/eventissuer/internal/base64url"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 )
 
@@ -85,10 +85,10 @@ func (h *tokenHead) append(dst []byte, seq uint64) []byte {
 
 func parseToken(text string) (t token, err error) {
 	var room [48]byte
-	if len(text) > 64 || strings.ContainsAny(text, "\r\n") { // which decoding passes over
+	if len(text) > 64 {
 		return t, ErrCursor
 	}
-	b, err := base64.RawURLEncoding.Strict().AppendDecode(room[:0], []byte(text))
+	b, err := base64url.AppendDecode(room[:0], text)
 	if err != nil || len(b) < 22 || b[0] != tokenFormat {
 		if _, e := cursor.Parse(text); e == nil {
 			return t, errors.Join(ErrCursor, errors.New("it is a cursor of a stream"))

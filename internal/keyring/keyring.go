@@ -29,6 +29,8 @@ import (
 	"io"
 	"log/slog"
 	"strings"
+
+	"github.com/eventissuer/eventissuer/internal/base64url"
 )
 
 // Bounds.
@@ -97,7 +99,7 @@ func (r *Ring) Seal(plain []byte, place, field string) (string, error) {
 	}
 	k := &r.keys[0]
 	sealed := k.aead.Seal(nil, nil, plain, additional(place, field)) //nolint:gosec // the cipher draws the nonce itself, at random
-	return k.id + "." + encoding.EncodeToString(sealed), nil
+	return k.id + "." + base64.RawURLEncoding.EncodeToString(sealed), nil
 }
 
 // Open decrypts what [Ring.Seal] has made for the same place and field. Errors: [*UnknownKeyError], [ErrForged].
@@ -119,11 +121,11 @@ func (r *Ring) Open(sealed, place, field string) ([]byte, error) {
 }
 
 func (k *key) open(text string, additional []byte) ([]byte, error) {
-	if encoding.DecodedLen(len(text)) > MaxPlain+k.aead.Overhead() {
+	if base64.RawURLEncoding.DecodedLen(len(text)) > MaxPlain+k.aead.Overhead() {
 		return nil, ErrForged
 	}
-	b, err := encoding.DecodeString(text)
-	if err != nil || strings.ContainsAny(text, "\r\n") { // which the decoder passes over
+	b, err := base64url.Decode(text) // of which none can be changed without being noticed
+	if err != nil {
 		return nil, ErrForged
 	}
 	plain, err := k.aead.Open(nil, nil, b, additional)
@@ -132,9 +134,6 @@ func (k *key) open(text string, additional []byte) ([]byte, error) {
 	}
 	return plain, nil
 }
-
-// encoding has one text for each value, so that a text cannot be changed without being noticed.
-var encoding = base64.RawURLEncoding.Strict()
 
 // additional is the additional data: each part behind its length, so that no two pairs have the same.
 func additional(place, field string) []byte {

@@ -12,6 +12,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -229,7 +231,7 @@ func (n *network) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 			if err := next(ctx, cmds); err != nil {
 				return err
 			}
-			pause(ctx, after)
+			clock.Pause(ctx, after)
 			return fail(cmds, ctx.Err())
 		case 2: // it is done, and the answer is lost
 			n.send(cmds)

@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // Config configures the leases of a replica.
@@ -222,23 +224,13 @@ func (l *Leases) Run(ctx context.Context) error {
 		case <-hungry.C:
 			due = l.hungry()
 		case <-l.kick:
-			pause(ctx, l.cfg.Every/200) // for what else comes at the time
+			clock.Pause(ctx, l.cfg.Every/200) // for what else comes at the time
 			due = l.hurried()
 		}
 		if ctx.Err() == nil {
 			l.giveBack(ctx)
 			l.renew(ctx, due)
 		}
-	}
-}
-
-// pause waits for d, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
 

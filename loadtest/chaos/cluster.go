@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/eventissuer/eventissuer/broker/kafka"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/testenv"
 )
 
@@ -237,7 +238,7 @@ func (c *cluster) known(ctx context.Context, path string) error {
 	defer cancel()
 	for _, v := range c.replicas {
 		for c.must(ctx, v, http.MethodGet, path, nil, nil) != nil {
-			if !pause(ctx, 50*time.Millisecond) {
+			if !clock.Pause(ctx, 50*time.Millisecond) {
 				return fmt.Errorf("%s does not know %s after %s", v.name, path, definePeriod)
 			}
 		}
@@ -287,16 +288,4 @@ func findBinary(ctx context.Context, given, dir string) (string, error) {
 		return "", fmt.Errorf("build the server: %w\n%s", err, out)
 	}
 	return path, nil
-}
-
-// pause waits, and reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

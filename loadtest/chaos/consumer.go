@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // consumer is a named consumer: it remembers nothing, and begins where the server says. It acknowledges in the session
@@ -61,7 +63,7 @@ func (c *consumer) run(ctx context.Context) {
 		})
 		// A session that was asked for before, and only now begins, takes over from one that was asked for later.
 		closed(c.journal, c.name, v, n, err, http.StatusConflict)
-		pause(ctx, time.Duration(20+c.rand.IntN(400))*time.Millisecond)
+		clock.Pause(ctx, time.Duration(20+c.rand.IntN(400))*time.Millisecond)
 	}
 }
 
@@ -118,7 +120,7 @@ func (c *consumer) say(ctx context.Context, l *link, n int, token string) error 
 
 // watch asks replicas where the consumer stands, all the time.
 func (c *consumer) watch(ctx context.Context) {
-	for pause(ctx, watchEvery) {
+	for clock.Pause(ctx, watchEvery) {
 		v := c.cluster.replicas[c.watches.IntN(replicaCount)]
 		one, cancel := context.WithTimeout(ctx, attemptTimeout)
 		at, err := c.standing(one, v.base, v)

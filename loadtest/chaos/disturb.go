@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/testenv"
 )
 
@@ -42,7 +43,7 @@ func newDisturber(c *cluster, j *Journal, trim act) *disturber {
 func (d *disturber) run(ctx, lasting context.Context, faults []Fault) error {
 	began := time.Now()
 	for _, f := range faults {
-		if !pause(lasting, f.At-time.Since(began)) {
+		if !clock.Pause(lasting, f.At-time.Since(began)) {
 			break
 		}
 		release, ok := d.occupy(f)
@@ -122,7 +123,7 @@ func (d *disturber) do(ctx, lasting context.Context, f Fault) {
 	begin, end := d.acts(f)
 	err := begin(ctx)
 	if err == nil {
-		pause(lasting, f.For)
+		clock.Pause(lasting, f.For)
 	}
 	err = errors.Join(err, end(ctx))
 	d.journal.Note(Entry{What: WhatMended, Who: who, Text: f.String()})
@@ -192,7 +193,7 @@ func (d *disturber) start(name string, start act) act {
 				return nil
 			}
 			d.journal.Note(Entry{What: WhatNote, Who: name, Text: cut("it does not start: " + err.Error())})
-			if !pause(ctx, time.Second) {
+			if !clock.Pause(ctx, time.Second) {
 				return err
 			}
 		}

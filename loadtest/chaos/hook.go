@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // hook is the endpoint of a subscription with a sink. It takes most of what it is sent at once, some of it late, and
@@ -110,7 +112,7 @@ func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.Link = h.posts
 	h.mu.Unlock()
 	h.journal.Note(e)
-	pause(r.Context(), late)
+	clock.Pause(r.Context(), late)
 	if status == http.StatusNoContent {
 		h.journal.Note(Entry{What: WhatDone, Who: h.name, Link: e.Link, IDs: e.IDs})
 		key, n := splitID(event.ID)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 const (
@@ -121,7 +123,7 @@ func (p *publishing) send(ctx context.Context, r *rand.Rand, who string, ids []s
 		p.acked.Add(int64(len(ids) - len(rest)))
 		if ids = rest; len(ids) > 0 {
 			p.retries.Add(1)
-			pause(ctx, time.Duration(20+r.IntN(300))*time.Millisecond)
+			clock.Pause(ctx, time.Duration(20+r.IntN(300))*time.Millisecond)
 		}
 	}
 	return len(ids) == 0

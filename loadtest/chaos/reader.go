@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // eventsPath is where the stream is read.
@@ -67,7 +69,7 @@ func (r *reader) run(ctx context.Context) {
 			err = r.session(ctx, v, n, after)
 		}
 		closed(r.journal, r.name, v, n, err)
-		pause(ctx, time.Duration(20+r.rand.IntN(400))*time.Millisecond)
+		clock.Pause(ctx, time.Duration(20+r.rand.IntN(400))*time.Millisecond)
 	}
 }
 

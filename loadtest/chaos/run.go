@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // Config says what a run is to be. The zero value of a field is its default.
@@ -223,7 +225,7 @@ func (r *run) read(ctx context.Context, p *publishing) error {
 	stop := make(chan struct{})
 	p.begin(publishing, stop, r.cfg.Keys, r.cfg.Rate)
 	r.say("%d clients, %.0f events/s of %d keys", len(r.parties), r.cfg.Rate, r.cfg.Keys)
-	pause(ctx, warmUp)
+	clock.Pause(ctx, warmUp)
 
 	if err := r.disturb(ctx, p); err != nil {
 		return err
@@ -248,12 +250,12 @@ func (r *run) disturb(ctx context.Context, p *publishing) error {
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		for pause(lasting, tellEvery) {
+		for clock.Pause(lasting, tellEvery) {
 			r.say("%d events acknowledged, %d retries, %d faults", p.acked.Load(), p.retries.Load(), d.count())
 		}
 	}()
 	err := d.run(ctx, lasting, r.faults)
-	pause(lasting, r.cfg.Duration) // what is left of it, where the plan ends earlier
+	clock.Pause(lasting, r.cfg.Duration) // what is left of it, where the plan ends earlier
 	<-told
 	r.say("%d faults are over and repaired; %d events acknowledged", d.count(), p.acked.Load())
 	return err
@@ -306,7 +308,7 @@ func (r *run) wait(ctx context.Context, most time.Duration, done func() bool) bo
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	for !done() {
-		if !pause(ctx, 100*time.Millisecond) {
+		if !clock.Pause(ctx, 100*time.Millisecond) {
 			return false
 		}
 	}

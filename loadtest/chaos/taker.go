@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 const (
@@ -72,7 +74,7 @@ func (k *taker) run(ctx context.Context) {
 		v := k.cluster.replicas[k.rand.IntN(replicaCount)]
 		k.journal.Note(Entry{What: WhatOpen, Who: k.name, On: v.name, Link: n})
 		closed(k.journal, k.name, v, n, k.session(ctx, v, n), http.StatusConflict)
-		pause(ctx, time.Duration(20+k.rand.IntN(400))*time.Millisecond)
+		clock.Pause(ctx, time.Duration(20+k.rand.IntN(400))*time.Millisecond)
 	}
 }
 
@@ -153,7 +155,7 @@ func (s *sitting) say(ctx context.Context, l *link) error {
 		if done || err != nil || ctx.Err() != nil {
 			return err
 		}
-		pause(ctx, time.Duration(50<<try)*time.Millisecond)
+		clock.Pause(ctx, time.Duration(50<<try)*time.Millisecond)
 	}
 	return errSilent // the session goes on elsewhere
 }
