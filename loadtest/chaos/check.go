@@ -15,6 +15,7 @@ type Findings struct {
 	Events     int             `json:"events"` // on the log
 	Acked      int             `json:"acknowledged"`
 	Copies     int             `json:"copies"` // on the log beside the first of each
+	Tombstones int             `json:"tombstones"`
 	Doubts     int             `json:"doubts"` // times that an event was not acknowledged, and sent again
 	Clients    int             `json:"clients"`
 	Deliveries map[string]int  `json:"deliveries"` // by transport and kind
@@ -39,6 +40,7 @@ const eachPromise = 20
 // book is what the checker knows of an event's way onto the log.
 type book struct {
 	sent     time.Duration // first; 0: never
+	sends    int
 	acked    time.Duration // first; 0: never
 	doubtful bool          // some attempt has no answer
 	loose    bool          // some answer said that it was not deduplicated
@@ -53,6 +55,8 @@ type checker struct {
 	groups    map[string]*groupBook
 	troubles  []trouble
 	last      map[string]time.Duration // when each client that wants everything was last given something
+	said      map[string]Place         // by key, the last that was acknowledged
+	acked     map[int64]int64          // by partition, behind the highest that was acknowledged
 	published time.Duration            // when the last event was acknowledged
 	ended     bool                     // the journal has all
 }
@@ -68,7 +72,7 @@ type witness interface {
 // Check reads a journal and finds what it shows broken.
 func Check(path string) (*Findings, error) {
 	c := &checker{
-		truth: newTruth(), books: map[string]*book{}, clients: map[string]witness{}, groups: map[string]*groupBook{}, last: map[string]time.Duration{},
+		truth: newTruth(), books: map[string]*book{}, clients: map[string]witness{}, groups: map[string]*groupBook{}, last: map[string]time.Duration{}, said: map[string]Place{}, acked: map[int64]int64{},
 		findings: Findings{Violations: []Violation{}, Deliveries: map[string]int{}, Faults: map[string]int{}, Broken: map[Promise]int{}},
 	}
 	// What the log holds is known only at the end, and is needed from the beginning.
@@ -100,7 +104,8 @@ func (c *checker) learn(e *Entry) error {
 		f.Seed = e.Text
 	case WhatSend:
 		for _, id := range e.IDs {
-			if b := c.book(id); b.sent == 0 {
+			b := c.book(id)
+			if b.sends++; b.sent == 0 {
 				b.sent = e.At
 			}
 		}
@@ -114,7 +119,9 @@ func (c *checker) learn(e *Entry) error {
 			b := c.book(id)
 			if b.acked == 0 {
 				b.acked = e.At
-				f.Acked++
+				if !removes(id) {
+					f.Acked++
+				}
 			}
 			b.loose = b.loose || e.Flag
 			if _, ok := c.truth.acked[e.Places[i]]; !ok {
@@ -123,10 +130,14 @@ func (c *checker) learn(e *Entry) error {
 			c.published = e.At
 		}
 	case WhatRecord:
-		f.Events++
-		if e.Text != "" {
+		switch id := e.IDs[0]; {
+		case e.Text != "":
 			c.breaks(e, PromiseGenuine, "", "the record at %v is no event: %s", e.Places[0], e.Text)
 			return nil
+		case removes(id):
+			f.Tombstones++
+		default:
+			f.Events++
 		}
 		c.truth.add(e.Places[0], e.IDs[0])
 	case WhatEnds:
@@ -183,6 +194,12 @@ func (c *checker) checkLog() {
 			c.breaks(nil, PromiseGenuine, id, "%s is on the log at %v, and was never published", id, places)
 			continue
 		}
+		if removes(id) {
+			if len(places) > b.sends {
+				c.breaks(nil, PromiseOnce, id, "the tombstone of %s was sent %d times, and is on the log at %v", id, b.sends, places)
+			}
+			continue
+		}
 		c.findings.Copies += len(places) - 1
 		key, _ := splitID(id)
 		if len(places) > 1 && (strict(key) || !b.doubtful && !b.loose) {
@@ -199,6 +216,9 @@ func (c *checker) checkOrder() {
 		seen := map[string]bool{}
 		for _, r := range all {
 			key, n := splitID(r.id)
+			if n < 0 {
+				continue
+			}
 			if high, ok := highest[key]; ok && n < high && !seen[r.id] {
 				c.breaks(nil, PromiseOrder, r.id, "%s is at %d/%d, behind %s", r.id, p, r.offset, eventID(key, high))
 			}
@@ -217,6 +237,7 @@ func (c *checker) follow(e *Entry) error {
 			if is := c.truth.at(e.Places[i]); is != id {
 				c.breaks(e, PromiseKept, id, "%s was acknowledged to be at %v, where there is %q", id, e.Places[i], is)
 			}
+			c.follows(e, id, e.Places[i])
 		}
 	case WhatTrim:
 		c.truth.high = e.Cursor
@@ -251,6 +272,16 @@ func (c *checker) follow(e *Entry) error {
 		w.note(e)
 	}
 	return nil
+}
+
+// follows wants what is acknowledged of a key, tombstones too, behind what was acknowledged of it before.
+func (c *checker) follows(e *Entry, id string, at Place) {
+	key, _ := splitID(id)
+	if last, ok := c.said[key]; ok && (last[0] != at[0] || last[1] >= at[1]) {
+		c.breaks(e, PromiseOrder, id, "%s was acknowledged to be at %v, and what came before it with its key at %v", id, at, last)
+	}
+	c.said[key] = at
+	c.acked[at[0]] = max(c.acked[at[0]], at[1]+1)
 }
 
 // deliveries counts what came, and checks that it is what was sent.
@@ -290,9 +321,11 @@ func (c *checker) witness(e *Entry) witness {
 	case KindConsumer:
 		return &consumerWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants), places: map[string][]int64{}}
 	case KindPicture:
-		return &pictureWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants), picture: map[string]string{}}
+		return newPictureWitness(base)
 	case KindTaker:
 		return &takerWitness{follower: base, book: c.group(e.Reader)}
+	case KindQuery:
+		return &askerWitness{follower: base, pages: &streamWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants)}}
 	case KindHook:
 		return &hookWitness{follower: base, posted: map[string]bool{}, done: map[string]bool{}}
 	default:
@@ -341,6 +374,10 @@ func (f *follower) breaks(e *Entry, all []broken) {
 func (f *follower) told(e *Entry) {
 	switch e.Text {
 	case "gap", "stalled", "resumed", "drain", "problem", "acked", "nacked", "assigned", "waiting":
+	case "skipped":
+		if id := f.checker.truth.at(e.Places[0]); id == "" || !removes(id) {
+			f.checker.breaks(e, PromiseAnswer, "", "the record at %v is said to be no event, where there is %q", e.Places[0], id)
+		}
 	default:
 		f.checker.breaks(e, PromiseAnswer, "", "the control message %q came", e.Text)
 	}

@@ -30,6 +30,8 @@ const (
 	PromiseGap Promise = "a gap that is told is true"
 	// PromisePicture: a snapshot, and what followed it, shows what the log has.
 	PromisePicture Promise = "a picture shows the log's latest event of each key"
+	// PromiseEnds: where a stream is said to end is behind all that was acknowledged before, and where to begin is so.
+	PromiseEnds Promise = "a stream is said to begin and end where its log does"
 	// PromiseAnswer: no client is told what its request gives no reason for.
 	PromiseAnswer Promise = "good clients are answered well"
 	// PromiseWhole: when everything is repaired, all clients come to the end.
@@ -57,7 +59,7 @@ const (
 // promises are all of them.
 var promises = []Promise{
 	PromiseKept, PromiseOnce, PromiseOrder, PromiseGenuine, PromiseWanted, PromiseComplete, PromiseRepeat,
-	PromiseCursor, PromiseGap, PromisePicture, PromiseAnswer, PromiseWhole, PromiseSaved, PromiseForward, PromiseShared,
+	PromiseCursor, PromiseGap, PromisePicture, PromiseEnds, PromiseAnswer, PromiseWhole, PromiseSaved, PromiseForward, PromiseShared,
 	PromiseAgain, PromiseTurn, PromisePushed, PromiseStop, PromiseAlive, PromiseGrowth,
 }
 
