@@ -202,11 +202,21 @@ func (c *checker) checkLog() {
 		}
 		c.findings.Copies += len(places) - 1
 		key, _ := splitID(id)
-		if len(places) > 1 && (strict(key) || !b.doubtful && !b.loose) {
+		if len(places) > 1 && (strict(key) || !b.doubtful && !b.loose) && !c.forgotten(b) {
 			c.breaks(nil, PromiseOnce, id, "%s is on the log at %v", id, places)
 		}
 	}
 	c.checkOrder()
+}
+
+// forgotten reports whether Redis lost its data while attempts to publish an event were under way: what one of them did
+// the others did not know.
+func (c *checker) forgotten(b *book) bool {
+	over := b.acked + lateAttempt
+	if b.acked == 0 {
+		over = forever
+	}
+	return b.doubtful && slices.ContainsFunc(c.troubles, func(t trouble) bool { return t.forgets() && t.from < over && b.sent < t.to })
 }
 
 // checkOrder wants the first copies of a key's events in order.
@@ -340,11 +350,21 @@ type trouble struct {
 	from, to time.Duration
 }
 
+// forgets reports whether Redis lost its data in it.
+func (t *trouble) forgets() bool { return t.kind == RedisFlush || t.kind == RedisEmpty }
+
 const (
 	forever = time.Duration(1<<63 - 1)
 	// aftermath is how long what was done to a server may have consequences once it is over: members of a group are missed
 	// and come back, and what waited on a line arrives.
 	aftermath = 5 * time.Second
+	// lateAttempt is how long an attempt to publish may be on its way of which its publisher knows nothing: a replica stands
+	// still, and then Kafka takes its time.
+	lateAttempt = 20 * time.Second
+	// recall is how long Kafka's commit may be behind what is acknowledged of a subscription: what is not acknowledged holds
+	// it, until that is given out again. It is longer where there was trouble with replicas or Kafka.
+	recall         = 2*ackTimeout + 2*time.Second
+	troubledRecall = 40 * time.Second
 )
 
 // troubled reports whether trouble of some sort was in between, or shortly before.

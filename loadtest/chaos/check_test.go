@@ -198,6 +198,44 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.publish(0, "b01-0")
 			f.append(0, "b01-0")
 		}, []Promise{PromiseOnce}},
+		{"an event that was in doubt is there twice where Redis lost its data", func(f *forger) {
+			f.send("a00-0")
+			f.doubt("a00-0")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.append(0, "a00-0", "a00-0")
+			f.ack("a00-0", 0, 0)
+		}, nil},
+		{"an event is there twice that was published before Redis lost its data", func(f *forger) {
+			f.send("a00-0")
+			f.doubt("a00-0")
+			f.append(0, "a00-0", "a00-0")
+			f.ack("a00-0", 0, 0)
+			f.now += lateAttempt
+			f.fault("redis", RedisEmpty)
+			f.mended("redis")
+		}, []Promise{PromiseOnce}},
+		{"an event is there twice that was published after Redis lost its data", func(f *forger) {
+			f.fault("redis", RedisEmpty)
+			f.mended("redis")
+			f.send("a00-0")
+			f.doubt("a00-0")
+			f.append(0, "a00-0", "a00-0")
+			f.ack("a00-0", 0, 0)
+		}, []Promise{PromiseOnce}},
+		{"an event that was never in doubt is there twice where Redis lost its data", func(f *forger) {
+			f.send("a00-0")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.append(0, "a00-0", "a00-0")
+			f.ack("a00-0", 0, 0)
+		}, []Promise{PromiseOnce}},
+		{"an acknowledged event is lost with Redis's data", func(f *forger) {
+			f.send("a00-0")
+			f.fault("redis", RedisFlush)
+			f.ack("a00-0", 0, 0)
+			f.mended("redis")
+		}, []Promise{PromiseKept}},
 		{"the events of a key are not in order", func(f *forger) {
 			f.publish(0, "a00-0")
 			f.send("a00-1")
@@ -1095,6 +1133,61 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.open("a")
 			f.given("a", nil, "a00-0")
 		}, []Promise{PromiseAgain}},
+		{"an event is given again when Redis lost its data", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.fault("redis", RedisEmpty)
+			f.mended("redis")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+			f.acknowledge("a", "a00-0")
+		}, nil},
+		{"an event is given again twice when Redis lost its data once", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			for range 2 {
+				f.open("a")
+				f.given("a", nil, "a00-0")
+				f.acknowledge("a", "a00-0")
+			}
+		}, []Promise{PromiseAgain}},
+		{"an event is given again long after Redis lost its data", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.now += recall
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, []Promise{PromiseAgain}},
+		{"an event is given again that was acknowledged long before Redis lost its data", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.now += recall
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, []Promise{PromiseAgain}},
+		{"without ordering an event is given again long after Redis lost its data", func(f *forger) {
+			f.client("a", toTakerOf)
+			f.shares("a")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.now += recall
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, []Promise{PromiseAgain}},
+		{"a consumer goes back when Redis lost its data", func(f *forger) {
+			f.client("c", toConsumer)
+			f.saves("c")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.open("c")
+			f.given("c", []int64{0, 0})
+		}, []Promise{PromiseSaved}},
 		{"without ordering an event is given again when something stood still", func(f *forger) {
 			f.client("a", toTakerOf)
 			f.shares("a")

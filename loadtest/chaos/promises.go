@@ -12,7 +12,8 @@ type Promise string
 const (
 	// PromiseKept: what was acknowledged is on the log, where the answer said.
 	PromiseKept Promise = "what is acknowledged is on the log where the answer says"
-	// PromiseOnce: one that was published again under its id is there once, unless its type allows more while Redis is away.
+	// PromiseOnce: one that was published again under its id is there once, unless its type allows more while Redis is away,
+	// or Redis lost its data in between.
 	PromiseOnce Promise = "an event that is published again is on the log once"
 	// PromiseOrder: the events of a key, each published after the one before was acknowledged, are on the log in order.
 	PromiseOrder Promise = "the events of a key are on the log in the order of their publishing"
