@@ -54,6 +54,7 @@ type checker struct {
 	clients   map[string]witness
 	groups    map[string]*groupBook
 	troubles  []trouble
+	stood     []trouble                // times in which nothing was noted
 	last      map[string]time.Duration // when each client that wants everything was last given something
 	said      map[string]Place         // by key, the last that was acknowledged
 	acked     map[int64]int64          // by partition, behind the highest that was acknowledged
@@ -98,6 +99,9 @@ func Check(path string) (*Findings, error) {
 // learn takes what the first reading is for: the log, and how what is on it came there.
 func (c *checker) learn(e *Entry) error {
 	f := &c.findings
+	if e.At-f.Took > standstill {
+		c.stood = append(c.stood, trouble{from: f.Took, to: e.At})
+	}
 	f.Took = e.At
 	switch e.What {
 	case WhatRun:
@@ -361,6 +365,8 @@ const (
 	// lateAttempt is how long an attempt to publish may be on its way of which its publisher knows nothing: a replica stands
 	// still, and then Kafka takes its time.
 	lateAttempt = 20 * time.Second
+	// standstill is how long nothing is noted where the machine stands still: clients are told something every second.
+	standstill = 5 * time.Second
 	// recall is how long Kafka's commit may be behind what is acknowledged of a subscription: what is not acknowledged holds
 	// it, until that is given out again. It is longer where there was trouble with replicas or Kafka.
 	recall         = 2*ackTimeout + 2*time.Second
@@ -372,6 +378,15 @@ func (c *checker) troubled(from, to time.Duration, sort func(t *trouble) bool) b
 	return slices.ContainsFunc(c.troubles, func(t trouble) bool {
 		return t.from < to && (t.to == forever || t.to+aftermath > from) && sort(&t)
 	})
+}
+
+// awake is the time in between, but for that in which nothing at all was noted: the machine itself stood still.
+func (c *checker) awake(from, to time.Duration) time.Duration {
+	all := to - from
+	for _, s := range c.stood {
+		all -= max(0, min(to, s.to)-max(from, s.from))
+	}
+	return all
 }
 
 // follower is what all witnesses have in common.

@@ -28,6 +28,14 @@ func (f *forger) note(e Entry) {
 	f.entries = append(f.entries, e)
 }
 
+// wait has time pass in which something else is noted.
+func (f *forger) wait(d time.Duration) {
+	for ; d > 0; d -= standstill / 2 {
+		f.now += standstill / 2
+		f.note(Entry{What: WhatNote})
+	}
+}
+
 // append puts events on the log.
 func (f *forger) append(partition int, ids ...string) {
 	f.log[partition] = append(f.log[partition], ids...)
@@ -1153,19 +1161,28 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 				f.acknowledge("a", "a00-0")
 			}
 		}, []Promise{PromiseAgain}},
+		{"an event is given again when Redis lost its data and the machine stood still", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.now += 2 * recall
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, nil},
 		{"an event is given again long after Redis lost its data", func(f *forger) {
 			f.client("a", toTaker)
 			f.shares("a")
 			f.fault("redis", RedisFlush)
 			f.mended("redis")
-			f.now += recall
+			f.wait(recall)
 			f.open("a")
 			f.given("a", nil, "a00-0")
 		}, []Promise{PromiseAgain}},
 		{"an event is given again that was acknowledged long before Redis lost its data", func(f *forger) {
 			f.client("a", toTaker)
 			f.shares("a")
-			f.now += recall
+			f.wait(recall)
 			f.fault("redis", RedisFlush)
 			f.mended("redis")
 			f.open("a")
@@ -1176,7 +1193,7 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.shares("a")
 			f.fault("redis", RedisFlush)
 			f.mended("redis")
-			f.now += recall
+			f.wait(recall)
 			f.open("a")
 			f.given("a", nil, "a00-0")
 		}, []Promise{PromiseAgain}},

@@ -74,7 +74,8 @@ func (r *run) mixed() {
 
 // askers makes clients that ask for one answer after the other: two of each, so that some are always under way.
 func (r *run) askers() {
-	for i, what := range []Reader{{}, {Streams: []string{theBoard}}, {Streams: []string{theStream, theBoard}}, {}, {Streams: []string{theBoard}, Prefix: "f"}, {Streams: []string{theStream, theBoard}}} {
+	board, both := []string{theBoard}, []string{theStream, theBoard}
+	for i, what := range []Reader{{}, {Streams: board}, {Streams: both}, {}, {Streams: board, Prefix: "f"}, {Streams: both}} {
 		what.Kind, what.Over = KindQuery, overPages
 		r.parties = append(r.parties, &asker{
 			Reader: what, name: fmt.Sprintf("asker-%d", i), cluster: r.cluster, dialer: r.dialer, journal: r.journal,

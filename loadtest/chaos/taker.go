@@ -277,7 +277,8 @@ func (b *groupBook) forgotten(e *Entry, done time.Duration) bool {
 		near = troubledRecall
 	}
 	return slices.ContainsFunc(b.checker.troubles, func(t trouble) bool {
-		return t.forgets() && done < t.to && t.from < e.At && t.from-done < near && (t.to == forever || e.At-t.to < near)
+		return t.forgets() && done < t.to && t.from < e.At &&
+			b.checker.awake(done, t.from) < near && (t.to == forever || b.checker.awake(t.to, e.At) < near)
 	})
 }
 
