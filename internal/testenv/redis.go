@@ -31,6 +31,7 @@ type RedisOptions struct {
 // RedisProcess is one redis-server. Its methods may be called concurrently.
 type RedisProcess struct {
 	process process
+	dir     string
 	port    int
 }
 
@@ -62,6 +63,16 @@ func (r *RedisProcess) Pause() error { return r.process.signal(syscall.SIGSTOP) 
 // Resume ends a Pause.
 func (r *RedisProcess) Resume() error { return r.process.signal(syscall.SIGCONT) }
 
+// Flush has the server forget all that it keeps.
+func (r *RedisProcess) Flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, redisStart)
+	defer cancel()
+	return command(ctx, r.Addr(), "FLUSHALL", "+OK")
+}
+
+// Empty deletes what a stopped server kept, so that it starts with nothing.
+func (r *RedisProcess) Empty() error { return os.RemoveAll(filepath.Join(r.dir, "appendonlydir")) }
+
 // NewRedis prepares a server in o.Dir without starting it. A *[MissingError] says that the machine has no Redis.
 func NewRedis(o RedisOptions) (*RedisProcess, error) {
 	server, err := program(redisHow, "redis-server", "valkey-server")
@@ -79,7 +90,7 @@ func NewRedis(o RedisOptions) (*RedisProcess, error) {
 		}
 		port = ports[0]
 	}
-	r := &RedisProcess{port: port}
+	r := &RedisProcess{dir: o.Dir, port: port}
 	appendOnly := "no"
 	if o.AppendOnly {
 		appendOnly = "yes"
@@ -97,9 +108,11 @@ func NewRedis(o RedisOptions) (*RedisProcess, error) {
 	return r, nil
 }
 
-// ping asks for a PONG; while Redis loads its data it answers with an error. It speaks the protocol's inline form, so
-// that this package needs no client.
-func ping(ctx context.Context, addr string) (err error) {
+// ping asks for a PONG; while Redis loads its data it answers with an error.
+func ping(ctx context.Context, addr string) error { return command(ctx, addr, "PING", "+PONG") }
+
+// command gives a command that has one answer. It speaks the protocol's inline form, so that this package needs no client.
+func command(ctx context.Context, addr, what, want string) (err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -111,7 +124,7 @@ func ping(ctx context.Context, addr string) (err error) {
 			return err
 		}
 	}
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+	if _, err := conn.Write([]byte(what + "\r\n")); err != nil {
 		return err
 	}
 	b := make([]byte, 128)
@@ -119,7 +132,7 @@ func ping(ctx context.Context, addr string) (err error) {
 	if err != nil {
 		return err
 	}
-	if answer := strings.TrimSpace(string(b[:n])); answer != "+PONG" {
+	if answer := strings.TrimSpace(string(b[:n])); answer != want {
 		return fmt.Errorf("answered %q", answer)
 	}
 	return nil

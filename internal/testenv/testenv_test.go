@@ -248,6 +248,27 @@ func TestKilledRedisKeepsWhatItWasToldTo(t *testing.T) {
 	}
 }
 
+func TestRedisForgetsWhatItIsToldTo(t *testing.T) {
+	r := testenv.StartRedis(t, testenv.RedisOptions{AppendOnly: true})
+	for _, tt := range []struct {
+		name   string
+		forget func() error
+	}{
+		{"flushed", func() error { return r.Flush(t.Context()) }},
+		{"started with nothing", func() error { return errors.Join(r.Kill(), r.Empty(), r.Start(t.Context())) }},
+	} {
+		if got, err := command(t, r.Addr(), "SET k v", time.Second); got != "+OK" {
+			t.Fatalf("SET answered %q, %v", got, err)
+		}
+		if err := tt.forget(); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := command(t, r.Addr(), "GET k", time.Second); got != "$-1" {
+			t.Errorf("%s: GET answered %q, %v; want nothing", tt.name, got, err)
+		}
+	}
+}
+
 func TestPausedRedisAnswersAfterItResumes(t *testing.T) {
 	r := testenv.StartRedis(t, testenv.RedisOptions{})
 	if err := r.Pause(); err != nil {

@@ -15,6 +15,7 @@ type Findings struct {
 	Events     int             `json:"events"` // on the log
 	Acked      int             `json:"acknowledged"`
 	Copies     int             `json:"copies"` // on the log beside the first of each
+	Tombstones int             `json:"tombstones"`
 	Doubts     int             `json:"doubts"` // times that an event was not acknowledged, and sent again
 	Clients    int             `json:"clients"`
 	Deliveries map[string]int  `json:"deliveries"` // by transport and kind
@@ -39,6 +40,7 @@ const eachPromise = 20
 // book is what the checker knows of an event's way onto the log.
 type book struct {
 	sent     time.Duration // first; 0: never
+	sends    int
 	acked    time.Duration // first; 0: never
 	doubtful bool          // some attempt has no answer
 	loose    bool          // some answer said that it was not deduplicated
@@ -52,7 +54,10 @@ type checker struct {
 	clients   map[string]witness
 	groups    map[string]*groupBook
 	troubles  []trouble
+	stood     []trouble                // times in which nothing was noted
 	last      map[string]time.Duration // when each client that wants everything was last given something
+	said      map[string]Place         // by key, the last that was acknowledged
+	acked     map[int64]int64          // by partition, behind the highest that was acknowledged
 	published time.Duration            // when the last event was acknowledged
 	ended     bool                     // the journal has all
 }
@@ -68,7 +73,7 @@ type witness interface {
 // Check reads a journal and finds what it shows broken.
 func Check(path string) (*Findings, error) {
 	c := &checker{
-		truth: newTruth(), books: map[string]*book{}, clients: map[string]witness{}, groups: map[string]*groupBook{}, last: map[string]time.Duration{},
+		truth: newTruth(), books: map[string]*book{}, clients: map[string]witness{}, groups: map[string]*groupBook{}, last: map[string]time.Duration{}, said: map[string]Place{}, acked: map[int64]int64{},
 		findings: Findings{Violations: []Violation{}, Deliveries: map[string]int{}, Faults: map[string]int{}, Broken: map[Promise]int{}},
 	}
 	// What the log holds is known only at the end, and is needed from the beginning.
@@ -94,13 +99,17 @@ func Check(path string) (*Findings, error) {
 // learn takes what the first reading is for: the log, and how what is on it came there.
 func (c *checker) learn(e *Entry) error {
 	f := &c.findings
+	if e.At-f.Took > standstill {
+		c.stood = append(c.stood, trouble{from: f.Took, to: e.At})
+	}
 	f.Took = e.At
 	switch e.What {
 	case WhatRun:
 		f.Seed = e.Text
 	case WhatSend:
 		for _, id := range e.IDs {
-			if b := c.book(id); b.sent == 0 {
+			b := c.book(id)
+			if b.sends++; b.sent == 0 {
 				b.sent = e.At
 			}
 		}
@@ -114,7 +123,9 @@ func (c *checker) learn(e *Entry) error {
 			b := c.book(id)
 			if b.acked == 0 {
 				b.acked = e.At
-				f.Acked++
+				if !removes(id) {
+					f.Acked++
+				}
 			}
 			b.loose = b.loose || e.Flag
 			if _, ok := c.truth.acked[e.Places[i]]; !ok {
@@ -123,10 +134,14 @@ func (c *checker) learn(e *Entry) error {
 			c.published = e.At
 		}
 	case WhatRecord:
-		f.Events++
-		if e.Text != "" {
+		switch id := e.IDs[0]; {
+		case e.Text != "":
 			c.breaks(e, PromiseGenuine, "", "the record at %v is no event: %s", e.Places[0], e.Text)
 			return nil
+		case removes(id):
+			f.Tombstones++
+		default:
+			f.Events++
 		}
 		c.truth.add(e.Places[0], e.IDs[0])
 	case WhatEnds:
@@ -183,13 +198,29 @@ func (c *checker) checkLog() {
 			c.breaks(nil, PromiseGenuine, id, "%s is on the log at %v, and was never published", id, places)
 			continue
 		}
+		if removes(id) {
+			if len(places) > b.sends {
+				c.breaks(nil, PromiseOnce, id, "the tombstone of %s was sent %d times, and is on the log at %v", id, b.sends, places)
+			}
+			continue
+		}
 		c.findings.Copies += len(places) - 1
 		key, _ := splitID(id)
-		if len(places) > 1 && (strict(key) || !b.doubtful && !b.loose) {
+		if len(places) > 1 && (strict(key) || !b.doubtful && !b.loose) && !c.forgotten(b) {
 			c.breaks(nil, PromiseOnce, id, "%s is on the log at %v", id, places)
 		}
 	}
 	c.checkOrder()
+}
+
+// forgotten reports whether Redis lost its data while attempts to publish an event were under way: what one of them did
+// the others did not know.
+func (c *checker) forgotten(b *book) bool {
+	over := b.acked + lateAttempt
+	if b.acked == 0 {
+		over = forever
+	}
+	return b.doubtful && slices.ContainsFunc(c.troubles, func(t trouble) bool { return t.forgets() && t.from < over && b.sent < t.to })
 }
 
 // checkOrder wants the first copies of a key's events in order.
@@ -199,6 +230,9 @@ func (c *checker) checkOrder() {
 		seen := map[string]bool{}
 		for _, r := range all {
 			key, n := splitID(r.id)
+			if n < 0 {
+				continue
+			}
 			if high, ok := highest[key]; ok && n < high && !seen[r.id] {
 				c.breaks(nil, PromiseOrder, r.id, "%s is at %d/%d, behind %s", r.id, p, r.offset, eventID(key, high))
 			}
@@ -217,6 +251,7 @@ func (c *checker) follow(e *Entry) error {
 			if is := c.truth.at(e.Places[i]); is != id {
 				c.breaks(e, PromiseKept, id, "%s was acknowledged to be at %v, where there is %q", id, e.Places[i], is)
 			}
+			c.follows(e, id, e.Places[i])
 		}
 	case WhatTrim:
 		c.truth.high = e.Cursor
@@ -251,6 +286,16 @@ func (c *checker) follow(e *Entry) error {
 		w.note(e)
 	}
 	return nil
+}
+
+// follows wants what is acknowledged of a key, tombstones too, behind what was acknowledged of it before.
+func (c *checker) follows(e *Entry, id string, at Place) {
+	key, _ := splitID(id)
+	if last, ok := c.said[key]; ok && (last[0] != at[0] || last[1] >= at[1]) {
+		c.breaks(e, PromiseOrder, id, "%s was acknowledged to be at %v, and what came before it with its key at %v", id, at, last)
+	}
+	c.said[key] = at
+	c.acked[at[0]] = max(c.acked[at[0]], at[1]+1)
 }
 
 // deliveries counts what came, and checks that it is what was sent.
@@ -290,9 +335,11 @@ func (c *checker) witness(e *Entry) witness {
 	case KindConsumer:
 		return &consumerWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants), places: map[string][]int64{}}
 	case KindPicture:
-		return &pictureWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants), picture: map[string]string{}}
+		return newPictureWitness(base)
 	case KindTaker:
 		return &takerWitness{follower: base, book: c.group(e.Reader)}
+	case KindQuery:
+		return &askerWitness{follower: base, pages: &streamWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants)}}
 	case KindHook:
 		return &hookWitness{follower: base, posted: map[string]bool{}, done: map[string]bool{}}
 	default:
@@ -307,11 +354,23 @@ type trouble struct {
 	from, to time.Duration
 }
 
+// forgets reports whether Redis lost its data in it.
+func (t *trouble) forgets() bool { return t.kind == RedisFlush || t.kind == RedisEmpty }
+
 const (
 	forever = time.Duration(1<<63 - 1)
 	// aftermath is how long what was done to a server may have consequences once it is over: members of a group are missed
 	// and come back, and what waited on a line arrives.
 	aftermath = 5 * time.Second
+	// lateAttempt is how long an attempt to publish may be on its way of which its publisher knows nothing: a replica stands
+	// still, and then Kafka takes its time.
+	lateAttempt = 20 * time.Second
+	// standstill is how long nothing is noted where the machine stands still: clients are told something every second.
+	standstill = 5 * time.Second
+	// recall is how long Kafka's commit may be behind what is acknowledged of a subscription: what is not acknowledged holds
+	// it, until that is given out again. It is longer where there was trouble with replicas or Kafka.
+	recall         = 2*ackTimeout + 2*time.Second
+	troubledRecall = 40 * time.Second
 )
 
 // troubled reports whether trouble of some sort was in between, or shortly before.
@@ -319,6 +378,15 @@ func (c *checker) troubled(from, to time.Duration, sort func(t *trouble) bool) b
 	return slices.ContainsFunc(c.troubles, func(t trouble) bool {
 		return t.from < to && (t.to == forever || t.to+aftermath > from) && sort(&t)
 	})
+}
+
+// awake is the time in between, but for that in which nothing at all was noted: the machine itself stood still.
+func (c *checker) awake(from, to time.Duration) time.Duration {
+	all := to - from
+	for _, s := range c.stood {
+		all -= max(0, min(to, s.to)-max(from, s.from))
+	}
+	return all
 }
 
 // follower is what all witnesses have in common.
@@ -341,6 +409,10 @@ func (f *follower) breaks(e *Entry, all []broken) {
 func (f *follower) told(e *Entry) {
 	switch e.Text {
 	case "gap", "stalled", "resumed", "drain", "problem", "acked", "nacked", "assigned", "waiting":
+	case "skipped":
+		if id := f.checker.truth.at(e.Places[0]); id == "" || !removes(id) {
+			f.checker.breaks(e, PromiseAnswer, "", "the record at %v is said to be no event, where there is %q", e.Places[0], id)
+		}
 	default:
 		f.checker.breaks(e, PromiseAnswer, "", "the control message %q came", e.Text)
 	}

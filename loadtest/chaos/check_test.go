@@ -28,6 +28,14 @@ func (f *forger) note(e Entry) {
 	f.entries = append(f.entries, e)
 }
 
+// wait has time pass in which something else is noted.
+func (f *forger) wait(d time.Duration) {
+	for ; d > 0; d -= standstill / 2 {
+		f.now += standstill / 2
+		f.note(Entry{What: WhatNote})
+	}
+}
+
 // append puts events on the log.
 func (f *forger) append(partition int, ids ...string) {
 	f.log[partition] = append(f.log[partition], ids...)
@@ -135,7 +143,13 @@ func (f *forger) check(t *testing.T) *Findings {
 
 var (
 	toAll       = Reader{Kind: KindStream, Over: overSSE}
+	toBoth      = Reader{Kind: KindStream, Over: overSSE, Streams: []string{theStream, theBoard}}
 	toPicture   = Reader{Kind: KindPicture, Over: overSSE}
+	toBoard     = Reader{Kind: KindPicture, Over: overSSE, Streams: []string{theBoard}}
+	toPages     = Reader{Kind: KindPicture, Over: overPages, Streams: []string{theBoard}}
+	toLatest    = Reader{Kind: KindPicture, Over: overSSE, Streams: []string{theBoard}, Conflated: true}
+	toBoards    = Reader{Kind: KindPicture, Over: overSSE, Streams: []string{theStream, theBoard}}
+	toAsk       = Reader{Kind: KindQuery, Over: overPages}
 	toConflated = Reader{Kind: KindPicture, Over: overSSE, Conflated: true}
 	toConsumer  = Reader{Kind: KindConsumer, Over: overBatch}
 	toTaker     = Reader{Kind: KindTaker, Over: overNDJSON, Group: "shared", Ordered: true}
@@ -192,6 +206,44 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.publish(0, "b01-0")
 			f.append(0, "b01-0")
 		}, []Promise{PromiseOnce}},
+		{"an event that was in doubt is there twice where Redis lost its data", func(f *forger) {
+			f.send("a00-0")
+			f.doubt("a00-0")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.append(0, "a00-0", "a00-0")
+			f.ack("a00-0", 0, 0)
+		}, nil},
+		{"an event is there twice that was published before Redis lost its data", func(f *forger) {
+			f.send("a00-0")
+			f.doubt("a00-0")
+			f.append(0, "a00-0", "a00-0")
+			f.ack("a00-0", 0, 0)
+			f.now += lateAttempt
+			f.fault("redis", RedisEmpty)
+			f.mended("redis")
+		}, []Promise{PromiseOnce}},
+		{"an event is there twice that was published after Redis lost its data", func(f *forger) {
+			f.fault("redis", RedisEmpty)
+			f.mended("redis")
+			f.send("a00-0")
+			f.doubt("a00-0")
+			f.append(0, "a00-0", "a00-0")
+			f.ack("a00-0", 0, 0)
+		}, []Promise{PromiseOnce}},
+		{"an event that was never in doubt is there twice where Redis lost its data", func(f *forger) {
+			f.send("a00-0")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.append(0, "a00-0", "a00-0")
+			f.ack("a00-0", 0, 0)
+		}, []Promise{PromiseOnce}},
+		{"an acknowledged event is lost with Redis's data", func(f *forger) {
+			f.send("a00-0")
+			f.fault("redis", RedisFlush)
+			f.ack("a00-0", 0, 0)
+			f.mended("redis")
+		}, []Promise{PromiseKept}},
 		{"the events of a key are not in order", func(f *forger) {
 			f.publish(0, "a00-0")
 			f.send("a00-1")
@@ -325,6 +377,65 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.given("r", []int64{2, 0}, "b01-0")
 		}, []Promise{PromiseCursor}},
 
+		// Several streams at once. The second partition is the other stream's.
+		{"two streams are read under one cursor", func(f *forger) {
+			f.client("r", toBoth)
+			f.client("one", toAll)
+			f.publish(0, "a00-0", "a00-1")
+			f.publish(1, "e00-0")
+			f.open("r")
+			f.given("r", []int64{0, 1}, "e00-0")
+			f.open("r", 0, 1)
+			f.given("r", []int64{2, 1}, "a00-0", "a00-1")
+			f.open("one")
+			f.given("one", []int64{2, 0}, "a00-0", "a00-1")
+		}, nil},
+		{"of two streams one is left out", func(f *forger) {
+			f.client("r", toBoth)
+			f.publish(0, "a00-0")
+			f.publish(1, "e00-0")
+			f.open("r")
+			f.given("r", []int64{1, 0}, "a00-0")
+		}, []Promise{PromiseComplete}},
+		{"a cursor of two streams is ahead in one", func(f *forger) {
+			f.client("r", toBoth)
+			f.publish(0, "a00-0")
+			f.publish(1, "e00-0")
+			f.open("r")
+			f.given("r", []int64{1, 1}, "a00-0")
+		}, []Promise{PromiseCursor}},
+		{"a cursor of two streams lacks one", func(f *forger) {
+			f.client("r", toBoth)
+			f.publish(0, "a00-0")
+			f.publish(1, "e00-0")
+			f.open("r")
+			f.given("r", []int64{0, 1}, "e00-0")
+			f.given("r", []int64{1, 0}, "a00-0")
+		}, []Promise{PromiseCursor}},
+		{"of two streams one comes again after a resume", func(f *forger) {
+			f.client("r", toBoth)
+			f.publish(0, "a00-0")
+			f.publish(1, "e00-0")
+			f.open("r")
+			f.given("r", []int64{0, 1}, "e00-0")
+			f.open("r", 0, 1)
+			f.given("r", []int64{1, 1}, "e00-0", "a00-0")
+		}, []Promise{PromiseRepeat}},
+		{"the events of a key of one stream come in the wrong order", func(f *forger) {
+			f.client("r", toBoth)
+			f.publish(0, "a00-0")
+			f.publish(1, "e00-0", "e00-1")
+			f.open("r")
+			f.given("r", nil, "e00-1", "a00-0", "e00-0")
+			f.given("r", []int64{1, 2})
+		}, []Promise{PromiseComplete, PromiseRepeat}},
+		{"what is of another stream is given", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(1, "e00-0")
+			f.open("r")
+			f.given("r", []int64{0, 1}, "e00-0")
+		}, []Promise{PromiseWanted}},
+
 		// Gaps.
 		{"a gap is told of what is gone", func(f *forger) {
 			f.client("r", toAll)
@@ -365,6 +476,13 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.open("r")
 			f.given("r", []int64{1, 0})
 			f.given("r", []int64{2, 0}, "a00-1")
+		}, nil},
+		{"reading another stream from the oldest begins where that one does", func(f *forger) {
+			f.client("r", Reader{Kind: KindQuery, Over: overPages, Streams: []string{theBoard}})
+			f.publish(0, "a00-0", "a00-1")
+			f.trim(true, 1, 0)
+			f.ask("r", askPage)
+			f.given("r", []int64{0, 0})
 		}, nil},
 		{"reading from the oldest skips", func(f *forger) {
 			f.client("r", toAll)
@@ -455,7 +573,7 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.client("p", toPicture)
 			f.publish(0, "a00-0")
 			f.open("p")
-			f.note(Entry{What: WhatControl, Who: "p", Text: "snapshot"})
+			f.note(Entry{What: WhatControl, Who: "p", Text: "snapshot", Stream: theStream})
 			f.given("p", nil, "a00-0")
 		}, []Promise{PromisePicture}},
 		{"conflation leaves out what is not the latest", func(f *forger) {
@@ -502,6 +620,341 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.draws("p", []int64{1, 0})
 		}, []Promise{PromiseWanted}},
 
+		// Tombstones, and pictures of several streams.
+		{"a picture follows what is removed", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0", "f01-0")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{2, 0}, "e00-0", "f01-0")
+			f.publish(0, "e00", "e00-1", "e00", "f01")
+			f.removed("p", "e00-0", 3, 0)
+			f.given("p", []int64{4, 0}, "e00-1")
+			f.removed("p", "e00-1", 5, 0)
+			f.removed("p", "f01-0", 6, 0)
+		}, nil},
+		{"a snapshot lacks what was removed", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0", "f01-0", "e00")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{3, 0}, "f01-0")
+		}, nil},
+		{"a snapshot has what was removed", func(f *forger) {
+			f.client("p", toLatest)
+			f.publish(0, "e00-0", "e00")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{2, 0}, "e00-0")
+			f.removed("p", "e00-0", 2, 0)
+		}, []Promise{PromisePicture}},
+		{"what is removed is not told", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0", "e00", "e00-1")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.given("p", []int64{2, 0})
+			f.given("p", []int64{3, 0}, "e00-1")
+		}, []Promise{PromisePicture}},
+		{"what is removed is not told, and the server says that it cannot", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0", "e00", "f01-0")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.note(Entry{What: WhatGiven, Who: "p", IDs: []string{"f01-0"}, Cursor: []int64{3, 0}, Flag: true})
+			f.open("p", 3, 0)
+			f.drawsOf("p", theBoard, []int64{3, 0}, "f01-0")
+		}, nil},
+		{"a picture in doubt is not drawn anew", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0", "e00", "f01-0")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.note(Entry{What: WhatGiven, Who: "p", IDs: []string{"f01-0"}, Cursor: []int64{3, 0}, Flag: true})
+			f.open("p", 3, 0)
+			f.given("p", []int64{3, 0})
+		}, []Promise{PromisePicture}},
+		{"a snapshot that was cut short is taken for whole", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0", "f01-0")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.note(Entry{What: WhatControl, Who: "p", Text: "snapshot", Stream: theBoard})
+			f.open("p", 1, 0)
+			f.given("p", []int64{2, 0}, "f01-0")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{2, 0}, "e00-0", "f01-0")
+		}, []Promise{PromisePicture}},
+		{"what is not removed is told to be", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.removed("p", "e00-0", 1, 0)
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+		}, []Promise{PromisePicture}},
+		{"what is removed is told too late", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0", "e00", "e00-1")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.given("p", nil, "e00-1")
+			f.removed("p", "e00-0", 3, 0)
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{3, 0}, "e00-1")
+		}, []Promise{PromisePicture}},
+		{"a page tells what is removed beside what follows it", func(f *forger) {
+			f.client("p", toPages)
+			f.publish(0, "e00-0", "e00", "e00-1")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.given("p", nil, "e00-1")
+			f.removed("p", "e00-0")
+			f.given("p", []int64{3, 0})
+		}, nil},
+		{"what was not asked for is told to be removed", func(f *forger) {
+			f.client("p", Reader{Kind: KindPicture, Streams: []string{theBoard}, Prefix: "f"})
+			f.publish(0, "e00-0", "e00")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0})
+			f.removed("p", "e00-0", 2, 0)
+		}, []Promise{PromiseWanted}},
+		{"what never was is told to be removed", func(f *forger) {
+			f.client("p", toBoard)
+			f.publish(0, "e00-0")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.removed("p", "e00-1", 1, 0)
+		}, []Promise{PromiseGenuine}},
+		{"a conflated picture follows what is removed", func(f *forger) {
+			f.client("p", toLatest)
+			f.publish(0, "e00-0", "e00-1", "e00", "f01-0", "f01")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.removed("p", "e00-1")
+			f.given("p", []int64{5, 0})
+		}, nil},
+		{"a conflated picture keeps what is removed", func(f *forger) {
+			f.client("p", toLatest)
+			f.publish(0, "e00-0", "e00")
+			f.open("p")
+			f.drawsOf("p", theBoard, []int64{1, 0}, "e00-0")
+			f.given("p", []int64{2, 0})
+		}, []Promise{PromisePicture}},
+		{"who has no picture is told what is removed", func(f *forger) {
+			f.client("r", toBoth)
+			f.publish(0, "e00-0", "e00")
+			f.open("r")
+			f.given("r", []int64{1, 0}, "e00-0")
+			f.removed("r", "e00-0", 2, 0)
+		}, []Promise{PromiseAnswer}},
+		{"who has no picture is told to pass what is removed", func(f *forger) {
+			f.client("r", toBoth)
+			f.publish(0, "e00-0", "e00", "e00-1")
+			f.open("r")
+			f.given("r", []int64{1, 0}, "e00-0")
+			f.note(Entry{What: WhatControl, Who: "r", Text: "skipped", Places: []Place{{0, 1}}, Cursor: []int64{2, 0}})
+			f.given("r", []int64{3, 0}, "e00-1")
+		}, nil},
+		{"a tombstone comes as an event", func(f *forger) {
+			f.client("r", toBoth)
+			f.publish(0, "e00-0", "e00", "e00-1")
+			f.reads("r")
+		}, []Promise{PromiseGenuine}},
+		{"two streams are drawn one after the other", func(f *forger) {
+			f.client("p", toBoards)
+			f.publish(0, "a00-0")
+			f.publish(1, "e00-0")
+			f.open("p")
+			f.drawsOf("p", theStream, nil, "a00-0")
+			f.drawsOf("p", theBoard, []int64{1, 1}, "e00-0")
+			f.publish(1, "e00")
+			f.removed("p", "e00-0", 1, 2)
+			f.drawsOf("p", theBoard, []int64{1, 2})
+		}, nil},
+		{"of two streams one is not drawn", func(f *forger) {
+			f.client("p", toBoards)
+			f.publish(0, "a00-0")
+			f.publish(1, "e00-0")
+			f.open("p")
+			f.drawsOf("p", theStream, []int64{1, 1}, "a00-0")
+		}, []Promise{PromisePicture}},
+		{"a tombstone is acknowledged that is not on the log", func(f *forger) {
+			f.publish(0, "e00-0")
+			f.send("e00")
+			f.ack("e00", 0, 1)
+		}, []Promise{PromiseKept}},
+		{"a tombstone is on the log that was not sent", func(f *forger) {
+			f.publish(0, "e00-0")
+			f.append(0, "e00")
+		}, []Promise{PromiseGenuine}},
+		{"a tombstone that was in doubt is on the log twice", func(f *forger) {
+			f.publish(0, "e00-0")
+			f.send("e00")
+			f.doubt("e00")
+			f.append(0, "e00")
+			f.publish(0, "e00")
+		}, nil},
+		{"a tombstone is on the log more often than it was sent", func(f *forger) {
+			f.publish(0, "e00-0", "e00")
+			f.append(0, "e00")
+		}, []Promise{PromiseOnce}},
+		{"a tombstone is on the log before what it followed", func(f *forger) {
+			f.send("e00-0")
+			f.ack("e00-0", 0, 1)
+			f.send("e00")
+			f.ack("e00", 0, 0)
+			f.append(0, "e00", "e00-0")
+		}, []Promise{PromiseOrder}},
+
+		// Queries.
+		{"each page follows its own cursor", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1", "b01-0")
+			f.ask("q", askPage, 1, 0)
+			f.given("q", []int64{2, 0}, "a00-1")
+			f.ask("q", askPage)
+			f.given("q", []int64{1, 0}, "a00-0")
+			f.ask("q", askPage, 1, 0)
+			f.given("q", []int64{3, 0}, "a00-1", "b01-0")
+			f.ask("q", askPage, 3, 0)
+			f.given("q", []int64{3, 0})
+			f.ask("q", askPage, 0, 0) // and no answer comes
+		}, nil},
+		{"a page lacks its beginning", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askPage, 0, 0)
+			f.given("q", []int64{2, 0}, "a00-1")
+		}, []Promise{PromiseComplete}},
+		{"a page lacks its end", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askPage, 0, 0)
+			f.given("q", []int64{2, 0}, "a00-0")
+		}, []Promise{PromiseCursor}},
+		{"a page has what was before its cursor", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askPage, 1, 0)
+			f.given("q", []int64{2, 0}, "a00-0", "a00-1")
+		}, []Promise{PromiseRepeat}},
+		{"an answer is the state", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1", "b01-0")
+			f.ask("q", askSnapshot)
+			f.drawsOf("q", theStream, nil)
+			f.given("q", []int64{2, 0}, "a00-1")
+		}, nil},
+		{"an answer is half of the state", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "b01-0")
+			f.ask("q", askSnapshot)
+			f.drawsOf("q", theStream, nil)
+			f.given("q", []int64{2, 0}, "b01-0")
+		}, []Promise{PromisePicture}},
+		{"an answer is a state that was", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askSnapshot)
+			f.drawsOf("q", theStream, nil)
+			f.given("q", []int64{2, 0}, "a00-0")
+		}, []Promise{PromisePicture}},
+		{"an answer has two events of a key", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askSnapshot)
+			f.drawsOf("q", theStream, nil)
+			f.given("q", []int64{2, 0}, "a00-0", "a00-1")
+		}, []Promise{PromisePicture}},
+		{"an answer is no snapshot", func(f *forger) {
+			f.client("q", toAsk)
+			f.ask("q", askSnapshot)
+			f.given("q", []int64{0, 0})
+		}, []Promise{PromisePicture}},
+		{"an answer has the latest of each key", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1", "b01-0", "a00-2", "c02-0", "d03-0")
+			f.ask("q", askConflated, 1, 0)
+			f.given("q", []int64{5, 0}, "b01-0", "a00-2", "c02-0", "d03-0")
+		}, nil},
+		{"an answer leaves a key for the next one", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "b01-0", "a00-1")
+			f.ask("q", askConflated, 0, 0)
+			f.given("q", []int64{2, 0}, "b01-0")
+		}, nil},
+		{"an answer lacks a key", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "b01-0")
+			f.ask("q", askConflated, 0, 0)
+			f.given("q", []int64{2, 0}, "b01-0")
+			f.publish(0, "a00-1")
+		}, []Promise{PromiseComplete}},
+		{"an answer has what is not the latest", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askConflated, 0, 0)
+			f.given("q", []int64{2, 0}, "a00-0")
+		}, []Promise{PromiseComplete}},
+		{"an answer has a key twice", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askConflated, 0, 0)
+			f.given("q", []int64{2, 0}, "a00-0", "a00-1")
+		}, []Promise{PromiseRepeat}},
+		{"an answer has what was before its cursor", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "b01-0")
+			f.ask("q", askConflated, 1, 0)
+			f.given("q", []int64{2, 0}, "a00-0", "b01-0")
+		}, []Promise{PromiseRepeat}},
+		{"an answer has a cursor before that of the question", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0")
+			f.ask("q", askConflated, 1, 0)
+			f.given("q", []int64{0, 0})
+		}, []Promise{PromiseCursor}},
+		{"an answer has what is not on the log", func(f *forger) {
+			f.client("q", toAsk)
+			f.ask("q", askConflated, 0, 0)
+			f.given("q", []int64{0, 0}, "a00-0")
+		}, []Promise{PromiseGenuine}},
+		{"a stream is said to begin and end where it does", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askEnds)
+			f.publish(0, "a00-2")
+			f.trim(false, 1, 0)
+			f.bounds("q", 0, 2)
+			f.trim(true, 1, 0)
+			f.ask("q", askEnds)
+			f.bounds("q", 1, 3)
+		}, nil},
+		{"a stream is said to end before what is acknowledged", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askEnds)
+			f.bounds("q", 0, 1)
+		}, []Promise{PromiseEnds}},
+		{"a stream is said to end behind all that there is", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0")
+			f.ask("q", askEnds)
+			f.bounds("q", 0, 2)
+		}, []Promise{PromiseEnds}},
+		{"a stream is said to begin with what is deleted", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.trim(true, 1, 0)
+			f.ask("q", askEnds)
+			f.bounds("q", 0, 2)
+		}, []Promise{PromiseEnds}},
+		{"a stream is said to begin behind what is there", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "a00-1")
+			f.ask("q", askEnds)
+			f.bounds("q", 1, 2)
+		}, []Promise{PromiseEnds}},
+
 		// What else clients and replicas are told and tell.
 		{"a client is answered what it gave no reason for", func(f *forger) {
 			f.note(Entry{What: WhatAnswer, Who: "r", Text: "answered 404"})
@@ -510,7 +963,19 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.client("r", toAll)
 			f.publish(0, "a00-0")
 			f.reads("r")
-			f.note(Entry{What: WhatControl, Who: "r", Text: "skipped"})
+			f.note(Entry{What: WhatControl, Who: "r", Text: "rewound"})
+		}, []Promise{PromiseAnswer}},
+		{"an event is told to be none", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(0, "a00-0")
+			f.reads("r")
+			f.note(Entry{What: WhatControl, Who: "r", Text: "skipped", Places: []Place{{0, 0}}})
+		}, []Promise{PromiseAnswer}},
+		{"nothing is told to be no event", func(f *forger) {
+			f.client("r", toAll)
+			f.publish(0, "a00-0")
+			f.reads("r")
+			f.note(Entry{What: WhatControl, Who: "r", Text: "skipped", Places: []Place{{0, 1}}})
 		}, []Promise{PromiseAnswer}},
 		{"a client is told that the log is out of reach", func(f *forger) {
 			f.client("r", toAll)
@@ -676,6 +1141,70 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.open("a")
 			f.given("a", nil, "a00-0")
 		}, []Promise{PromiseAgain}},
+		{"an event is given again when Redis lost its data", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.fault("redis", RedisEmpty)
+			f.mended("redis")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+			f.acknowledge("a", "a00-0")
+		}, nil},
+		{"an event is given again twice when Redis lost its data once", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			for range 2 {
+				f.open("a")
+				f.given("a", nil, "a00-0")
+				f.acknowledge("a", "a00-0")
+			}
+		}, []Promise{PromiseAgain}},
+		{"an event is given again when Redis lost its data and the machine stood still", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.now += 2 * recall
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, nil},
+		{"an event is given again long after Redis lost its data", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.wait(recall)
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, []Promise{PromiseAgain}},
+		{"an event is given again that was acknowledged long before Redis lost its data", func(f *forger) {
+			f.client("a", toTaker)
+			f.shares("a")
+			f.wait(recall)
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, []Promise{PromiseAgain}},
+		{"without ordering an event is given again long after Redis lost its data", func(f *forger) {
+			f.client("a", toTakerOf)
+			f.shares("a")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.wait(recall)
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, []Promise{PromiseAgain}},
+		{"a consumer goes back when Redis lost its data", func(f *forger) {
+			f.client("c", toConsumer)
+			f.saves("c")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.open("c")
+			f.given("c", []int64{0, 0})
+		}, []Promise{PromiseSaved}},
 		{"without ordering an event is given again when something stood still", func(f *forger) {
 			f.client("a", toTakerOf)
 			f.shares("a")
@@ -825,9 +1354,30 @@ func (f *forger) shares(who string) {
 
 // draws has a client be given a snapshot, up to a place.
 func (f *forger) draws(who string, upTo []int64, ids ...string) {
-	f.note(Entry{What: WhatControl, Who: who, Text: "snapshot"})
+	f.drawsOf(who, theStream, upTo, ids...)
+}
+
+// drawsOf has a client be given a snapshot of a stream; without a place another is to follow before there is a cursor.
+func (f *forger) drawsOf(who, stream string, upTo []int64, ids ...string) {
+	f.note(Entry{What: WhatControl, Who: who, Text: "snapshot", Stream: stream})
 	f.given(who, nil, ids...)
-	f.note(Entry{What: WhatControl, Who: who, Text: "live", Cursor: upTo})
+	f.note(Entry{What: WhatControl, Who: who, Text: "live", Stream: stream, Cursor: upTo})
+}
+
+// ask has a client ask for something, with a cursor or none.
+func (f *forger) ask(who, what string, cursor ...int64) {
+	f.open(who, cursor...)
+	f.entries[len(f.entries)-1].Text = what
+}
+
+// bounds answers where the first partition begins and ends.
+func (f *forger) bounds(who string, first, end int64) {
+	f.note(Entry{What: WhatBounds, Who: who, Stream: theStream, Places: []Place{{0, first}}, Cursor: []int64{end, 0}})
+}
+
+// removed tells a client that an event's key has none any more.
+func (f *forger) removed(who, id string, cursor ...int64) {
+	f.note(Entry{What: WhatControl, Who: who, Text: "removed", Stream: theBoard, IDs: []string{id}, Cursor: cursor})
 }
 
 func (f *forger) fault(who string, kind FaultKind) {

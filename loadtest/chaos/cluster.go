@@ -24,7 +24,6 @@ import (
 const (
 	replicaCount = 3
 	nodeCount    = 3
-	partitions   = 6
 
 	topicPrefix   = "chaos."
 	kafkaHeapMB   = 256
@@ -214,22 +213,27 @@ func (c *cluster) must(ctx context.Context, v *replica, method, path string, bod
 	return nil
 }
 
-// define makes the stream and its event types, and waits until all replicas know what was defined.
+// define makes the streams and their event types, and waits until all replicas know what was defined.
 func (c *cluster) define(ctx context.Context) error {
 	first := c.replicas[0]
-	if err := c.must(ctx, first, http.MethodPost, "/v1/streams", map[string]any{
-		"name": theStream, "partitions": partitions, "state": map[string]any{"window": "forever"},
-	}, nil); err != nil {
-		return err
-	}
-	for _, kind := range []string{kindStrict, kindLoose} {
-		if err := c.must(ctx, first, http.MethodPost, "/v1/event-types", map[string]any{
-			"type": kind, "stream": theStream, "dedupe": "24h", "dedupeRequired": kind == kindStrict,
+	last := ""
+	for _, s := range streams {
+		if err := c.must(ctx, first, http.MethodPost, "/v1/streams", map[string]any{
+			"name": s.name, "partitions": s.partitions, "compaction": s.name == theBoard, "state": map[string]any{"window": "forever"},
 		}, nil); err != nil {
 			return err
 		}
+		for i := range 2 { // the types of a strict key and of a loose one
+			key := s.keyName(i)
+			if err := c.must(ctx, first, http.MethodPost, "/v1/event-types", map[string]any{
+				"type": kindOf(key), "stream": s.name, "dedupe": "24h", "dedupeRequired": strict(key),
+			}, nil); err != nil {
+				return err
+			}
+			last = kindOf(key)
+		}
 	}
-	return c.known(ctx, "/v1/event-types/"+kindLoose)
+	return c.known(ctx, "/v1/event-types/"+last)
 }
 
 // known waits until all replicas have what is at a path.

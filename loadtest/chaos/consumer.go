@@ -54,7 +54,7 @@ func (c *consumer) run(ctx context.Context) {
 		q := c.query()
 		q.Set("consumer", c.name)
 		var said time.Time
-		err := listen(ctx, c.rand, c.dialer, c.Over, v, eventsPath, q, "", func(ctx context.Context, l *link, m *message) error {
+		err := listen(ctx, c.rand, c.dialer, c.Over, v, c.eventsPath(), q, "", func(ctx context.Context, l *link, m *message) error {
 			if err := c.take(v, n, m); err != nil || m.cursor == "" || m.control != "" || time.Since(said) < sayEvery || c.rand.IntN(3) == 0 {
 				return err
 			}
@@ -77,7 +77,7 @@ func (c *consumer) take(v *replica, n int, m *message) error {
 	if err := json.Unmarshal(m.payload, &acked); err != nil {
 		return fmt.Errorf("%w answer to an acknowledgement %s: %w", errUnexpected, m.payload, err)
 	}
-	at, err := placeOf(acked.Cursor)
+	at, _, err := placeOf(acked.Cursor)
 	if err == nil {
 		c.durable(v.name, n, at)
 	}
@@ -96,7 +96,7 @@ func (c *consumer) durable(on string, n int, at []int64) {
 
 // say acknowledges all up to a cursor.
 func (c *consumer) say(ctx context.Context, l *link, n int, token string) error {
-	at, err := placeOf(token)
+	at, _, err := placeOf(token)
 	if err != nil {
 		return err
 	}
@@ -144,14 +144,15 @@ func (c *consumer) standing(ctx context.Context, base string, v *replica) ([]int
 	if err := json.Unmarshal(out, &is); err != nil {
 		return nil, err
 	}
-	return placeOf(is.Cursor)
+	at, _, err := placeOf(is.Cursor)
+	return at, err
 }
 
 // whole reports whether all up to the ends is answered as saved.
 func (c *consumer) whole(_ context.Context, ends []int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.saved != nil && reached(c.saved, ends)
+	return c.saved != nil && reached(c.saved, c.of(ends))
 }
 
 // finish notes where each replica says that the consumer stands, once nothing moves it any more.
@@ -234,7 +235,7 @@ func (c *consumerWitness) place(e *Entry) {
 }
 
 func (c *consumerWitness) end() {
-	if !reached(c.saved, c.checker.truth.ends) {
+	if !reached(c.saved, c.what.of(c.checker.truth.ends)) {
 		c.checker.breaks(&Entry{Who: c.who}, PromiseComplete, "", "%v was acknowledged and saved, of %v", c.saved, c.checker.truth.ends)
 	}
 }

@@ -106,7 +106,7 @@ func (f Fault) occupies() (name string, isReplica bool) {
 		return "kafka", false
 	case KafkaLineCut, KafkaLineLatency, KafkaLineBlackHole:
 		return fmt.Sprintf("line of replica-%d to kafka", f.Target), false
-	case RedisKill, RedisPause:
+	case RedisKill, RedisPause, RedisFlush, RedisEmpty:
 		return "redis", false
 	case RedisLineCut, RedisLineLatency, RedisLineBlackHole:
 		return fmt.Sprintf("line of replica-%d to redis", f.Target), false
@@ -158,11 +158,15 @@ func (d *disturber) acts(f Fault) (begin, end act) {
 	case KafkaOutage:
 		return d.outage([]*testenv.KafkaProcess{node, d.cluster.nodes[(f.Target+1)%nodeCount]}, f.Draw%2 == 0)
 	case KafkaTrim:
-		return d.trim, func(context.Context) error { return nil }
+		return d.trim, nothing
 	case RedisKill:
 		return plain(redis.Kill), d.start("redis", redis.Start)
 	case RedisPause:
 		return plain(redis.Pause), plain(redis.Resume)
+	case RedisFlush:
+		return redis.Flush, nothing
+	case RedisEmpty:
+		return plain(func() error { return errors.Join(redis.Kill(), redis.Empty()) }), d.start("redis", redis.Start)
 	case ClientsCut, ClientsLatency, ClientsBlackHole, ClientsLimit:
 		return d.onLines(f, clientRoute(f.Target))
 	case RedisLineCut, RedisLineLatency, RedisLineBlackHole:
@@ -180,6 +184,8 @@ func (d *disturber) acts(f Fault) (begin, end act) {
 	unknown := func(context.Context) error { return fmt.Errorf("expected a fault, got %q", f.Kind) }
 	return unknown, unknown
 }
+
+func nothing(context.Context) error { return nil }
 
 func plain(do func() error) act { return func(context.Context) error { return do() } }
 
@@ -262,7 +268,7 @@ func (f Fault) toxics() []toxic {
 	case ClientsLimit:
 		all = append(all, toxic{"downstream", "limit_data", map[string]any{"bytes": 500 + 300*f.Draw}})
 	case ReplicaKill, ReplicaPause, ReplicaRestart, KafkaKill, KafkaPause, KafkaRestart, KafkaOutage, KafkaTrim, RedisKill, RedisPause,
-		ClientsCut, KafkaLineCut, RedisLineCut:
+		RedisFlush, RedisEmpty, ClientsCut, KafkaLineCut, RedisLineCut:
 	}
 	return all
 }

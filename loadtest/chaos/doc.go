@@ -3,7 +3,7 @@
 // [Run] starts three Kafka nodes, a Redis and three replicas of the server as processes of their own, with toxiproxy
 // on every line between them and to the clients. Publishers send numbered events of many keys, each again until it is
 // acknowledged; clients read them over every transport and come back, with their cursors, through any replica. A
-// schedule drawn from a seed kills, pauses, restarts and cuts meanwhile. At the end everything is repaired, and all
+// schedule drawn from a seed kills, pauses, restarts, empties and cuts meanwhile. At the end everything is repaired, and all
 // clients must become whole.
 //
 // What is sent, acknowledged, given, said and broken goes to a [Journal], a file of JSON lines. [Check] reads the file

@@ -10,20 +10,15 @@ import (
 )
 
 const (
-	theStream   = "chaos"
 	theSource   = "/loadtest/chaos"
-	kindStrict  = "chaos.strict" // refused while it cannot be deduplicated
-	kindLoose   = "chaos.loose"  // written all the same
-	letters     = "abcd"         // that keys begin with
+	kindStrict  = ".strict" // a stream's events that are refused while they cannot be deduplicated
+	kindLoose   = ".loose"  // and those that are written all the same
 	largestPad  = 6 << 10
 	controlType = "no.eventissuer."
 )
 
-// keyName is the subject of the events of a key: "a00", "b01", …
-func keyName(i int) string { return fmt.Sprintf("%c%02d", letters[i%len(letters)], i) }
-
 // strict reports whether events of the key must never be written twice.
-func strict(key string) bool { return key != "" && (key[0] == 'a' || key[0] == 'c') }
+func strict(key string) bool { return key != "" && (key[0] == 'a' || key[0] == 'c' || key[0] == 'e') }
 
 // eventID is made of the key and the number in its order: "a00-17".
 func eventID(key string, n int) string { return key + "-" + strconv.Itoa(n) }
@@ -38,12 +33,18 @@ func splitID(id string) (key string, n int) {
 	return key, n
 }
 
+// removes reports whether an id is a tombstone's: that is the key alone.
+func removes(id string) bool {
+	_, n := splitID(id)
+	return n < 0
+}
+
 // kindOf is the type of the events of a key.
 func kindOf(key string) string {
 	if strict(key) {
-		return kindStrict
+		return streamOf(key) + kindStrict
 	}
-	return kindLoose
+	return streamOf(key) + kindLoose
 }
 
 // dataOf is an event's data, which follows from its id: most are small, some are larger than a socket's buffer takes at once.

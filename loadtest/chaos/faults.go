@@ -36,6 +36,8 @@ const (
 
 	RedisKill          FaultKind = "redis-kill" // it has what it acknowledged when it comes back
 	RedisPause         FaultKind = "redis-pause"
+	RedisFlush         FaultKind = "redis-flush" // it forgets all that it had
+	RedisEmpty         FaultKind = "redis-empty" // kill -9, and started again with nothing
 	RedisLineCut       FaultKind = "redis-line-cut"
 	RedisLineLatency   FaultKind = "redis-line-latency"
 	RedisLineBlackHole FaultKind = "redis-line-blackhole"
@@ -67,6 +69,8 @@ var allFaults = []weighted{
 	{KafkaLineBlackHole, 2, time.Second, 12 * time.Second},
 	{RedisKill, 2, 100 * time.Millisecond, 5 * time.Second},
 	{RedisPause, 2, 200 * time.Millisecond, 8 * time.Second},
+	{RedisFlush, 2, 0, 0},
+	{RedisEmpty, 2, 100 * time.Millisecond, 5 * time.Second},
 	{RedisLineCut, 1, 200 * time.Millisecond, 6 * time.Second},
 	{RedisLineLatency, 1, time.Second, 6 * time.Second},
 	{RedisLineBlackHole, 2, 500 * time.Millisecond, 10 * time.Second},
@@ -128,7 +132,7 @@ func (f Fault) String() string {
 			return fmt.Sprintf("%s of replica-%d to all nodes for %s", f.Kind, f.Target, f.For)
 		}
 		return fmt.Sprintf("%s of replica-%d to node %d for %s", f.Kind, f.Target, f.Node+1, f.For)
-	case RedisKill, RedisPause, KafkaTrim:
+	case RedisKill, RedisPause, RedisFlush, RedisEmpty, KafkaTrim:
 	}
 	return fmt.Sprintf("%s for %s", f.Kind, f.For)
 }

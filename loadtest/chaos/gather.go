@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 )
 
 const (
@@ -15,6 +16,8 @@ const (
 func (r *run) gather(ctx context.Context, p *publishing) error {
 	keys := p.prepare(r.cfg.Keys)
 	r.readers()
+	r.mixed()
+	r.askers()
 	r.pictures()
 	for i := range consumers {
 		r.parties = append(r.parties, &consumer{
@@ -59,15 +62,45 @@ func (r *run) readers() {
 	}
 }
 
+// mixed makes clients that read all streams at once, under one cursor.
+func (r *run) mixed() {
+	for i, over := range overAll {
+		r.parties = append(r.parties, &reader{
+			Reader: Reader{Kind: KindStream, Over: over, Streams: []string{theStream, theBoard}, Latest: i%2 == 1},
+			name:   "mixed-" + over, cluster: r.cluster, dialer: r.dialer, journal: r.journal, rand: r.draws(1<<40 + uint64(i)),
+		})
+	}
+}
+
+// askers makes clients that ask for one answer after the other: two of each, so that some are always under way.
+func (r *run) askers() {
+	board, both := []string{theBoard}, []string{theStream, theBoard}
+	for i, what := range []Reader{{}, {Streams: board}, {Streams: both}, {}, {Streams: board, Prefix: "f"}, {Streams: both}} {
+		what.Kind, what.Over = KindQuery, overPages
+		r.parties = append(r.parties, &asker{
+			Reader: what, name: fmt.Sprintf("asker-%d", i), cluster: r.cluster, dialer: r.dialer, journal: r.journal,
+			rand: r.draws(1<<41 + uint64(i)),
+		})
+	}
+}
+
 // pictures makes clients that keep a picture.
 func (r *run) pictures() {
-	for i, over := range []string{overSSE, overNDJSON, overBatch, overEvents} {
-		for _, what := range []Reader{{}, {Conflated: true}} {
-			if i%2 == 1 {
+	board, both := []string{theBoard}, []string{theStream, theBoard}
+	for i, over := range overAll {
+		all := []Reader{{}, {Conflated: true}, {Streams: board}, {Streams: board, Conflated: true}, {Streams: both}}
+		if over == overPages {
+			all = []Reader{{Streams: board}, {Streams: both}}
+		}
+		for n, what := range all {
+			if i%2 == 1 && n < 2 {
 				what.Prefix = "c"
 			}
 			what.Kind, what.Over = KindPicture, over
 			name := "picture-" + over
+			if len(what.Streams) > 0 {
+				name += "-of-" + strings.Join(what.Streams, "-and-")
+			}
 			if what.Conflated {
 				name += "-conflated"
 			}

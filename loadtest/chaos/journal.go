@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -20,15 +21,18 @@ const (
 	WhatReader What = "reader" // Reader: a client that reads
 	WhatNote   What = "note"   // Text: something for who reads the journal
 
+	// A tombstone's id is its key, without a number.
 	WhatSend   What = "send"   // IDs: a publisher is about to send them; Link: the attempt
 	WhatAck    What = "ack"    // IDs: they were acknowledged to be in the Places; Flag: without deduplication
 	WhatDoubt  What = "doubt"  // IDs: they were not acknowledged, and may be written; Text: why
 	WhatAnswer What = "answer" // Text: an answer that no client should ever be given
 
-	WhatOpen    What = "open"    // a connection is about to be opened; Cursor: the one that is presented, if any
-	WhatGiven   What = "given"   // IDs: events came; Cursor: and the place after them; Text: an event that is not as it was sent
-	WhatControl What = "control" // Text: the control message; Gap: where it is one
+	WhatOpen    What = "open"    // a connection is about to be opened; Cursor: the one that is presented, if any; Text: what is asked for by a query
+	WhatGiven   What = "given"   // IDs: events came; Cursor: and the place after them; Flag: the server is in doubt about the picture there; Text: an event that is not as it was sent
+	WhatControl What = "control" // Text: the control message; Gap: where it is one; IDs: the event that is removed; Places: what is no event; Cursor, Flag: likewise
 	WhatClosed  What = "closed"  // Text: why
+
+	WhatBounds What = "bounds" // Stream is said to end at the Cursor, and to begin at the Places
 
 	WhatSay   What = "say"   // IDs or Cursor: the client is about to acknowledge them
 	WhatSaid  What = "said"  // IDs or Cursor: that was answered as durable
@@ -47,7 +51,7 @@ const (
 	WhatTrim   What = "trim"   // what is below the Cursor is about to be deleted; Flag: it is
 	WhatEnds   What = "ends"   // Cursor: the log's ends once nothing more was published
 	WhatStarts What = "starts" // Cursor: the log's beginnings
-	WhatRecord What = "record" // IDs: an event on the log, in the one of the Places
+	WhatRecord What = "record" // IDs: an event or tombstone on the log, in the one of the Places
 )
 
 // Place is where an event is: partition and offset.
@@ -57,7 +61,8 @@ func (p Place) String() string { return fmt.Sprintf("%d/%d", p[0], p[1]) }
 
 // Gap is what a client was told to be gone.
 type Gap struct {
-	Partition int64  `json:"partition"`
+	Stream    string `json:"stream,omitempty"`
+	Partition int64  `json:"partition"` // over all streams
 	From      int64  `json:"from"`
 	To        int64  `json:"to"`
 	Reason    string `json:"reason"`
@@ -65,13 +70,14 @@ type Gap struct {
 
 // Reader describes a client that reads.
 type Reader struct {
-	Kind    Kind   `json:"kind"`
-	Over    string `json:"over"`              // the transport
-	Key     string `json:"key,omitempty"`     // it wants this key alone
-	Prefix  string `json:"prefix,omitempty"`  // it wants keys that begin so
-	Latest  bool   `json:"latest,omitempty"`  // without a cursor it begins at the latest event, else at the oldest
-	Group   string `json:"group,omitempty"`   // the subscription that it takes from
-	Ordered bool   `json:"ordered,omitempty"` // that is ordered by key
+	Kind    Kind     `json:"kind"`
+	Over    string   `json:"over"`              // the transport
+	Streams []string `json:"streams,omitempty"` // that it reads at once; none are the first
+	Key     string   `json:"key,omitempty"`     // it wants this key alone
+	Prefix  string   `json:"prefix,omitempty"`  // it wants keys that begin so
+	Latest  bool     `json:"latest,omitempty"`  // without a cursor it begins at the latest event, else at the oldest
+	Group   string   `json:"group,omitempty"`   // the subscription that it takes from
+	Ordered bool     `json:"ordered,omitempty"` // that is ordered by key
 
 	Conflated bool `json:"conflated,omitempty"` // of a picture: it is given each key's latest event once an interval
 }
@@ -86,11 +92,33 @@ const (
 	KindConsumer Kind = "consumer" // a named consumer: it remembers nothing
 	KindTaker    Kind = "taker"    // a session of a subscription that acknowledges
 	KindHook     Kind = "hook"     // an endpoint
+	KindQuery    Kind = "query"    // it asks for one answer after the other
 )
 
+// streams are those that the client reads.
+func (r *Reader) streams() []string {
+	if len(r.Streams) == 0 {
+		return []string{theStream}
+	}
+	return r.Streams
+}
+
+// of is the part of a row of offsets that is of the client's streams; the others are 0.
+func (r *Reader) of(offsets []int64) []int64 {
+	all := slices.Clone(offsets)
+	for _, s := range streams {
+		if from, to := min(s.first, len(all)), min(s.first+s.partitions, len(all)); !slices.Contains(r.streams(), s.name) {
+			clear(all[from:to])
+		}
+	}
+	return all
+}
+
 // wants reports whether an event of the key is for the client.
-func (r Reader) wants(key string) bool {
+func (r *Reader) wants(key string) bool {
 	switch {
+	case !slices.Contains(r.streams(), streamOf(key)):
+		return false
 	case r.Key != "":
 		return key == r.Key
 	case r.Prefix != "":
@@ -110,6 +138,7 @@ type Entry struct {
 	Places []Place       `json:"at,omitempty"`
 	Cursor []int64       `json:"cursor,omitempty"` // per partition the next offset
 	Gap    *Gap          `json:"gap,omitempty"`
+	Stream string        `json:"stream,omitempty"` // of a control message about a picture
 	Reader *Reader       `json:"reader,omitempty"`
 	Flag   bool          `json:"flag,omitempty"`
 	Text   string        `json:"text,omitempty"`

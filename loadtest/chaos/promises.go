@@ -12,7 +12,8 @@ type Promise string
 const (
 	// PromiseKept: what was acknowledged is on the log, where the answer said.
 	PromiseKept Promise = "what is acknowledged is on the log where the answer says"
-	// PromiseOnce: one that was published again under its id is there once, unless its type allows more while Redis is away.
+	// PromiseOnce: one that was published again under its id is there once, unless its type allows more while Redis is away,
+	// or Redis lost its data in between.
 	PromiseOnce Promise = "an event that is published again is on the log once"
 	// PromiseOrder: the events of a key, each published after the one before was acknowledged, are on the log in order.
 	PromiseOrder Promise = "the events of a key are on the log in the order of their publishing"
@@ -30,6 +31,8 @@ const (
 	PromiseGap Promise = "a gap that is told is true"
 	// PromisePicture: a snapshot, and what followed it, shows what the log has.
 	PromisePicture Promise = "a picture shows the log's latest event of each key"
+	// PromiseEnds: where a stream is said to end is behind all that was acknowledged before, and where to begin is so.
+	PromiseEnds Promise = "a stream is said to begin and end where its log does"
 	// PromiseAnswer: no client is told what its request gives no reason for.
 	PromiseAnswer Promise = "good clients are answered well"
 	// PromiseWhole: when everything is repaired, all clients come to the end.
@@ -57,7 +60,7 @@ const (
 // promises are all of them.
 var promises = []Promise{
 	PromiseKept, PromiseOnce, PromiseOrder, PromiseGenuine, PromiseWanted, PromiseComplete, PromiseRepeat,
-	PromiseCursor, PromiseGap, PromisePicture, PromiseAnswer, PromiseWhole, PromiseSaved, PromiseForward, PromiseShared,
+	PromiseCursor, PromiseGap, PromisePicture, PromiseEnds, PromiseAnswer, PromiseWhole, PromiseSaved, PromiseForward, PromiseShared,
 	PromiseAgain, PromiseTurn, PromisePushed, PromiseStop, PromiseAlive, PromiseGrowth,
 }
 

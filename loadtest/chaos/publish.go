@@ -24,6 +24,8 @@ const (
 	patientTimeout = 12 * time.Second
 	// batchKeys is how many keys a worker has whose events go out in batches.
 	batchKeys = 5
+	// boardKeys is how many keys the second stream has.
+	boardKeys = 12
 )
 
 // publishing is all that publishes: each key belongs to one worker, which sends its next event when the one before is
@@ -44,18 +46,21 @@ type publishing struct {
 // count is how many events of a key are acknowledged.
 func (p *publishing) count(key string) int { return int(p.counts[key].Load()) }
 
-// prepare names the keys.
+// prepare names the keys of the first stream.
 func (p *publishing) prepare(keys int) (names []string) {
 	p.counts = map[string]*atomic.Int64{}
 	for i := range keys {
 		names = append(names, keyName(i))
 		p.counts[keyName(i)] = &atomic.Int64{}
 	}
+	for i := range boardKeys {
+		p.counts[streams[1].keyName(i)] = &atomic.Int64{}
+	}
 	return names
 }
 
 // begin starts workers for so many keys, which together publish about so many events a second until stop is closed, and
-// give up what is not acknowledged when ctx ends.
+// give up what is not acknowledged when ctx ends. Those of the second stream's keys come on top, as often each.
 func (p *publishing) begin(ctx context.Context, stop <-chan struct{}, keys int, rate float64) {
 	var groups [][]string
 	for i := 0; i < keys; {
@@ -70,8 +75,11 @@ func (p *publishing) begin(ctx context.Context, stop <-chan struct{}, keys int, 
 		}
 		groups = append(groups, group)
 	}
+	for i := range boardKeys {
+		groups = append(groups, []string{streams[1].keyName(i)})
+	}
+	every := time.Duration(float64(keys) / rate * float64(time.Second))
 	for w, group := range groups {
-		every := time.Duration(float64(keys) / rate * float64(time.Second))
 		p.working.Add(1)
 		p.workers.Go(func() {
 			defer p.working.Add(-1)
@@ -101,6 +109,9 @@ func (p *publishing) work(ctx context.Context, stop <-chan struct{}, worker int,
 		}
 		for _, key := range keys {
 			p.counts[key].Add(1)
+		}
+		if streamOf(keys[0]) == theBoard && r.IntN(4) == 0 && !p.send(ctx, r, who, keys) { // a tombstone's id is the key
+			return
 		}
 	}
 }
@@ -135,8 +146,11 @@ func (p *publishing) attempt(
 ) (rest []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	contentType, body := "application/cloudevents+json", eventJSON(ids[0])
-	if len(ids) > 1 {
+	path, contentType, body := "/v1/events", "application/cloudevents+json", eventJSON(ids[0])
+	switch {
+	case removes(ids[0]):
+		path, contentType, body = path+":tombstone", "application/json", fmt.Appendf(nil, `{"type":%q,"key":%q}`, kindOf(ids[0]), ids[0])
+	case len(ids) > 1:
 		var all [][]byte
 		for _, id := range ids {
 			all = append(all, eventJSON(id))
@@ -144,7 +158,7 @@ func (p *publishing) attempt(
 		contentType = "application/cloudevents-batch+json"
 		body = append(append([]byte{'['}, bytes.Join(all, []byte{','})...), ']')
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, v.base+"/v1/events", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, v.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -164,13 +178,19 @@ func (p *publishing) attempt(
 func (p *publishing) answered(
 	who string, number int, v *replica, ids []string, resp *http.Response, out []byte,
 ) (rest []string, err error) {
+	type result struct {
+		ID, Status, Stream string
+		Position           struct{ Partition, Offset int64 }
+	}
 	var answer struct {
-		Results []struct {
-			ID, Status string
-			Position   struct{ Partition, Offset int64 }
-		}
+		Results []result
+		result  // of a tombstone
 	}
 	err = json.Unmarshal(out, &answer)
+	if removes(ids[0]) && resp.StatusCode == http.StatusOK {
+		answer.ID = ids[0]
+		answer.Results = []result{answer.result}
+	}
 	passing := (&statusError{status: resp.StatusCode}).passing()
 	if passing && len(answer.Results) == 0 {
 		return nil, &statusError{resp.StatusCode, string(out)}
@@ -182,8 +202,12 @@ func (p *publishing) answered(
 	for i, result := range answer.Results {
 		switch result.Status {
 		case "persisted", "duplicate":
+			s, err := streamNamed(result.Stream)
+			if err != nil || s.name != streamOf(ids[i]) {
+				return nil, p.strange(who, v, ids, resp, out)
+			}
 			done.IDs = append(done.IDs, ids[i])
-			done.Places = append(done.Places, Place{result.Position.Partition, result.Position.Offset})
+			done.Places = append(done.Places, Place{int64(s.first) + result.Position.Partition, result.Position.Offset})
 		case "failed":
 			rest = append(rest, ids[i])
 		default:

@@ -15,9 +15,6 @@ import (
 	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
-// eventsPath is where the stream is read.
-const eventsPath = "/v1/streams/" + theStream + "/events"
-
 // reader is a client that keeps its cursor itself. It reads over one transport from any replica, and comes back with its
 // last cursor whenever the connection ends, is silent, or it feels like it; now and then with an older one, or with none.
 // One that keeps a picture begins with a snapshot.
@@ -33,12 +30,24 @@ type reader struct {
 	mu       sync.Mutex
 	last     string  // the newest cursor; guarded by mu
 	at       []int64 // and its place; guarded by mu
+	doubt    bool    // and whether it leads to a new picture; guarded by mu
 	connects int     // guarded by mu
+}
+
+// eventsPath is where the reader's streams are read.
+func (r *Reader) eventsPath() string {
+	if len(r.Streams) > 1 {
+		return "/v1/events"
+	}
+	return "/v1/streams/" + r.streams()[0] + "/events"
 }
 
 // query asks for what the reader wants.
 func (r *Reader) query() url.Values {
 	q := url.Values{"heartbeat": {"1s"}, "from": {"oldest"}}
+	if len(r.Streams) > 1 {
+		q["stream"] = r.Streams
+	}
 	if r.Latest {
 		q.Set("from", "latest")
 	}
@@ -62,7 +71,7 @@ func (r *reader) run(ctx context.Context) {
 	r.journal.Note(Entry{What: WhatReader, Who: r.name, Reader: &r.Reader})
 	for n := 1; ctx.Err() == nil; n++ {
 		after := r.presents()
-		at, err := placeOf(after)
+		at, _, err := placeOf(after)
 		v := r.cluster.replicas[r.rand.IntN(replicaCount)]
 		r.journal.Note(Entry{What: WhatOpen, Who: r.name, On: v.name, Link: n, Cursor: at})
 		if err == nil {
@@ -98,7 +107,7 @@ func (r *reader) presents() string {
 
 // session is one connection.
 func (r *reader) session(ctx context.Context, v *replica, n int, after string) error {
-	return listen(ctx, r.rand, r.dialer, r.Over, v, eventsPath, r.query(), after, func(_ context.Context, _ *link, m *message) error {
+	return listen(ctx, r.rand, r.dialer, r.Over, v, r.eventsPath(), r.query(), after, func(_ context.Context, _ *link, m *message) error {
 		at, err := noteMessage(r.journal, r.name, v, n, m)
 		if err != nil {
 			return err
@@ -106,6 +115,7 @@ func (r *reader) session(ctx context.Context, v *replica, n int, after string) e
 		if at != nil {
 			r.mu.Lock()
 			r.last, r.at = m.cursor, at
+			_, r.doubt, _ = placeOf(m.cursor) // which was read before
 			r.mu.Unlock()
 		}
 		return nil
@@ -116,7 +126,7 @@ func (r *reader) session(ctx context.Context, v *replica, n int, after string) e
 func (r *reader) whole(_ context.Context, ends []int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.at != nil && reached(r.at, ends)
+	return r.at != nil && !r.doubt && reached(r.at, r.of(ends))
 }
 
 // reached reports whether a place is at the ends, or after them.
@@ -178,10 +188,11 @@ func because(ctx context.Context, err error) error {
 
 // noteMessage notes what came, and returns the place of its cursor. It is an error where the connection is over.
 func noteMessage(j *Journal, who string, v *replica, n int, m *message) (at []int64, err error) {
-	if at, err = m.place(); err != nil {
+	at, doubt, err := placeOf(m.cursor)
+	if err != nil {
 		return nil, err
 	}
-	e := Entry{What: WhatGiven, Who: who, On: v.name, Link: n, Cursor: at}
+	e := Entry{What: WhatGiven, Who: who, On: v.name, Link: n, Cursor: at, Flag: doubt}
 	for i := range m.events {
 		e.IDs = append(e.IDs, m.events[i].ID)
 		if fault := m.events[i].faithful(); fault != "" {
@@ -204,6 +215,37 @@ func controlOf(m *message, e *Entry) error {
 		if err := json.Unmarshal(m.payload, e.Gap); err != nil {
 			return fmt.Errorf("%w gap %s: %w", errUnexpected, m.payload, err)
 		}
+		s, err := streamNamed(e.Gap.Stream)
+		if err != nil {
+			return err
+		}
+		e.Gap.Partition += int64(s.first)
+	case "skipped":
+		var at struct {
+			Stream            string
+			Partition, Offset int64
+		}
+		if err := json.Unmarshal(m.payload, &at); err != nil {
+			return fmt.Errorf("%w passing of %s: %w", errUnexpected, m.payload, err)
+		}
+		s, err := streamNamed(at.Stream)
+		e.Places = []Place{{at.Partition, at.Offset}}
+		if err == nil {
+			e.Places[0][0] += int64(s.first)
+		}
+		return err
+	case "snapshot", "live", "removed":
+		var about struct{ Stream, ID, Reason string }
+		if err := json.Unmarshal(m.payload, &about); err != nil {
+			return fmt.Errorf("%w %s %s: %w", errUnexpected, m.control, m.payload, err)
+		}
+		if e.Stream = about.Stream; m.control != "removed" {
+			return nil
+		}
+		if about.Reason != "deleted" { // no filter is of what changes in a key, and no state lacks room
+			return fmt.Errorf("%w reason of %s", errUnexpected, m.payload)
+		}
+		e.IDs = []string{about.ID}
 	case "problem":
 		var problem struct {
 			Type   string

@@ -25,7 +25,8 @@ func (r *Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %s, %s\n", r.Seed, r.Took.Round(time.Second))
 	fmt.Fprintf(&b, "faults      %s\n", counts(r.Faults))
-	fmt.Fprintf(&b, "events      %d acknowledged, %d on the log, %d of them copies; sent again %d times\n", r.Acked, r.Events, r.Copies, r.Doubts)
+	fmt.Fprintf(&b, "events      %d acknowledged, %d on the log, %d of them copies, and %d tombstones; sent again %d times\n",
+		r.Acked, r.Events, r.Copies, r.Tombstones, r.Doubts)
 	fmt.Fprintf(&b, "clients     %d, %d connections, %d gaps told\n", r.Clients, r.Connects, r.Gaps)
 	fmt.Fprintf(&b, "deliveries  %s\n", counts(r.Deliveries))
 	if r.Silence.Took > 0 {

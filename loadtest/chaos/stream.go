@@ -38,7 +38,7 @@ func (s *streamWitness) opens(e *Entry) {
 		s.walk.begin(e.Cursor)
 	case !s.what.Latest:
 		s.oldest = true
-		s.walk.begin(s.checker.truth.low)
+		s.walk.begin(s.what.of(s.checker.truth.low))
 	}
 }
 
@@ -50,7 +50,8 @@ func (s *streamWitness) begins(e *Entry) {
 		return
 	}
 	s.oldest = false
-	if slices.Equal(s.walk.at, padded(t.high, len(s.walk.at))) {
+	high := s.what.of(padded(t.high, len(s.walk.at)))
+	if slices.Equal(s.walk.at, high) {
 		return
 	}
 	switch {
@@ -61,8 +62,8 @@ func (s *streamWitness) begins(e *Entry) {
 		s.walk.lose()
 	default:
 		s.walk.lose()
-		if !reached(t.high, e.Cursor) {
-			s.checker.breaks(e, PromiseComplete, "", "the oldest event is said to be at %v, and the log begins at %v", e.Cursor, t.high)
+		if !reached(high, e.Cursor) {
+			s.checker.breaks(e, PromiseComplete, "", "the oldest event is said to be at %v, and the log begins at %v", e.Cursor, high)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -255,13 +256,32 @@ func (b *groupBook) gives(e *Entry, id string, since time.Duration) {
 	if len(places) > 1 {
 		return // a copy cannot be told from the other
 	}
-	if done, ok := b.durable[id]; ok && done < since && !b.excused(e, done) {
+	switch done, ok := b.durable[id]; {
+	case !ok || done >= since:
+	case b.forgotten(e, done):
+		delete(b.durable, id) // it is acknowledged anew
+	case !b.excused(e, done):
 		b.checker.breaks(e, PromiseAgain, id, "%s was given out not before %s, and its acknowledgement was answered at %s",
 			id, since.Round(time.Millisecond), done.Round(time.Millisecond))
 	}
 	if before := eventID(key, n-1); first && b.ordered && n > 0 && !b.said[before] && b.checker.truth.places[before] != nil {
 		b.checker.breaks(e, PromiseTurn, id, "%s was given out, and %s was not acknowledged by anybody", id, before)
 	}
+}
+
+// forgotten reports whether an event may be given out again since Redis lost its data after its acknowledgement was answered,
+// and what its new owner knows is Kafka's commit.
+func (b *groupBook) forgotten(e *Entry, done time.Duration) bool {
+	near := recall
+	if b.checker.troubled(done, e.At, func(t *trouble) bool {
+		return strings.HasPrefix(string(t.kind), "kafka") || strings.HasPrefix(string(t.kind), "replica")
+	}) {
+		near = troubledRecall
+	}
+	return slices.ContainsFunc(b.checker.troubles, func(t trouble) bool {
+		return t.forgets() && done < t.to && t.from < e.At &&
+			b.checker.awake(done, t.from) < near && (t.to == forever || b.checker.awake(t.to, e.At) < near)
+	})
 }
 
 // excused reports whether an event may be given out again though its acknowledgement was answered: by a replica that was
@@ -279,7 +299,7 @@ func (b *groupBook) excused(e *Entry, done time.Duration) bool {
 	}
 	return e.At-done < ackTimeout || b.checker.troubled(done-ackTimeout, e.At, func(t *trouble) bool {
 		switch t.kind {
-		case ReplicaKill, ReplicaRestart, KafkaTrim, ClientsCut, ClientsLatency, ClientsBlackHole, ClientsLimit:
+		case ReplicaKill, ReplicaRestart, KafkaTrim, RedisFlush, RedisEmpty, ClientsCut, ClientsLatency, ClientsBlackHole, ClientsLimit:
 			return false
 		}
 		return true

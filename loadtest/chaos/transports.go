@@ -13,8 +13,6 @@ import (
 	"strings"
 
 	"github.com/coder/websocket"
-
-	"github.com/eventissuer/eventissuer/internal/cursor"
 )
 
 const (
@@ -37,21 +35,6 @@ type message struct {
 	cursor  string
 	control string
 	payload json.RawMessage
-}
-
-// place is the position in the message's cursor; nil without one.
-func (m *message) place() ([]int64, error) { return placeOf(m.cursor) }
-
-// placeOf is the position in a cursor of the one stream; nil for none.
-func placeOf(token string) ([]int64, error) {
-	if token == "" {
-		return nil, nil
-	}
-	c, err := cursor.Parse(token)
-	if err != nil || len(c.Streams) != 1 {
-		return nil, fmt.Errorf("%w cursor %q: %w", errUnexpected, token, err)
-	}
-	return c.Streams[0].Next, nil
 }
 
 // errUnexpected is of what no client should ever be given.
@@ -119,6 +102,11 @@ func (d dialer) get(ctx context.Context, target, accept, header, value string) (
 	if value != "" {
 		req.Header.Set(header, value)
 	}
+	return d.do(req)
+}
+
+// do makes a request that is to be answered with 200.
+func (d dialer) do(req *http.Request) (*http.Response, error) {
 	resp, err := d.client.Do(req)
 	if err != nil {
 		return nil, err
@@ -328,7 +316,7 @@ func (d dialer) pages(ctx context.Context, base, path string, q url.Values, afte
 	return &link{
 		next: func() (m message, err error) {
 			if len(due) == 0 {
-				if due, err = d.page(ctx, base+path+"?"+withAfter(q, after).Encode()); err != nil {
+				if due, err = d.page(ctx, base+path+"?"+withAfter(q, after).Encode(), nil); err != nil {
 					return m, err
 				}
 			}
@@ -341,9 +329,21 @@ func (d dialer) pages(ctx context.Context, base, path string, q url.Values, afte
 	}
 }
 
-// page is one page, which is the last of the messages: those before are what its header fields tell.
-func (d dialer) page(ctx context.Context, target string) ([]message, error) {
-	resp, err := d.get(ctx, target, "", "", "")
+// page is one page as what the other transports would give: what its header fields tell, the events, the cursor.
+// The question is the body, where there is one.
+func (d dialer) page(ctx context.Context, target string, question []byte) ([]message, error) {
+	method := http.MethodGet
+	if question != nil {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(question))
+	if err != nil {
+		return nil, err
+	}
+	if question != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := d.do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -359,10 +359,22 @@ func (d dialer) page(ctx context.Context, target string) ([]message, error) {
 		return nil, fmt.Errorf("%w page %.200q: %w", errUnexpected, body, err)
 	}
 	var all []message
-	for _, name := range []string{"Gap", "Skipped", "Snapshot", "Removed", "Stalled", "Drain"} {
+	tell := func(name, control string) {
 		for _, payload := range resp.Header.Values(name) {
-			all = append(all, message{control: strings.ToLower(name), payload: json.RawMessage(payload)})
+			all = append(all, message{control: control, payload: json.RawMessage(payload)})
 		}
 	}
-	return append(all, m), nil
+	for _, name := range []string{"Gap", "Skipped", "Snapshot", "Stalled", "Drain"} {
+		tell(name, strings.ToLower(name))
+	}
+	if len(resp.Header["Snapshot"])+len(resp.Header["Removed"]) == 0 {
+		return append(all, m), nil
+	}
+	// What is removed is so once the events are taken; and the cursor is behind all of that.
+	after := message{cursor: m.cursor}
+	m.cursor = ""
+	all = append(all, m)
+	tell("Snapshot", "live")
+	tell("Removed", "removed")
+	return append(all, after), nil
 }

@@ -20,7 +20,7 @@ const (
 	trimPeriod = 20 * time.Second
 )
 
-// trimmer deletes the beginning of the log, as retention does, so that who comes back with an old cursor must be told a
+// trimmer deletes the beginning of the first stream's log, as retention does, so that who comes back with an old cursor must be told a
 // gap. It deletes nothing that a client which is owed it has not had, nor a key's latest event, and notes it all before.
 type trimmer struct {
 	journal *Journal
@@ -108,7 +108,7 @@ func (t *trimmer) below(ctx context.Context, clients []party, p int, from, most,
 	latest := map[string]int64{}
 	first = most
 	old := time.Now().Add(-trimAge)
-	err = eachRecord(ctx, t.log, p, from, end, func(e Entry, written time.Time) {
+	err = eachRecord(ctx, t.log, &streams[0], p, from, end, func(e Entry, written time.Time) {
 		id, offset := e.IDs[0], e.Places[0][1]
 		key, _ := splitID(id)
 		latest[key] = offset
@@ -139,19 +139,22 @@ func (t *trimmer) finish(ctx context.Context) error {
 	defer cancel()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	bounds, err := t.log.Bounds(ctx, topicPrefix+theStream)
-	if err != nil {
-		return fmt.Errorf("ask for the log's bounds: %w", err)
-	}
 	var starts []int64
-	for p, b := range bounds {
-		starts = append(starts, b.First)
-		from := b.First
-		if t.noted != nil {
-			from = t.noted[p]
+	for i := range streams {
+		s := &streams[i]
+		bounds, err := t.log.Bounds(ctx, topicPrefix+s.name)
+		if err != nil {
+			return fmt.Errorf("ask for the log's bounds: %w", err)
 		}
-		if err := eachRecord(ctx, t.log, p, from, b.Next, func(e Entry, _ time.Time) { t.journal.Note(e) }); err != nil {
-			return err
+		for p, b := range bounds {
+			starts = append(starts, b.First)
+			from := b.First
+			if t.noted != nil && s.name == theStream {
+				from = t.noted[p]
+			}
+			if err := eachRecord(ctx, t.log, s, p, from, b.Next, func(e Entry, _ time.Time) { t.journal.Note(e) }); err != nil {
+				return err
+			}
 		}
 	}
 	t.journal.Note(Entry{What: WhatStarts, Cursor: starts})

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -18,30 +19,34 @@ const readPeriod = time.Minute
 func ends(ctx context.Context, log *kafka.Log) ([]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, readPeriod)
 	defer cancel()
-	bounds, err := log.Bounds(ctx, topicPrefix+theStream)
-	if err != nil {
-		return nil, fmt.Errorf("ask for the log's ends: %w", err)
-	}
 	var all []int64
-	for _, b := range bounds {
-		all = append(all, b.Next)
+	for _, s := range streams {
+		bounds, err := log.Bounds(ctx, topicPrefix+s.name)
+		if err != nil {
+			return nil, fmt.Errorf("ask for the log's ends: %w", err)
+		}
+		for _, b := range bounds {
+			all = append(all, b.Next)
+		}
 	}
 	return all, nil
 }
 
-// eachRecord gives what a partition of the log holds from an offset to an end, and when the log took it.
-func eachRecord(ctx context.Context, log *kafka.Log, p int, from, end int64, each func(e Entry, written time.Time)) error {
+// eachRecord gives what a partition of a stream's log holds from an offset to an end, and when the log took it.
+func eachRecord(
+	ctx context.Context, log *kafka.Log, s *stream, p int, from, end int64, each func(e Entry, written time.Time),
+) error {
 	for at := from; at < end; {
-		batch, err := log.Read(ctx, topicPrefix+theStream, int32(p), at, 1<<20)
+		batch, err := log.Read(ctx, topicPrefix+s.name, int32(p), at, 1<<20)
 		if err != nil {
-			return fmt.Errorf("read partition %d of the log at %d: %w", p, at, err)
+			return fmt.Errorf("read partition %d of %s at %d: %w", p, s.name, at, err)
 		}
 		if batch.Next <= at {
-			return fmt.Errorf("read partition %d of the log, which ends at %d: nothing comes at %d", p, end, at)
+			return fmt.Errorf("read partition %d of %s, which ends at %d: nothing comes at %d", p, s.name, end, at)
 		}
 		for _, r := range batch.Records {
 			if r.Offset < end {
-				each(recordEntry(r), r.Timestamp)
+				each(s.entry(r), r.Timestamp)
 			}
 		}
 		at = batch.Next
@@ -49,10 +54,15 @@ func eachRecord(ctx context.Context, log *kafka.Log, p int, from, end int64, eac
 	return nil
 }
 
-func recordEntry(r broker.Record) Entry {
-	e := Entry{What: WhatRecord, Places: []Place{{int64(r.Partition), r.Offset}}, IDs: []string{""}}
+// entry is what the journal has of a record.
+func (s *stream) entry(r broker.Record) Entry {
+	e := Entry{What: WhatRecord, Places: []Place{{int64(s.first) + int64(r.Partition), r.Offset}}, IDs: []string{""}}
 	v, err := event.FromRecord(r)
-	if err != nil {
+	switch {
+	case errors.Is(err, event.ErrTombstone):
+		e.IDs[0] = string(r.Key)
+		return e
+	case err != nil:
 		e.Text = cut(err.Error())
 		return e
 	}
@@ -60,7 +70,7 @@ func recordEntry(r broker.Record) Entry {
 	return e
 }
 
-// record is an event on the log.
+// record is an event or a tombstone on the log.
 type record struct {
 	offset int64
 	id     string
@@ -93,6 +103,27 @@ func (t *truth) add(at Place, id string) {
 func (t *truth) find(p int, offset int64) int {
 	i, _ := slices.BinarySearchFunc(t.partitions[p], offset, func(r record, o int64) int { return int(r.offset - o) })
 	return i
+}
+
+// latest is a key's last record of p below an offset; "" where there is none.
+func (t *truth) latest(p int, key string, below int64) (id string) {
+	for i := t.find(p, below) - 1; i >= 0; i-- {
+		id := t.partitions[p][i].id
+		if of, _ := splitID(id); of == key {
+			return id
+		}
+	}
+	return ""
+}
+
+// removed reports whether a key was removed behind a place.
+func (t *truth) removed(key string, behind Place) bool {
+	return slices.ContainsFunc(t.places[key], func(at Place) bool { return at[0] == behind[0] && at[1] > behind[1] })
+}
+
+// behind reports whether one of the places is at or behind a row of offsets.
+func (t *truth) behind(places []Place, from []int64) bool {
+	return slices.ContainsFunc(places, func(at Place) bool { return at[0] >= int64(len(from)) || at[1] >= from[at[0]] })
 }
 
 // at is the event in a place; "" where there is none.

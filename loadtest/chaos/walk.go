@@ -39,7 +39,7 @@ func (w *walk) due(p int) (record, bool) {
 	all := w.truth.partitions[p]
 	for ; w.index[p] < len(all); w.index[p]++ {
 		r := all[w.index[p]]
-		if key, _ := splitID(r.id); r.offset >= w.at[p] && w.wants(key) {
+		if key, n := splitID(r.id); r.offset >= w.at[p] && n >= 0 && w.wants(key) {
 			return r, true
 		}
 	}
@@ -72,8 +72,8 @@ func (w *walk) given(id string) []broken {
 	places := w.truth.places[id]
 	key, _ := splitID(id)
 	switch {
-	case len(places) == 0:
-		return []broken{{PromiseGenuine, id, fmt.Sprintf("%s came, and is not on the log", id)}}
+	case len(places) == 0 || removes(id):
+		return []broken{{PromiseGenuine, id, fmt.Sprintf("%s came, and is no event on the log", id)}}
 	case !w.wants(key):
 		return []broken{{PromiseWanted, id, fmt.Sprintf("%s came, which the client did not ask for", id)}}
 	case !w.known:
