@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // What an asker asks for.
@@ -53,7 +55,7 @@ func (a *asker) run(ctx context.Context) {
 		one, cancel := context.WithTimeout(ctx, patientTimeout)
 		closed(a.journal, a.name, v, n, a.ask(one, v, n))
 		cancel()
-		pause(ctx, time.Duration(20+a.rand.IntN(400))*time.Millisecond)
+		clock.Pause(ctx, time.Duration(20+a.rand.IntN(400))*time.Millisecond)
 	}
 }
 
