@@ -55,6 +55,7 @@ func (c *connections) follow(conn net.Conn, state http.ConnState) (victim net.Co
 		c.known[conn] = c.waiting.PushBack(conn)
 	case http.StateActive:
 		c.known[conn] = nil
+		return nil
 	case http.StateHijacked, http.StateClosed:
 		delete(c.known, conn)
 		return nil
@@ -65,17 +66,15 @@ func (c *connections) follow(conn net.Conn, state http.ConnState) (victim net.Co
 	return nil
 }
 
-// evict takes a connection off the list that waits, and whose silence is its own: where what it sent lies unread it is this
-// process that is behind, as when thousands come back at once. Only the limit of all closes such a one. The caller holds mu.
-// What is known of the connection goes when net/http tells that it is closed.
+// evict takes off the list the connection that has waited the longest, and whose silence is its own: where what it sent lies
+// unread it is this process that is behind, as when thousands come back at once, and with the eldest all are spared for now.
+// Only the limit of all closes such a one. The caller holds mu. What is known of the connection goes when net/http tells that
+// it is closed.
 func (c *connections) evict() net.Conn {
-	for range min(c.waiting.Len(), lookMost) {
-		first := c.waiting.Front()
-		conn := first.Value.(net.Conn)
-		if unread(conn) == 0 {
-			return c.drop(first)
+	for e, looked := c.waiting.Front(), 0; e != nil && looked < lookMost; e, looked = e.Next(), looked+1 {
+		if unread(e.Value.(net.Conn)) == 0 {
+			return c.drop(e)
 		}
-		c.waiting.MoveToBack(first)
 	}
 	if c.most > 0 && len(c.known)+c.taken() > c.most {
 		return c.drop(c.waiting.Front())
@@ -83,8 +82,8 @@ func (c *connections) evict() net.Conn {
 	return nil
 }
 
-// lookMost bounds how many connections are looked at for one that says nothing.
-const lookMost = 64
+// lookMost is how many connections are looked at, under the lock, for one that says nothing.
+const lookMost = 16
 
 func (c *connections) drop(e *queue.Element) net.Conn {
 	if e == nil {

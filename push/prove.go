@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/eventissuer/eventissuer/internal/base64url"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/guard"
 	"github.com/eventissuer/eventissuer/internal/webhook"
@@ -275,7 +276,7 @@ func (e *Engine) Consent(ctx context.Context, id, code, rate string) error {
 	if err != nil {
 		return ErrNotPushed
 	}
-	mac, err := base64.RawURLEncoding.DecodeString(code)
+	mac, err := base64url.Decode(code)
 	if err != nil || e.deps.Codes == nil || !e.deps.Codes.VerifyMAC(consentPurpose, []byte(id+"\x00"+spec.URL), mac) {
 		return ErrCode
 	}

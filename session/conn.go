@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
 
@@ -240,15 +241,6 @@ func (c *conn) sleep(ctx context.Context) {
 	c.waiting.Store(&cancel)
 	defer c.waiting.Store(nil)
 	if !c.hungUp.Load() && c.end.Load() == nil && !c.waits() {
-		sleep(ctx, readRetry)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
+		clock.Pause(ctx, readRetry)
 	}
 }

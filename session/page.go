@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 )
@@ -215,7 +216,7 @@ func (e *pageEntry) write(ctx context.Context, page Page, write func(context.Con
 	watching.Go(func() {
 		select {
 		case <-e.stopped:
-			sleep(writing, endPatience)
+			clock.Pause(writing, endPatience)
 			cancel()
 		case <-writing.Done():
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/filter"
@@ -196,7 +197,7 @@ func (s *Server) follow(ctx context.Context, hub *fanout.Hub) error {
 		if wait.Err() != nil {
 			return ErrBehind
 		}
-		sleep(wait, followStep)
+		clock.Pause(wait, followStep)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/eventissuer/eventissuer/broker"
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/fanout"
 	"github.com/eventissuer/eventissuer/internal/group"
@@ -341,7 +342,7 @@ func (s *Server) Drain(ctx context.Context) error {
 			e.stop("drain", Drain{RetryAfter: float64(jitter(2*time.Second).Milliseconds()) / 1000}, endDrain)
 		}
 		if all = all[n:]; len(all) > 0 {
-			sleep(ctx, step)
+			clock.Pause(ctx, step)
 		}
 	}
 	return wait(ctx, empty)

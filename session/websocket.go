@@ -16,6 +16,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/cursor"
 	"github.com/eventissuer/eventissuer/internal/filter"
 )
@@ -457,7 +458,7 @@ func (k *readerWords) ack(m clientMessage) error {
 // every event of a batch, waits in its connection until the loop comes round.
 func (k *socket) ask(job func(o *output)) {
 	for !k.by.do(job) && k.ctx.Err() == nil {
-		sleep(k.ctx, askRetry)
+		clock.Pause(k.ctx, askRetry)
 	}
 }
 

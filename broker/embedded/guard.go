@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,7 +13,7 @@ import (
 // settleMost is how long a stop waits for the request that is being carried out.
 const settleMost = 5 * time.Second
 
-// guard has the broker refuse what there is no room for, and, once it is to stop, all that would be written.
+// guard has the broker refuse what there is no room for, and, once it is to stop, all records and topics.
 func (s *Server) guard(room *space) {
 	for key, refuse := range map[kmsg.Key]func(kmsg.Request) kmsg.Response{
 		kmsg.Produce: room.produce, kmsg.CreateTopics: room.create, kmsg.CreatePartitions: room.grow,
@@ -32,14 +31,14 @@ func (s *Server) guard(room *space) {
 
 var errStopping = errors.New("the broker stops")
 
-// settle has the broker write nothing more, and returns when what it was about to write is written. kfake saves what it
+// settle has the broker take no more records, and returns when those that it was about to write are written. kfake saves what it
 // knows of producers and stops even while a request is with the guard, and carries that request out afterwards: its records
 // would be on the log, and the producer, which had no answer, would be let write them again.
 func (s *Server) settle() error {
 	s.stopping.Store(true)
 	ctx, cancel := context.WithTimeout(context.Background(), settleMost)
 	defer cancel()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.kafka.ListenAddrs()[0])
+	conn, err := s.links.dial(ctx)
 	if err != nil {
 		return fmt.Errorf("reach the embedded Kafka: %w", err)
 	}

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -13,6 +14,8 @@ import (
 const (
 	linkMost = 1 << 20  // bytes under way in one direction of a link; its writer waits for room beyond them
 	linkKeep = 64 << 10 // bytes of memory that a direction keeps while nothing is under way
+
+	acceptAgain = 50 * time.Millisecond // after a failure to
 )
 
 // link gives both ends of a connection within this process. Unlike [net.Pipe]'s a write does not wait for the reader, and
@@ -189,8 +192,16 @@ func listenForLinks(on net.Listener) *linkListener {
 	l.work.Go(func() {
 		for {
 			conn, err := on.Accept()
-			if err != nil {
-				return // it is closed: a listener on the loopback has no other end
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err != nil { // there are too many open files at the moment
+				select {
+				case <-time.After(acceptAgain):
+					continue
+				case <-l.closed:
+					return
+				}
 			}
 			select {
 			case l.conns <- conn:

@@ -20,6 +20,7 @@ import (
 const (
 	keyFetch     = 1
 	fetchByID    = 13     // the version of a fetch that has a topic's id in place of its name, and no other difference (KIP-516)
+	fetchHeld    = 15     // what a broker knows that also holds the id to the log that it reads, see fetchesByID
 	fetchFixed   = 25     // bytes of a fetch's body before its topics
 	fetchedFixed = 1 + 10 // bytes of an answer's header and body after the correlation id, before its topics
 	frameHead    = 4 + 4  // an answer's size and correlation id
@@ -129,7 +130,7 @@ func (c *byID) next() error {
 		return nil
 	}
 	rest := head[frameHead : frameHead+fetchedFixed+1+len(id)]
-	n := fetchedFixed + 1 // with how many topics there are: none where all is refused
+	n := fetchedFixed + 1 // with how many topics there are
 	if c.left < n {
 		return nil // sarama says what is wrong with it
 	}
@@ -138,8 +139,11 @@ func (c *byID) next() error {
 	}
 	c.left -= n
 	c.head = head[:frameHead+n]
-	if rest[n-1] != 1+1 {
-		return nil
+	switch topics := rest[n-1]; {
+	case rest[0] != 0 || topics > 1+1:
+		return fmt.Errorf("an answer to a fetch of one topic has %d tags and topics of length %d", rest[0], topics)
+	case topics < 1+1:
+		return nil // all is refused
 	}
 	if c.left < len(id) {
 		return fmt.Errorf("an answer of %d bytes to a fetch", size)
@@ -171,7 +175,9 @@ func compact(s string) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(s)+1)), s...)
 }
 
-// fetchesByID reports whether fetches of a topic are by its id on c, as they are from then on where its broker knows it.
+// fetchesByID reports whether fetches of a topic are by its id on c, as they are from then on where its broker knows it, and
+// holds it to the log when that is read, as Kafka does. Redpanda, which does not know fetchHeld, looks up the topic's name when
+// the request comes, and may read another topic's log at the end of a long poll.
 func (c *conn) fetchesByID(ctx context.Context, topic string, id broker.Epoch) (bool, error) {
 	if id == (broker.Epoch{}) {
 		return false, nil
@@ -183,7 +189,7 @@ func (c *conn) fetchesByID(ctx context.Context, topic string, id broker.Epoch) (
 		return false, err
 	}
 	for _, k := range versions.ApiKeys {
-		if k.ApiKey == keyFetch && k.MinVersion <= fetchByID && k.MaxVersion >= fetchByID {
+		if k.ApiKey == keyFetch && k.MinVersion <= fetchByID && k.MaxVersion >= fetchHeld {
 			c.dialer.ids.use(topic, id)
 			return true, nil
 		}

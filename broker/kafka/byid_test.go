@@ -137,6 +137,18 @@ func TestAnAnswerOfAnotherTopicIsNone(t *testing.T) {
 	}
 }
 
+func TestAnAnswerOfSeveralTopicsIsNone(t *testing.T) {
+	frame, _ := answerByID(42, topicID, broker.Epoch{9})
+	c, _ := newWire(bytes.NewReader(frame))
+	c.use("trains", topicID)
+	if err := write(t, c, fetchByName("trains"), 42); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); err == nil || len(got) > 0 {
+		t.Errorf("read %d bytes, %v", len(got), err)
+	}
+}
+
 func TestAFetchThatCannotBeByIDIsNotSent(t *testing.T) {
 	older := fetchByName("trains")
 	older.Version = fetchVersion - 1

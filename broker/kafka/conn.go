@@ -26,8 +26,9 @@ type conn struct {
 // waiting for.
 type dialer struct {
 	dials
-	ids *byID       // nil: none; it gets its connection by the dial
-	tls *tls.Config // with ids; nil: none
+	ids    *byID       // nil: none; it gets its connection by the dial
+	secure bool        // with ids: over TLS
+	tls    *tls.Config // nil: Go's defaults
 
 	mu      sync.Mutex // guards what follows
 	socket  net.Conn
@@ -41,8 +42,10 @@ func (d *dialer) Dial(network, addr string) (net.Conn, error) {
 	if err != nil || d.ids == nil {
 		return socket, err
 	}
-	if socket, err = d.secure(socket, addr); err != nil {
-		return nil, err
+	if d.secure {
+		if socket, err = d.secured(socket, addr); err != nil {
+			return nil, err
+		}
 	}
 	d.ids.stand(socket)
 	return d.ids, nil
@@ -73,23 +76,23 @@ func (d *dialer) connect(network, addr string) (net.Conn, error) {
 	return socket, nil
 }
 
-// secure does what sarama would do itself with a socket that nothing of ours stands upon.
-func (d *dialer) secure(socket net.Conn, addr string) (net.Conn, error) {
-	if d.tls == nil {
-		return socket, nil
+// secured does what sarama would do itself with a socket that nothing of ours stands upon.
+func (d *dialer) secured(socket net.Conn, addr string) (net.Conn, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if d.tls != nil {
+		cfg = d.tls.Clone()
 	}
-	cfg := d.tls.Clone()
 	if cfg.ServerName == "" {
 		cfg.ServerName, _, _ = net.SplitHostPort(addr)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), d.timeout)
 	defer cancel()
-	secured := tls.Client(socket, cfg)
-	if err := secured.HandshakeContext(ctx); err != nil {
+	over := tls.Client(socket, cfg)
+	if err := over.HandshakeContext(ctx); err != nil {
 		_ = socket.Close()
 		return nil, err
 	}
-	return secured, nil
+	return over, nil
 }
 
 func (d *dialer) abort() {
@@ -114,7 +117,7 @@ func connectByID(base *sarama.Config, addr string) (*conn, error) {
 	cfg := *base
 	d := &dialer{dials: base.Net.Proxy.Dialer.(dials), ids: newByID()}
 	if cfg.Net.TLS.Enable {
-		d.tls = cfg.Net.TLS.Config
+		d.secure, d.tls = true, cfg.Net.TLS.Config
 		cfg.Net.TLS.Enable, cfg.Net.TLS.Config = false, nil
 	}
 	return open(cfg, addr, d)

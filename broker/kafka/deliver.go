@@ -41,7 +41,7 @@ func (t *tail) deliver(ctx context.Context, a *partAnswer) {
 	if a.code != sarama.ErrNoError {
 		t.log.metrics.fetchErrors.WithLabelValues(kindTail).Inc()
 		p.replica = -1
-		t.fail(ctx, p, fmt.Errorf("%w: fetch from partition %d: %w", broker.ErrUnavailable, p.id, a.code))
+		t.fail(ctx, p, fmt.Errorf("%w: fetch from partition %d: %w", broker.ErrUnavailable, p.id, spelled(a.code)))
 		return
 	}
 	p.failures = 0
@@ -64,6 +64,17 @@ func (t *tail) deliver(ctx context.Context, a *partAnswer) {
 	p.next = a.Next
 	t.log.metrics.handedOn(kindTail, a.Records)
 	t.h.Records(a.Batch)
+}
+
+// spelled gives an error of Kafka's with words that sarama does not have for it.
+func spelled(code sarama.KError) error {
+	switch code {
+	case 100:
+		return fmt.Errorf("the broker does not know the topic's id, as one that was deleted or is new (%d)", int16(code))
+	case 103:
+		return fmt.Errorf("the partition on the broker is of another topic of this name (%d)", int16(code))
+	}
+	return code
 }
 
 // fail lets a partition wait, longer each time, and finds its leader anew.

@@ -550,6 +550,40 @@ func fetchHeldWhileTopicIsRemade(t *testing.T, c *kfake.Cluster) {
 	}
 }
 
+// Where a topic is asked for by its id, what came of one partition need not wait until it is known what became of another.
+func TestPartitionsThatAreWellDoNotWaitForOneThatIsNot(t *testing.T) {
+	c := fakeCluster(t, kfake.NumBrokers(2))
+	log := open(t, kafka.Config{Brokers: c.ListenAddrs(), MetadataEvery: time.Hour})
+	epoch := makeTopic(t, log, "two", 2)
+	for p := range int32(2) {
+		if err := c.MoveTopicPartition("two", p, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := newWatcher()
+	tail(t, log, "two", epoch, 2, w)
+	for p := range int32(2) {
+		appendOne(t, log, "two", broker.Message{Partition: p, Value: []byte("1")})
+	}
+	w.await(t, "both partitions", func() bool { return len(w.records) == 2 })
+	var dark atomic.Bool
+	dark.Store(true)
+	c.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		return nil, errors.New("not now"), dark.Load()
+	})
+	if err := c.MoveTopicPartition("two", 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		appendOne(t, log, "two", broker.Message{Value: []byte("2")})
+	}
+	w.await(t, "the partition that did not move", func() bool { return len(w.records) == 5 })
+	dark.Store(false)
+	appendOne(t, log, "two", broker.Message{Partition: 1, Value: []byte("3")})
+	w.await(t, "the one that did", func() bool { return len(w.records) == 6 })
+}
+
 // What the cluster will never do is no outage: asking again is of no use, and Kafka's reason is what the operator needs.
 func TestWhatTheClusterForbidsIsToldWithItsReason(t *testing.T) {
 	c := fakeCluster(t, kfake.NumBrokers(1))

@@ -22,7 +22,7 @@ const (
 // tail is one Tail call. Its workers, one per broker that it reads from, only fetch and decode; everything is decided
 // and delivered by the goroutine of the call itself.
 //
-// Brokers before Kafka 3.1 are asked for records by the topic's name, so an answer may be of another topic than the one
+// Brokers before Kafka 3.5 are asked for records by the topic's name, so an answer may be of another topic than the one
 // before: the broker may have handled the request at any time until the answer came. Answers that could be (with records that
 // came later than trustFor after the last proof, as those of a long poll do), and errors of any broker, are held back until a
 // look at the topic's id, begun after they came, shows that it is still the same: ids never come back.
@@ -36,8 +36,9 @@ type tail struct {
 	looks  chan looked // from the goroutine that looks
 	work   sync.WaitGroup
 
+	epoch broker.Epoch // of the life that it follows; static once it has begun
+
 	// owned by run
-	epoch    broker.Epoch
 	parts    []*tailPart
 	brokers  map[int32]string
 	workers  map[int32]*worker
@@ -273,8 +274,16 @@ func (t *tail) answered(ctx context.Context, a answer) {
 			proven = w.proven
 		}
 	}
+	if a.sure && a.err == nil {
+		good, failed := a.parted()
+		t.apply(ctx, good)
+		if len(failed.wants) > 0 {
+			t.hold(ctx, a.at, func(ctx context.Context) { t.apply(ctx, failed) })
+		}
+		return
+	}
 	apply := func(ctx context.Context) { t.apply(ctx, a) }
-	late := !a.sure && a.at.Sub(proven) > trustFor
+	late := a.at.Sub(proven) > trustFor
 	if a.err != nil || a.failed || t.doubt || a.moves && late {
 		// The worker goes on only with partitions that are not held; what failed waits a little anyway.
 		t.hold(ctx, a.at, apply)

@@ -33,6 +33,23 @@ type answer struct {
 	sent, at time.Time // when the request was handed over, and when its answer came
 }
 
+// parted gives what an answer brought of partitions that could be read, and of those that could not.
+func (a answer) parted() (good, failed answer) {
+	if !a.failed {
+		return a, answer{}
+	}
+	good, failed = a, a
+	good.wants, good.parts, failed.wants, failed.parts = nil, nil, nil, nil
+	for i := range a.parts { // one for each that was wanted, in order
+		to := &good
+		if a.parts[i].code != sarama.ErrNoError {
+			to = &failed
+		}
+		to.wants, to.parts = append(to.wants, a.wants[i]), append(to.parts, a.parts[i])
+	}
+	return good, failed
+}
+
 type partAnswer struct {
 	decoded
 	code      sarama.KError

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // acknowledger tells the server what became of one session's deliveries. At most one request is on its way; what is said
@@ -173,7 +175,7 @@ func (a *acknowledger) run(ctx context.Context) {
 		}
 		failures++
 		a.console.note("not acknowledged yet: %s; trying again in %s", a.client.ended(a.trouble), wait.Round(10*time.Millisecond))
-		if !sleep(ctx, wait) {
+		if !clock.Pause(ctx, wait) {
 			return
 		}
 	}

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/r3labs/sse/v2"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // follower reads an event stream over any number of connections as if it were one.
@@ -74,7 +76,7 @@ func (f *follower) follow(ctx context.Context) error {
 		wait := f.pause(failures, err)
 		failures++
 		f.console.note("%s; coming back in %s", f.client.ended(err), wait.Round(10*time.Millisecond))
-		if !sleep(ctx, wait) {
+		if !clock.Pause(ctx, wait) {
 			return nil
 		}
 	}

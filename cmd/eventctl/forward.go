@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/eventissuer/eventissuer/internal/clock"
 	"github.com/eventissuer/eventissuer/internal/event"
 	"github.com/eventissuer/eventissuer/internal/webhook"
 )
@@ -63,7 +64,7 @@ func (f *forwarder) forward(ctx context.Context, raw []byte) error {
 		}
 		wait := max(backoff(n-1), min(after, maxPostWait))
 		f.console.note("%s: %s; posting it again in %s (attempt %d of %d)", describe(&e), outcome, wait.Round(10*time.Millisecond), n+1, f.attempts)
-		if !sleep(ctx, wait) {
+		if !clock.Pause(ctx, wait) {
 			return nil
 		}
 	}

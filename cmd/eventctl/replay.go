@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 type replayCommand struct {
@@ -180,7 +182,7 @@ func (p *replayCommand) await(ctx context.Context, s *sender, due time.Time) err
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
-	if !sleep(ctx, time.Until(due)) {
+	if !clock.Pause(ctx, time.Until(due)) {
 		return context.Canceled
 	}
 	return nil

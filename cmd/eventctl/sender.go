@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // errUnpublished ends a command some of whose events were not taken. They have been named by then.
@@ -107,7 +109,7 @@ func (s *sender) flush(ctx context.Context) error {
 		if wait == 0 {
 			wait = backoff(attempt)
 		}
-		if !sleep(ctx, wait) {
+		if !clock.Pause(ctx, wait) {
 			s.broken = context.Canceled
 			return s.broken
 		}
@@ -165,7 +167,7 @@ func (s *sender) halve(ctx context.Context, again bool) error {
 			if err != nil {
 				return err
 			}
-			if len(s.pending) > 0 && !sleep(ctx, max(wait, backoff(attempt))) {
+			if len(s.pending) > 0 && !clock.Pause(ctx, max(wait, backoff(attempt))) {
 				return context.Canceled
 			}
 		}
@@ -256,16 +258,4 @@ func (s *sender) refuse(i item, why string) {
 func backoff(attempt int) time.Duration {
 	d := min(500*time.Millisecond<<min(attempt, 10), 30*time.Second)
 	return d/2 + rand.N(d/2)
-}
-
-// sleep says whether it slept to the end.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 type subscriptionsCommand struct {
@@ -400,7 +402,7 @@ func (s *subscriptionsStats) Run(ctx context.Context, c *client, o *console) err
 		default:
 			o.note("%s", c.ended(err))
 		}
-		if !sleep(ctx, max(s.Interval, 100*time.Millisecond)) {
+		if !clock.Pause(ctx, max(s.Interval, 100*time.Millisecond)) {
 			return nil
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/eventissuer/eventissuer/internal/clock"
 )
 
 // working is what is done with a subscription's events besides printing.
@@ -93,7 +95,7 @@ func (w *worker) run(ctx context.Context) error {
 		}
 		failures++
 		w.console.note("%s; coming back in %s", w.client.ended(err), wait.Round(10*time.Millisecond))
-		if !sleep(ctx, wait) {
+		if !clock.Pause(ctx, wait) {
 			return nil
 		}
 	}

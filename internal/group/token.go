@@ -26,7 +26,7 @@ func (id ID) MarshalText() ([]byte, error) {
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (id *ID) UnmarshalText(text []byte) error {
-	b, err := base64.RawURLEncoding.AppendDecode(nil, text)
+	b, err := base64url.Decode(string(text))
 	if err != nil || len(b) != len(id) {
 		return errors.New("not the name of a replica or session")
 	}
