@@ -337,7 +337,7 @@ func (c *checker) witness(e *Entry) witness {
 	case KindPicture:
 		return newPictureWitness(base)
 	case KindTaker:
-		return &takerWitness{follower: base, book: c.group(e.Reader)}
+		return &takerWitness{follower: base, book: c.group(e.Reader), sent: map[string]time.Duration{}}
 	case KindQuery:
 		return &askerWitness{follower: base, pages: &streamWitness{follower: base, walk: newWalk(c.truth, e.Reader.wants)}}
 	case KindHook:

@@ -1150,6 +1150,30 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.given("a", nil, "a00-0")
 			f.acknowledge("a", "a00-0")
 		}, nil},
+		{"an event is given again that was acknowledged before Redis lost its data, and answered after", func(f *forger) {
+			f.client("a", toTaker)
+			f.publish(0, "a00-0")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+			f.say("a", "a00-0")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.said("a", "a00-0")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+			f.acknowledge("a", "a00-0")
+		}, nil},
+		{"an event is given again that was acknowledged after Redis lost its data", func(f *forger) {
+			f.client("a", toTaker)
+			f.publish(0, "a00-0")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+			f.fault("redis", RedisFlush)
+			f.mended("redis")
+			f.acknowledge("a", "a00-0")
+			f.open("a")
+			f.given("a", nil, "a00-0")
+		}, []Promise{PromiseAgain}},
 		{"an event is given again twice when Redis lost its data once", func(f *forger) {
 			f.client("a", toTaker)
 			f.shares("a")

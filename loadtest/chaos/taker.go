@@ -224,16 +224,19 @@ type groupBook struct {
 	ordered bool
 	wants   func(key string) bool
 	given   map[string]bool
-	said    map[string]bool          // a client acknowledged it, answered or not
-	durable map[string]time.Duration // when that was first answered as durable
+	said    map[string]bool  // a client acknowledged it, answered or not
+	durable map[string]asked // what was first answered as durable
 }
+
+// asked is something that was asked for and answered. What it asks for was done at some time between.
+type asked struct{ sent, answered time.Duration }
 
 func (c *checker) group(r *Reader) *groupBook {
 	b := c.groups[r.Group]
 	if b == nil {
 		b = &groupBook{
 			checker: c, name: r.Group, ordered: r.Ordered, wants: r.wants,
-			given: map[string]bool{}, said: map[string]bool{}, durable: map[string]time.Duration{},
+			given: map[string]bool{}, said: map[string]bool{}, durable: map[string]asked{},
 		}
 		c.groups[r.Group] = b
 	}
@@ -257,30 +260,30 @@ func (b *groupBook) gives(e *Entry, id string, since time.Duration) {
 		return // a copy cannot be told from the other
 	}
 	switch done, ok := b.durable[id]; {
-	case !ok || done >= since:
+	case !ok || done.answered >= since:
 	case b.forgotten(e, done):
 		delete(b.durable, id) // it is acknowledged anew
-	case !b.excused(e, done):
-		b.checker.breaks(e, PromiseAgain, id, "%s was given out not before %s, and its acknowledgement was answered at %s",
-			id, since.Round(time.Millisecond), done.Round(time.Millisecond))
+	case !b.excused(e, done.answered):
+		b.checker.breaks(e, PromiseAgain, id, "%s was given out not before %s, and its acknowledgement of %s was answered at %s",
+			id, since.Round(time.Millisecond), done.sent.Round(time.Millisecond), done.answered.Round(time.Millisecond))
 	}
 	if before := eventID(key, n-1); first && b.ordered && n > 0 && !b.said[before] && b.checker.truth.places[before] != nil {
 		b.checker.breaks(e, PromiseTurn, id, "%s was given out, and %s was not acknowledged by anybody", id, before)
 	}
 }
 
-// forgotten reports whether an event may be given out again since Redis lost its data after its acknowledgement was answered,
-// and what its new owner knows is Kafka's commit.
-func (b *groupBook) forgotten(e *Entry, done time.Duration) bool {
+// forgotten reports whether an event may be given out again since Redis lost its data after its acknowledgement was stored,
+// and what its new owner knows is Kafka's commit. The answer may have come to a slow client after the loss.
+func (b *groupBook) forgotten(e *Entry, done asked) bool {
 	near := recall
-	if b.checker.troubled(done, e.At, func(t *trouble) bool {
+	if b.checker.troubled(done.sent, e.At, func(t *trouble) bool {
 		return strings.HasPrefix(string(t.kind), "kafka") || strings.HasPrefix(string(t.kind), "replica")
 	}) {
 		near = troubledRecall
 	}
 	return slices.ContainsFunc(b.checker.troubles, func(t trouble) bool {
-		return t.forgets() && done < t.to && t.from < e.At &&
-			b.checker.awake(done, t.from) < near && (t.to == forever || b.checker.awake(t.to, e.At) < near)
+		return t.forgets() && done.sent < t.to && t.from < e.At &&
+			b.checker.awake(min(done.answered, t.from), t.from) < near && (t.to == forever || b.checker.awake(t.to, e.At) < near)
 	})
 }
 
@@ -321,7 +324,8 @@ func (b *groupBook) end() {
 type takerWitness struct {
 	follower
 	book  *groupBook
-	since time.Duration // what is read next was not taken out for the client before
+	since time.Duration            // what is read next was not taken out for the client before
+	sent  map[string]time.Duration // when the client last acknowledged an event
 }
 
 func (k *takerWitness) note(e *Entry) {
@@ -339,11 +343,12 @@ func (k *takerWitness) note(e *Entry) {
 	case WhatSay:
 		for _, id := range e.IDs {
 			k.book.said[id] = true
+			k.sent[id] = e.At
 		}
 	case WhatSaid:
 		for _, id := range e.IDs {
 			if _, ok := k.book.durable[id]; !ok {
-				k.book.durable[id] = e.At
+				k.book.durable[id] = asked{k.sent[id], e.At}
 			}
 		}
 	case WhatControl:
