@@ -294,13 +294,13 @@ func (f *feed) stand(p *part, vec []int64) {
 	}
 }
 
-// at returns the text of the session's cursor when p stands at vec; nil where there is none yet. It is valid until the next
-// call.
+// at notes that p stands at vec, and returns the text of the session's cursor then; nil where there is none yet. It is valid
+// until the next call.
 func (f *feed) at(p *part, vec []int64) []byte {
+	f.stand(p, vec) // also before there is a cursor: the first one tells where each part stands
 	if f.unfinished() {
 		return nil
 	}
-	f.stand(p, vec)
 	if len(f.parts) == 1 {
 		f.text = cursor.AppendOne(f.text[:0], cursor.StreamCursor{Tag: p.tag, Epoch: p.epoch, Next: vec, Lease: p.lease, Cut: p.cut, Doubt: p.doubtful()})
 		return f.text

@@ -188,7 +188,6 @@ func (f *feed) finish(o *output, p *part) {
 	f.done(b)
 	vec, epoch, _ := b.Position()
 	p.snapshot, p.first, p.epoch = false, false, epoch
-	f.stand(p, vec) // also while there is no cursor yet, since others' snapshots are to come
 	f.codec.control(o, "live", Live{Stream: p.stream}, f.at(p, vec))
 	if !f.unfinished() {
 		f.tell(o, p, p.reader.Gaps(), true) // what was lost since: its position is behind that already
