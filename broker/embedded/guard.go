@@ -14,9 +14,9 @@ import (
 const settleMost = 5 * time.Second
 
 // guard has the broker refuse what there is no room for, and, once it is to stop, all records and topics.
-func (s *Server) guard(room *space) {
+func (s *Server) guard() {
 	for key, refuse := range map[kmsg.Key]func(kmsg.Request) kmsg.Response{
-		kmsg.Produce: room.produce, kmsg.CreateTopics: room.create, kmsg.CreatePartitions: room.grow,
+		kmsg.Produce: s.space.produce, kmsg.CreateTopics: s.space.create, kmsg.CreatePartitions: s.space.grow,
 	} {
 		s.kafka.ControlKey(key.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
 			s.kafka.KeepControl()

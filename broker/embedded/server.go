@@ -98,7 +98,7 @@ func start(ctx context.Context, cfg Config, free func(dir string) (left, size ui
 		return nil, fmt.Errorf("start the embedded Kafka on %s: %w", filepath.Join(cfg.Dir, "kafka"), err)
 	}
 	s.space = &space{dir: cfg.Dir, free: free, log: cfg.Log}
-	s.guard(s.space)
+	s.guard()
 	s.addrs = s.kafka.ListenAddrs()
 	cfg.Log.Info("embedded servers started", "dir", cfg.Dir, "kafka", s.Brokers(), "redis", s.RedisAddr())
 	return s, nil

@@ -125,27 +125,17 @@ func TestAnAnswerByIDIsReadAsOneByName(t *testing.T) {
 	}
 }
 
-func TestAnAnswerOfAnotherTopicIsNone(t *testing.T) {
-	frame, _ := answerByID(42, broker.Epoch{9})
-	c, _ := newWire(bytes.NewReader(frame))
-	c.use("trains", topicID)
-	if err := write(t, c, fetchByName("trains"), 42); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(c); err == nil || len(got) > 0 {
-		t.Errorf("read %d bytes, %v", len(got), err)
-	}
-}
-
-func TestAnAnswerOfSeveralTopicsIsNone(t *testing.T) {
-	frame, _ := answerByID(42, topicID, broker.Epoch{9})
-	c, _ := newWire(bytes.NewReader(frame))
-	c.use("trains", topicID)
-	if err := write(t, c, fetchByName("trains"), 42); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := io.ReadAll(c); err == nil || len(got) > 0 {
-		t.Errorf("read %d bytes, %v", len(got), err)
+func TestAnAnswerThatIsNotOfTheTopicAloneIsNone(t *testing.T) {
+	for name, of := range map[string][]broker.Epoch{"of another": {{9}}, "of several": {topicID, {9}}} {
+		frame, _ := answerByID(42, of...)
+		c, _ := newWire(bytes.NewReader(frame))
+		c.use("trains", topicID)
+		if err := write(t, c, fetchByName("trains"), 42); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(c); err == nil || len(got) > 0 {
+			t.Errorf("%s: read %d bytes, %v", name, len(got), err)
+		}
 	}
 }
 

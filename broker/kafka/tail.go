@@ -47,7 +47,7 @@ type tail struct {
 	lookNext bool      // look again: something was held after the present look began
 	lookAt   time.Time // after a look that failed
 	blind    int       // looks that failed in a row
-	doubt    bool      // an answer was not the topic's: deliver nothing until that is settled
+	doubt    bool      // an answer was not the topic's: deliver nothing that may be another's until that is settled
 	proven   time.Time // the last look that showed the topic began then
 	problems map[string]error
 }
