@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sys/unix"
@@ -20,6 +21,13 @@ const (
 	// Topics that begin with an underscore are the server's own: definitions are still written, so that a stream can be
 	// deleted, while others' records are refused. They have three quarters of the reserve.
 	ownPart = 4
+)
+
+// A look at the disk takes a twentieth of what a lone event takes in all. So one counts for a while, where what is left is more
+// than anything writes within that time.
+const (
+	lookAge = time.Second
+	plenty  = 8 << 30 // bytes above the reserve
 )
 
 // refusal is Kafka's LOG_DIR_NOT_FOUND, by which no Kafka refuses a record or a topic, and which no client repeats by itself.
@@ -43,8 +51,10 @@ type space struct {
 	free func(dir string) (left, size uint64, err error)
 	log  *slog.Logger
 
-	mu   sync.Mutex
-	full bool // guarded by mu
+	mu     sync.Mutex // guards what follows
+	full   bool
+	looked time.Time // when there was plenty left; zero: at the last look there was not
+	since  uint64    // bytes that were let in since
 }
 
 // free gives the bytes that are left to this process on a folder's disk, and the disk's size.
@@ -60,12 +70,17 @@ func free(dir string) (left, size uint64, err error) {
 // check gives a *FullError where there is no room for so many bytes of records, or, with own, none even for the server's own.
 // What cannot be told is no reason to refuse anything.
 func (s *space) check(bytes uint64, own bool) error {
+	if s.ample(bytes) {
+		return nil
+	}
+	looked := time.Now()
 	left, size, err := s.free(s.dir)
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
-	left -= min(left, bytes)
 	reserve := min(reserveMost, size/reservePart)
+	s.note(looked, left >= reserve+plenty, bytes)
+	left -= min(left, bytes)
 	full := s.turn(left, reserve)
 	if own {
 		full = left < reserve/ownPart
@@ -74,6 +89,23 @@ func (s *space) check(bytes uint64, own bool) error {
 		return nil
 	}
 	return &FullError{Dir: s.dir, Left: left, Reserve: reserve}
+}
+
+// ample reports whether the last look at the disk suffices for so many bytes more.
+func (s *space) ample(bytes uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.since += bytes
+	return s.since <= plenty/2 && time.Since(s.looked) < lookAge
+}
+
+// note takes down what a look at the disk has shown to who is let in with so many bytes.
+func (s *space) note(looked time.Time, ample bool, bytes uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.looked, s.since = looked, bytes; !ample {
+		s.looked = time.Time{}
+	}
 }
 
 // turn notes, and logs once, that the disk has become full, or is no longer. That takes half as much again as the reserve,
