@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,9 @@ type client struct {
 
 var insecure = &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
+// dialed counts WebSockets: the first takes compressed messages, the next those that are by themselves, the third none.
+var dialed atomic.Int32
+
 // insecureSockets does not offer HTTP/2, by which no WebSocket is opened here.
 var insecureSockets = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 
@@ -47,7 +51,9 @@ func (r *replica) connect(t *testing.T, as, query string) *client {
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	if sub, ok := strings.CutPrefix(as, "websocket:"); ok {
-		ws, _, err := websocket.Dial(ctx, r.url+"/?as=websocket&"+query, &websocket.DialOptions{HTTPClient: insecureSockets, Subprotocols: []string{sub}})
+		ws, _, err := websocket.Dial(ctx, r.url+"/?as=websocket&"+query, &websocket.DialOptions{
+			HTTPClient: insecureSockets, Subprotocols: []string{sub}, CompressionMode: websocket.CompressionMode(dialed.Add(1) % 3), CompressionThreshold: 1,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -183,7 +183,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 	defer l.server.guard(func() { reason = endFailure })
 	l.out.reset()
 	first(&l.out)
-	if to.write(&l.out) != nil {
+	if _, err := to.write(&l.out); err != nil {
 		return
 	}
 	l.last = time.Now()
@@ -204,7 +204,7 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 			}
 			l.from.seal(&l.out)
 			if l.out.size() > 0 {
-				_ = to.write(&l.out)
+				_, _ = to.write(&l.out)
 			}
 			return
 		}
@@ -220,11 +220,12 @@ func (l *loop) run(ctx context.Context, to sink, first func(*output)) {
 		}
 		wrote := l.out.size() > 0
 		if wrote {
-			if err := to.write(&l.out); err != nil {
+			n, err := to.write(&l.out)
+			if err != nil {
 				return
 			}
 			l.server.m.writes.Inc()
-			l.server.m.bytes.Add(float64(l.out.size()))
+			l.server.m.bytes.Add(float64(n))
 			l.last = time.Now()
 			l.from.written()
 			if l.out.pooled != nil || cap(l.out.buf) > 2*writeBytes {

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"encoding/binary"
 	"errors"
 	"net"
 	"sync"
@@ -13,6 +12,8 @@ import (
 // between them what the library answers to its peer's control frames; the library reads. To the library it is the connection.
 type frames struct {
 	net.Conn // static; the connection itself
+
+	framer framer // owned by who owns the connection
 
 	// static once begun
 	conn   *conn
@@ -120,26 +121,7 @@ func (k *frames) append(dst []byte, o *output) []byte {
 	}
 	k.note()
 	k.mu.Unlock()
-	from := 0
-	for _, to := range o.cuts {
-		dst = appendFrame(dst, o.buf[from:to])
-		from = to
-	}
-	return dst
-}
-
-// appendFrame appends a message as one frame of text, not masked, as a server's are.
-func appendFrame(dst, message []byte) []byte {
-	const finText = 0x81
-	switch n := len(message); {
-	case n < 126:
-		dst = append(dst, finText, byte(n))
-	case n < 1<<16:
-		dst = binary.BigEndian.AppendUint16(append(dst, finText, 126), uint16(n))
-	default:
-		dst = binary.BigEndian.AppendUint64(append(dst, finText, 127), uint64(n))
-	}
-	return append(dst, message...)
+	return k.framer.append(dst, o)
 }
 
 // hangUp closes the connection, which the shard lets go of. What the library has answered last is mostly the peer's own close.

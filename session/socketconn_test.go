@@ -27,6 +27,16 @@ type rawSocket struct {
 
 func (r *replica) rawSocket(t *testing.T, query string) *rawSocket {
 	t.Helper()
+	k, _ := r.rawOffer(t, query, "")
+	return k
+}
+
+// rawOffer opens a WebSocket with an offer of extensions, and returns what was chosen.
+func (r *replica) rawOffer(t *testing.T, query, offer string) (*rawSocket, string) {
+	t.Helper()
+	if offer != "" {
+		offer = "Sec-WebSocket-Extensions: " + offer + "\r\n"
+	}
 	conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +44,7 @@ func (r *replica) rawSocket(t *testing.T, query string) *rawSocket {
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(time.Minute)) // a test that hangs fails
 	_, err = fmt.Fprintf(conn, "GET /?as=websocket&%s HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n\r\n", query, SubprotocolEvents)
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: %s\r\n%s\r\n", query, SubprotocolEvents, offer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +57,7 @@ func (r *replica) rawSocket(t *testing.T, query string) *rawSocket {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatal(resp.Status)
 	}
-	return k
+	return k, resp.Header.Get("Sec-WebSocket-Extensions")
 }
 
 const (

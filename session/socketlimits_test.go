@@ -42,13 +42,13 @@ func TestAllowanceIsABurstAndThenOneAtATime(t *testing.T) {
 }
 
 // endOf reads a WebSocket until the server closes it, and gives how and the last thing told before it.
-func endOf(t *testing.T, c *client) (websocket.StatusCode, string) {
+func endOf(t *testing.T, ws *websocket.Conn) (websocket.StatusCode, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	told := ""
 	for {
-		_, b, err := c.ws.Read(ctx)
+		_, b, err := ws.Read(ctx)
 		if err != nil {
 			return websocket.CloseStatus(err), told
 		}
@@ -69,7 +69,7 @@ func TestAWebSocketOfPingsWithoutEndIsClosedAndToldWhy(t *testing.T) {
 			continue
 		}
 	}()
-	code, told := endOf(t, c)
+	code, told := endOf(t, c.ws)
 	if code != websocket.StatusPolicyViolation || !strings.Contains(told, "ping") {
 		t.Errorf("closed with %v after %q", code, told)
 	}
@@ -79,8 +79,8 @@ func TestAWebSocketOfPingsWithoutEndIsClosedAndToldWhy(t *testing.T) {
 
 func TestAWebSocketMessageThatDoesNotEndClosesTheSession(t *testing.T) {
 	r := newSite(t, "a").replica(Config{Stall: 300 * time.Millisecond}, false)
-	c := r.connect(t, "websocket:"+SubprotocolBatch, "stream=a")
-	c.must()
+	c := r.socket(t, SubprotocolBatch, "stream=a", websocket.CompressionDisabled) // else the client gathers
+	c.next()
 	w, err := c.ws.Writer(t.Context(), websocket.MessageText)
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestAWebSocketMessageThatDoesNotEndClosesTheSession(t *testing.T) {
 	if _, err := io.Copy(w, bytes.NewReader(bytes.Repeat([]byte(" "), 16<<10))); err != nil { // fragments, but no last one
 		t.Fatal(err)
 	}
-	code, told := endOf(t, c)
+	code, told := endOf(t, c.ws)
 	if code != websocket.StatusPolicyViolation || !strings.Contains(told, "whole within") {
 		t.Errorf("closed with %v after %q", code, told)
 	}

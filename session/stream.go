@@ -261,9 +261,9 @@ func Refuse(w http.ResponseWriter, after time.Duration, name string, payload any
 	_, _ = w.Write(o.buf)
 }
 
-// sink is where a loop writes.
+// sink is where a loop writes. write tells how many bytes went to the client.
 type sink interface {
-	write(o *output) error
+	write(o *output) (int, error)
 }
 
 // connSink writes to a hijacked connection that a shard cannot drive.
@@ -272,11 +272,11 @@ type connSink struct {
 	stall time.Duration
 }
 
-func (k *connSink) write(o *output) error {
+func (k *connSink) write(o *output) (int, error) {
 	if err := writeWithin(k.nc, o.shared, k.stall); err != nil {
-		return err
+		return 0, err
 	}
-	return writeWithin(k.nc, o.buf, k.stall)
+	return o.size(), writeWithin(k.nc, o.buf, k.stall)
 }
 
 // writeWithin writes b however long the peer takes, as long as it takes a piece within every stall timeout.
@@ -304,7 +304,7 @@ func newResponseSink(w http.ResponseWriter, stall time.Duration) *responseSink {
 	return &responseSink{w: w, rc: http.NewResponseController(w), stall: stall}
 }
 
-func (k *responseSink) write(o *output) error {
+func (k *responseSink) write(o *output) (int, error) {
 	// HTTP/2 resets a stream once its deadline has passed, though nothing is being written.
 	defer func() { _ = k.rc.SetWriteDeadline(time.Time{}) }()
 	for _, b := range [...][]byte{o.shared, o.buf} {
@@ -312,10 +312,10 @@ func (k *responseSink) write(o *output) error {
 			_ = k.rc.SetWriteDeadline(time.Now().Add(k.stall))
 			n := min(len(b), 16<<10)
 			if _, err := k.w.Write(b[:n]); err != nil {
-				return err
+				return 0, err
 			}
 			b = b[n:]
 		}
 	}
-	return k.rc.Flush()
+	return o.size(), k.rc.Flush()
 }

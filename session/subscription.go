@@ -170,7 +170,7 @@ func (s *Server) deliverSocket(w http.ResponseWriter, r *http.Request, q Request
 		s.leave(&l.entry, endFailure)
 		return err
 	}
-	k := s.acceptLoop(w, r, o, l)
+	k := s.acceptLoop(w, r, o, l, false)
 	if k == nil {
 		m.Leave()
 		s.leave(&l.entry, endFailure)

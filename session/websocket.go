@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -80,7 +81,7 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 		s.leave(&l.entry, endFailure)
 		return err
 	}
-	k := s.acceptLoop(w, r, o, l)
+	k := s.acceptLoop(w, r, o, l, !s.cfg.Plain)
 	if k == nil {
 		f.close()
 		s.leave(&l.entry, endFailure)
@@ -94,15 +95,15 @@ func (s *Server) WebSocket(w http.ResponseWriter, r *http.Request, q Request, o 
 }
 
 // acceptLoop takes the connection for a WebSocket that a loop writes to. It returns nil as accept does.
-func (s *Server) acceptLoop(w http.ResponseWriter, r *http.Request, o SocketOptions, l *loop) *socket {
-	gather := &gatherConn{stall: s.cfg.Stall}
-	k := s.accept(w, r, o, l, gather.take)
+func (s *Server) acceptLoop(w http.ResponseWriter, r *http.Request, o SocketOptions, l *loop, zip bool) *socket {
+	conn := &wholeConn{stall: s.cfg.Stall}
+	k := s.accept(w, r, o, l, conn.take, zip)
 	if k == nil {
 		return nil
 	}
-	k.conn = gather
+	k.conn = conn
 	s.took(&l.entry)
-	l.cutBy(func() { _ = gather.Conn.Close() })
+	l.cutBy(func() { _ = conn.Conn.Close() })
 	return k
 }
 
@@ -118,7 +119,7 @@ func (s *Server) shardSocket(w http.ResponseWriter, r *http.Request, q Request, 
 		return err
 	}
 	wire := &frames{conn: c, stall: s.cfg.Stall}
-	k := s.accept(w, r, o, c, func(nc net.Conn) net.Conn { wire.Conn = nc; return wire })
+	k := s.accept(w, r, o, c, func(nc net.Conn) net.Conn { wire.Conn = nc; return wire }, !s.cfg.Plain)
 	if k == nil || !c.attach(wire.Conn) {
 		f.close()
 		s.leave(&c.entry, endFailure)
@@ -129,7 +130,7 @@ func (s *Server) shardSocket(w http.ResponseWriter, r *http.Request, q Request, 
 		return nil
 	}
 	s.took(&c.entry)
-	wire.close, wire.cancel = k.close, k.cancel
+	wire.framer, wire.close, wire.cancel = k.framer, k.close, k.cancel
 	f.codec = k.codec()
 	c.feed, c.frames = f, wire
 	k.hear = k.readerWords(&c.feed, o)
@@ -150,18 +151,28 @@ func (s *Server) shardSocket(w http.ResponseWriter, r *http.Request, q Request, 
 	return nil
 }
 
-// accept takes the connection for a WebSocket, by the connection that wrap makes of it. It returns nil where it could not, and
-// has then answered.
-func (s *Server) accept(w http.ResponseWriter, r *http.Request, o SocketOptions, by driver, wrap func(net.Conn) net.Conn) *socket {
+// accept takes the connection for a WebSocket, by the connection that wrap makes of it; with zip its messages are compressed
+// where the client takes that. It returns nil where it could not, and has then answered.
+func (s *Server) accept(w http.ResponseWriter, r *http.Request, o SocketOptions, by driver, wrap func(net.Conn) net.Conn, zip bool) *socket {
 	k := &socket{server: s, by: by, problem: o.Problem}
 	if k.problem == nil {
 		k.problem = badMessage
 	}
-	ws, err := websocket.Accept(&wrapWriter{w, wrap}, r, &websocket.AcceptOptions{
-		Subprotocols:    []string{SubprotocolEvents, SubprotocolBatch},
-		OriginPatterns:  o.OriginPatterns,
-		CompressionMode: websocket.CompressionDisabled,
-		OnPingReceived:  k.pinged,
+	mode := websocket.CompressionDisabled
+	if zip {
+		mode = websocket.CompressionNoContextTakeover // the library is to keep no window for what the client says
+	}
+	ws, err := websocket.Accept(&wrapWriter{w, wrap, func(answer http.Header) {
+		var ok bool
+		if k.framer, ok = chooseDeflate(r.Header, answer); ok {
+			k.framer.zip = s.zip
+		}
+	}}, r, &websocket.AcceptOptions{
+		Subprotocols:         []string{SubprotocolEvents, SubprotocolBatch},
+		OriginPatterns:       o.OriginPatterns,
+		CompressionMode:      mode,
+		CompressionThreshold: math.MaxInt, // it is not the library that writes messages
+		OnPingReceived:       k.pinged,
 	})
 	if err != nil {
 		return nil // told to the client by Accept
@@ -227,27 +238,28 @@ type socket struct {
 	server  *Server
 	by      driver
 	ws      *websocket.Conn
-	conn    *gatherConn          // where a loop writes
+	conn    *wholeConn           // where a loop writes
 	hear    func(b []byte) error // takes a message of the client
 	problem func(error) Problem
 	ctx     context.Context //nolint:containedctx // of the session; a context per write costs 11 allocations
 	cancel  context.CancelFunc
+
+	framer framer // owned by the loop
 
 	// owned by read
 	pings allowance
 }
 
 // write sends the messages of o in one write to the connection.
-func (k *socket) write(o *output) error {
-	k.conn.hold()
-	from := 0
-	for _, to := range o.cuts {
-		if err := k.ws.Write(k.ctx, websocket.MessageText, o.buf[from:to]); err != nil {
-			return fmt.Errorf("write a message: %w", err)
-		}
-		from = to
+func (k *socket) write(o *output) (int, error) {
+	var wire output
+	wire.expect(max(largeBytes, o.size()))
+	defer wire.release()
+	wire.buf = k.framer.append(wire.buf, o)
+	if _, err := k.conn.Write(wire.buf); err != nil {
+		return 0, fmt.Errorf("write messages: %w", err)
 	}
-	return k.conn.release()
+	return len(wire.buf), nil
 }
 
 // close ends the session's WebSocket as its ending says; nil is one that its client has left.
@@ -539,10 +551,17 @@ func (k *readerWords) requery(body json.RawMessage) error {
 	return nil
 }
 
-// wrapWriter hands websocket.Accept what wrap makes of the connection.
+// wrapWriter hands websocket.Accept what wrap makes of the connection, and head the header of its answer.
 type wrapWriter struct {
 	http.ResponseWriter
 	wrap func(net.Conn) net.Conn
+	head func(http.Header)
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *wrapWriter) WriteHeader(status int) {
+	w.head(w.Header())
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // Hijack implements [http.Hijacker].
@@ -560,56 +579,26 @@ func (w *wrapWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // Unwrap lets an http.ResponseController reach the original.
 func (w *wrapWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// gatherConn gathers small writes while it is held. A write fails once the peer accepts nothing for the stall timeout.
-type gatherConn struct {
+// wholeConn is written to by a loop and by the library, which writes what answers to control frames are: whole frames both, one
+// after the other. A write fails once the peer accepts nothing for the stall timeout.
+type wholeConn struct {
 	net.Conn
 	stall time.Duration // static
 
-	mu   sync.Mutex
-	held bool   // guarded by mu
-	buf  []byte // guarded by mu
+	mu sync.Mutex // held while b is written
 }
 
-func (c *gatherConn) take(nc net.Conn) net.Conn {
+func (c *wholeConn) take(nc net.Conn) net.Conn {
 	c.Conn = nc
 	return c
 }
 
-func (c *gatherConn) hold() {
-	c.mu.Lock()
-	c.held = true
-	c.mu.Unlock()
-}
-
-// Write implements [net.Conn]. What is gathered is told to be written; release tells whether it was.
-func (c *gatherConn) Write(b []byte) (int, error) {
+// Write implements [net.Conn].
+func (c *wholeConn) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.held && len(c.buf)+len(b) <= 4*writeBytes {
-		c.buf = append(c.buf, b...)
-		return len(b), nil
-	}
-	if err := c.send(); err != nil {
-		return 0, err
-	}
 	if err := writeWithin(c.Conn, b, c.stall); err != nil {
 		return 0, err
 	}
 	return len(b), nil
-}
-
-func (c *gatherConn) send() error {
-	if len(c.buf) == 0 {
-		return nil
-	}
-	err := writeWithin(c.Conn, c.buf, c.stall)
-	c.buf = nil
-	return err
-}
-
-func (c *gatherConn) release() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.held = false
-	return c.send()
 }

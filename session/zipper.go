@@ -15,8 +15,9 @@ import (
 
 // zipper compresses for all sessions, and keeps what they share for the moment in which they all ask for it.
 type zipper struct {
-	m     *metrics
-	slots [zippedSlots]atomic.Pointer[zippedBlock]
+	m        *metrics
+	slots    [zippedSlots]atomic.Pointer[zippedBlock]
+	messages [zippedSlots]atomic.Pointer[zippedMessage] // see framer
 
 	mu    sync.Mutex
 	share float64       // how many processors may compress, on average; guarded by mu
@@ -101,17 +102,26 @@ func (t *zipper) pack(dst, text, dictionary []byte, must bool) []byte {
 	if len(text) < zippedLeast && len(dictionary) == 0 {
 		return stored(dst, text)
 	}
+	out, ok := t.deflate(dst, text, dictionary, must)
+	if !ok {
+		return stored(dst, text)
+	}
+	return out
+}
+
+// deflate compresses text behind dictionary, with a flush at its end, where there is the time for it or it must be.
+func (t *zipper) deflate(dst, text, dictionary []byte, must bool) (out []byte, ok bool) {
 	began := time.Now()
 	if !t.may(began) && !must {
 		t.m.stored.Inc()
-		return stored(dst, text)
+		return dst, false
 	}
-	out := appender{dst}
-	if err := flate.StatelessDeflate(&out, text, false, dictionary); err != nil { // it has no reason to
-		return stored(dst, text)
+	to := appender{dst}
+	if err := flate.StatelessDeflate(&to, text, false, dictionary); err != nil { // it has no reason to
+		return dst, false
 	}
 	t.spent(time.Since(began))
-	return out.buf
+	return to.buf, true
 }
 
 func (t *zipper) may(now time.Time) bool {
