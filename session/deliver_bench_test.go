@@ -3,6 +3,7 @@ package session
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
@@ -35,14 +36,49 @@ func BenchmarkDeliver(b *testing.B) {
 					b.Fatal(err)
 				}
 				return f
-			}, 1)
+			}, 1, bySSE)
 		})
 	}
-	b.Run("all of 1000", func(b *testing.B) { benchmarkDeliver(b, 1_000, func(int) *filter.Filter { return nil }, 1_000) })
+	for name, to := range map[string]bearer{"": bySSE, " by WebSocket": byWebSocket(false), " by WebSocket, compressed": byWebSocket(true)} {
+		b.Run("all of 1000"+name, func(b *testing.B) { benchmarkDeliver(b, 1_000, func(int) *filter.Filter { return nil }, 1_000, to) })
+	}
+}
+
+// bearer is a transport: how a connection is made to speak it, and how many events are in what is written at once.
+type bearer struct {
+	take   func(*Server, *conn)
+	events func(written []byte) int
+}
+
+var bySSE = bearer{
+	take:   func(_ *Server, c *conn) { c.feed.codec = sseCodec{} },
+	events: func(b []byte) int { return bytes.Count(b, []byte("\ndata: ")) },
+}
+
+func byWebSocket(zip bool) bearer {
+	return bearer{
+		take: func(s *Server, c *conn) {
+			c.feed.codec = &eventCodec{source: "/bench", id: controlIDs()}
+			c.frames = &frames{Conn: deaf{}, conn: c, byShard: true, cancel: func() {}}
+			if zip {
+				c.frames.framer = framer{zip: s.zip, takeover: true}
+			}
+		},
+		events: func(b []byte) (n int) {
+			for ; len(b) > 0; n++ {
+				size := 2 + int(b[1])
+				if b[1] == 126 {
+					size = 4 + int(binary.BigEndian.Uint16(b[2:]))
+				}
+				b = b[size:]
+			}
+			return n
+		},
+	}
 }
 
 // benchmarkDeliver publishes to n sessions, each event for so many of them.
-func benchmarkDeliver(b *testing.B, n int, filterOf func(int) *filter.Filter, each int) {
+func benchmarkDeliver(b *testing.B, n int, filterOf func(int) *filter.Filter, each int, by bearer) {
 	log := fanouttest.NewLog(4)
 	s, err := New(Config{MaxSessions: n, MaxPerAddress: n, Heartbeat: time.Hour, Flush: -1})
 	if err != nil {
@@ -57,7 +93,7 @@ func benchmarkDeliver(b *testing.B, n int, filterOf func(int) *filter.Filter, ea
 	var running sync.WaitGroup
 	running.Go(func() { _ = hubs.Run(ctx) })
 	running.Go(func() { _ = s.Run(ctx) })
-	sink := newCountingSink(b)
+	sink := newCountingSink(b, by.events)
 	defer running.Wait()
 	defer cancel()
 	before := heap()
@@ -70,7 +106,8 @@ func benchmarkDeliver(b *testing.B, n int, filterOf func(int) *filter.Filter, ea
 		if c.feed, err = s.prepare(ctx, q, at, c, func() {}); err != nil {
 			b.Fatal(err)
 		}
-		c.feed.codec, c.net, c.fd = sseCodec{}, deaf{fd: sink.fd}, sink.fd
+		by.take(s, c)
+		c.net, c.fd = deaf{fd: sink.fd}, sink.fd
 		c.shard.start(c)
 	}
 	pad := strings.Repeat("x", 250)
@@ -94,7 +131,7 @@ func benchmarkDeliver(b *testing.B, n int, filterOf func(int) *filter.Filter, ea
 	held := heap() - before
 	var from, to runtime.MemStats
 	runtime.ReadMemStats(&from)
-	began := cpuTime(b)
+	began, bytes := cpuTime(b), sink.bytes.Load()
 	for b.Loop() {
 		publish()
 		settle(ahead)
@@ -104,6 +141,7 @@ func benchmarkDeliver(b *testing.B, n int, filterOf func(int) *filter.Filter, ea
 	runtime.ReadMemStats(&to)
 	b.ReportMetric(float64(took.Nanoseconds())/float64(b.N), "cpu-ns/event")
 	b.ReportMetric(float64(to.Mallocs-from.Mallocs)/float64(b.N)/float64(each), "allocs/delivery")
+	b.ReportMetric(float64(sink.bytes.Load()-bytes)/float64(b.N)/float64(each), "B/delivery")
 	b.ReportMetric(float64(held)/float64(n), "B/session")
 }
 
@@ -121,9 +159,10 @@ func (deaf) SetWriteDeadline(time.Time) error { return nil }
 type countingSink struct {
 	fd     int // blocking
 	events atomic.Int64
+	bytes  atomic.Int64
 }
 
-func newCountingSink(b *testing.B) *countingSink {
+func newCountingSink(b *testing.B, events func([]byte) int) *countingSink {
 	b.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -138,13 +177,14 @@ func newCountingSink(b *testing.B) *countingSink {
 	from := os.NewFile(uintptr(pair[1]), "sink")
 	var reading sync.WaitGroup
 	reading.Go(func() {
-		buffer, data := make([]byte, 4*writeBytes), []byte("\ndata: ")
+		buffer := make([]byte, 4*writeBytes)
 		for {
 			n, err := from.Read(buffer)
 			if n <= 0 || err != nil {
 				return
 			}
-			sink.events.Add(int64(bytes.Count(buffer[:n], data)))
+			sink.events.Add(int64(events(buffer[:n])))
+			sink.bytes.Add(int64(n))
 		}
 	})
 	b.Cleanup(func() {

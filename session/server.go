@@ -412,7 +412,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		bytes:  f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_written_bytes_total", Help: "Bytes written to sessions."}),
 		panics: f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_panics_total", Help: "Sessions that ended by a mistake of the server."}),
 		stored: f.NewCounter(prometheus.CounterOpts{
-			Name: "eventissuer_session_uncompressed_total", Help: "Blocks sent as they are on compressed streams, since compression had taken its share of the processors.",
+			Name: "eventissuer_session_uncompressed_total", Help: "Blocks and messages sent as they are to clients that take compressed ones, since compression had taken its share of the processors.",
 		}),
 		readErrors: f.NewCounter(prometheus.CounterOpts{Name: "eventissuer_session_catch_up_errors_total", Help: "Reads of the log that failed and were tried again."}),
 	}

@@ -21,7 +21,7 @@ type Config struct {
 
 	Listen         string   `group:"http" default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Where to listen. Port 0 takes a free one. Default: ${default}."`
 	InsecureNoAuth bool     `group:"http" help:"Listen on other addresses than loopback although there is no access control yet: whoever reaches the address can read and publish everything. For servers behind something that decides who gets through."`
-	PlainStreams   bool     `group:"http" help:"Do not compress SSE and NDJSON streams, also where a client accepts gzip."`
+	PlainStreams   bool     `group:"http" help:"Do not compress SSE and NDJSON streams, nor messages of WebSockets, also where a client takes that."`
 	PublicURL      string   `group:"http" name:"public-url" placeholder:"URL" help:"The address under which clients reach the server, where it is not the one they connect to (behind an API manager, under a path). Links in answers begin with it."`
 	TrustedProxies []string `group:"http" placeholder:"CIDR" help:"Addresses or networks of proxies in front. Only their X-Forwarded-For and Forwarded headers are believed; they decide a client's address for limits and logs."`
 	CorsOrigin     []string `group:"http" name:"cors-origin" placeholder:"ORIGIN" help:"Origins of web pages that may use the server beside its own (https://app.example.org), for CORS and WebSockets alike. '*' allows all."`

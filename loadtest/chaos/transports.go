@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -245,6 +246,7 @@ func (d dialer) socket(
 ) (*link, error) {
 	ws, resp, err := websocket.Dial(ctx, base+path+"?"+q.Encode(), &websocket.DialOptions{
 		HTTPClient: d.client, Subprotocols: []string{subprotocol},
+		CompressionMode: websocket.CompressionMode(rand.IntN(3)), // none, with the messages before as the dictionary, or without
 	})
 	if err != nil {
 		if resp != nil && resp.StatusCode != http.StatusSwitchingProtocols && resp.StatusCode != 0 {
