@@ -137,7 +137,7 @@ func TestWhatIsFramedInflatesToWhatWasSaid(t *testing.T) {
 }
 
 func TestADeflateOfferIsTakenSoThatNoConnectionHasAWindow(t *testing.T) {
-	s := newSite(t, "a")
+	s := newSite(t, "a").subscribe("a", nil, "work")
 	r := s.replica(Config{}, false)
 	r.unbounded()
 	for _, c := range []struct{ offer, chosen string }{
@@ -155,6 +155,9 @@ func TestADeflateOfferIsTakenSoThatNoConnectionHasAWindow(t *testing.T) {
 			t.Errorf("offered %q: %q, want %q", c.offer, chosen, c.chosen)
 		}
 		_ = k.conn.Close()
+	}
+	if _, chosen := r.rawOffer(t, "subscription=work", "permessage-deflate"); chosen != "" {
+		t.Errorf("for a subscription's session, whose messages are its own: %q", chosen)
 	}
 	plain := s.replica(Config{Plain: true}, false)
 	if _, chosen := plain.rawOffer(t, "stream=a", "permessage-deflate"); chosen != "" {

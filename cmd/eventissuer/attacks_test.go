@@ -18,7 +18,7 @@ var answers = map[string]string{
 	"compressed-bomb": "413",
 	"websocket-pings": "WebSocket 1008",
 	"websocket-huge":  "WebSocket 1009",
-	"websocket-bomb":  "WebSocket 1002",
+	"websocket-bomb":  "WebSocket 1009",
 	"early-fin":       "200",
 	"reset-connect":   "closed by us",
 	"reset-stream":    "200, closed by us",

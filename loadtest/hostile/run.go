@@ -181,6 +181,9 @@ func (r *run) under(ctx context.Context, a Attack, o *Outcome, got *[]loadtest.Q
 	return err
 }
 
+// linger is how long nothing may come to ordinary readers until what they lack is lost: under attack it may be late.
+const linger = 20 * time.Second
+
 // window has ordinary readers and a publisher, and enters what they saw.
 func (r *run) window(ctx context.Context, o *Outcome, got *[]loadtest.Quantiles) error {
 	client := loadtest.ClientEpoll
@@ -190,7 +193,7 @@ func (r *run) window(ctx context.Context, o *Outcome, got *[]loadtest.Quantiles)
 	publish := r.config.Publish
 	report, err := loadtest.Subscribe(ctx, loadtest.SubscribeConfig{
 		URL: r.config.URL, Header: r.config.Header, Client: client, Connections: r.config.Readers,
-		Settle: 200 * time.Millisecond, Warmup: r.config.Warmup, Duration: r.config.Duration, Publish: &publish,
+		Settle: 200 * time.Millisecond, Warmup: r.config.Warmup, Duration: r.config.Duration, Linger: linger, Publish: &publish,
 	})
 	if err != nil {
 		return fmt.Errorf("%s: ordinary readers: %w", o.Attack, err)
