@@ -12,7 +12,7 @@ import (
 type output struct {
 	shared []byte // what others are given, too: it goes before buf, and must not be changed
 	buf    []byte
-	cuts   []int // ends of messages in buf, for transports that frame messages
+	cuts   []int // ends of messages in buf, for transports that frame messages: see cut
 	open   bool  // a message of several events has begun
 
 	pooled *[]byte // as what buf is given back; nil: it is the output's own
@@ -50,7 +50,25 @@ func (o *output) release() {
 	o.buf, o.pooled = nil, nil
 }
 
-func (o *output) cut() { o.cuts = append(o.cuts, len(o.buf)) }
+// What a message is to who compresses it.
+const (
+	cutShared = iota // others are given it, too
+	cutOwn           // it is the session's own
+	cutPlain         // it is the session's own, and little
+	cutBits   = 2    // that tell it beside the message's end
+)
+
+func (o *output) cut(kind int) { o.cuts = append(o.cuts, len(o.buf)<<cutBits|kind) }
+
+// messages calls each with the messages in buf, in order, and what they are.
+func (o *output) messages(each func(text []byte, kind int)) {
+	from := 0
+	for _, cut := range o.cuts {
+		to := cut >> cutBits
+		each(o.buf[from:to], cut&(1<<cutBits-1))
+		from = to
+	}
+}
 
 // codec writes the blocks of one transport. cursor is the cursor after the block; whole says that it is the entry's own
 // text, so that the entry's shared frame is the block. A nil cursor is none: what belongs together has one at its end.
@@ -217,9 +235,12 @@ func appendControl(dst []byte, name string, payload any, cursor []byte) []byte {
 }
 
 // batchCodec is the WebSocket subprotocol eventissuer.v1: messages {"cursor":…,"events":[…]}.
-type batchCodec struct{ last []byte }
+type batchCodec struct {
+	last []byte
+	own  bool // the message has a cursor that is the session's own
+}
 
-func (c *batchCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
+func (c *batchCodec) event(o *output, e *fanout.Entry, cursor []byte, whole bool) {
 	if o.open {
 		o.buf = append(o.buf, ',')
 	} else {
@@ -228,6 +249,7 @@ func (c *batchCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
 	}
 	o.buf = append(o.buf, e.Event.JSON()...)
 	c.last = append(c.last[:0], cursor...)
+	c.own = !whole && cursor != nil
 }
 
 func (c *batchCodec) flush(o *output) {
@@ -242,7 +264,11 @@ func (c *batchCodec) flush(o *output) {
 		o.buf = append(o.buf, '"')
 	}
 	o.buf = append(o.buf, '}')
-	o.cut()
+	if c.own {
+		o.cut(cutOwn)
+		return
+	}
+	o.cut(cutShared)
 }
 
 func (c *batchCodec) form() form { return formBatch }
@@ -263,13 +289,13 @@ func (c *batchCodec) cursor(o *output, cursor []byte) {
 	o.buf = append(o.buf, `{"cursor":"`...)
 	o.buf = append(o.buf, cursor...)
 	o.buf = append(o.buf, `"}`...)
-	o.cut()
+	o.cut(cutPlain)
 }
 
 func (c *batchCodec) control(o *output, name string, payload any, cursor []byte) {
 	c.flush(o)
 	o.buf = appendControl(o.buf, name, payload, cursor)
-	o.cut()
+	o.cut(cutPlain)
 }
 
 // eventCodec is the WebSocket subprotocol cloudevents.json: one CloudEvent a message, the cursor as the extension
@@ -279,7 +305,7 @@ type eventCodec struct {
 	id     func() string
 }
 
-func (c *eventCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
+func (c *eventCodec) event(o *output, e *fanout.Entry, cursor []byte, whole bool) {
 	o.buf = append(o.buf, '{')
 	if cursor != nil {
 		o.buf = append(o.buf, `"eventissuercursor":"`...)
@@ -291,13 +317,17 @@ func (c *eventCodec) event(o *output, e *fanout.Entry, cursor []byte, _ bool) {
 		json = json[1:]
 	}
 	o.buf = append(o.buf, json[1:]...)
-	o.cut()
+	if !whole && cursor != nil {
+		o.cut(cutOwn)
+		return
+	}
+	o.cut(cutShared)
 }
 
 func (c *eventCodec) cursor(o *output, cursor []byte) {
 	o.buf = c.open(o.buf, "cursor", cursor)
 	o.buf = append(o.buf, '}')
-	o.cut()
+	o.cut(cutPlain)
 }
 
 func (c *eventCodec) control(o *output, name string, payload any, cursor []byte) {
@@ -305,7 +335,7 @@ func (c *eventCodec) control(o *output, name string, payload any, cursor []byte)
 	o.buf = append(o.buf, `,"datacontenttype":"application/json","data":`...)
 	o.buf = append(o.buf, mustJSON(payload)...)
 	o.buf = append(o.buf, '}')
-	o.cut()
+	o.cut(cutPlain)
 }
 
 func (c *eventCodec) flush(*output) {}

@@ -73,7 +73,7 @@ func (c *batchDeliveries) flush(o *output) {
 		o.buf = append(o.buf, e...)
 	}
 	o.buf = append(o.buf, "]}"...)
-	o.cut()
+	o.cut(cutPlain)
 	clear(c.events) // the ring's bounds are not to be stretched by what was written
 	c.given, c.events = c.given[:0], c.events[:0]
 }
@@ -83,7 +83,7 @@ type eventDeliveries struct{ *eventCodec }
 
 func (eventDeliveries) deliver(o *output, d *group.Delivery, cursor []byte) {
 	o.buf = appendDelivery(o.buf, d, cursor)
-	o.cut()
+	o.cut(cutPlain)
 }
 
 // appendGiven appends the members that tell of a delivery, the object left open.

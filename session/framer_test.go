@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -69,7 +70,7 @@ func TestWhatIsFramedInflatesToWhatWasSaid(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	word := func() string { return fmt.Sprintf(`"attribute%d":%d,`, rnd.IntN(9), rnd.IntN(1000)) }
 	text := func() []byte {
-		size := []int{1, 60, 200, 500, 3000, 40_000, 100_000}[rnd.IntN(7)]
+		size := []int{1, 60, 200, 500, 3000, 4090, 9000, 20_000, 32_000, 40_000, 100_000}[rnd.IntN(11)]
 		if rnd.IntN(10) == 0 { // what nothing makes shorter
 			b := make([]byte, size)
 			for i := range b {
@@ -100,6 +101,7 @@ func TestWhatIsFramedInflatesToWhatWasSaid(t *testing.T) {
 	}
 	shortened, plain := 0, 0
 	for n, message := range said {
+		kind := []int{cutShared, cutShared, cutOwn}[n%3]
 		if n == 150 {
 			z.left, z.share = -time.Hour, 0 // no time from here on
 		}
@@ -109,9 +111,9 @@ func TestWhatIsFramedInflatesToWhatWasSaid(t *testing.T) {
 			}
 			var o output
 			o.buf = append(o.buf, message...)
-			o.cut()
+			o.cut(kind)
 			o.buf = append(o.buf, "{}"...)
-			o.cut()
+			o.cut(cutShared)
 			frames := r.append(nil, &o)
 			clear(o.buf) // it is the writer's to reuse
 			got, rest, zipped, err := r.frame(frames)
@@ -147,6 +149,8 @@ func TestADeflateOfferIsTakenSoThatNoConnectionHasAWindow(t *testing.T) {
 		{"permessage-deflate; client_no_context_takeover", "permessage-deflate; client_no_context_takeover"},
 		{"permessage-deflate; server_no_context_takeover; client_no_context_takeover", "permessage-deflate; client_no_context_takeover; server_no_context_takeover"},
 		{"permessage-deflate; server_max_window_bits=10, permessage-deflate", "permessage-deflate; client_no_context_takeover"},
+		{"permessage-deflate; server_max_window_bits=15; client_max_window_bits=12", "permessage-deflate; client_no_context_takeover; server_max_window_bits=15"},
+		{"x-other; a=b, permessage-deflate; server_no_context_takeover", "permessage-deflate; client_no_context_takeover; server_no_context_takeover"},
 		{"permessage-deflate; server_max_window_bits=10", ""}, // less than what a message before may be away
 		{"x-webkit-deflate-frame", ""},
 	} {
@@ -279,11 +283,8 @@ func TestAMessageIsCompressedOnceForAllWhoAreGivenItBehindTheSameOne(t *testing.
 		for i := range clients {
 			for at[i] < min(front, messages) && (at[i] < front-20 || rnd.IntN(4) > 0) {
 				text := fmt.Appendf(nil, `{"id":"%d","source":"/lines/%d","data":"a train is where it is, and goes on from there"}`, at[i], at[i]%7)
-				if at[i] == 0 {
-					text = append(text, bytes.Repeat([]byte(" "), zippedLeast)...)
-				}
 				var short []byte
-				short, last[i] = z.message(last[i], text)
+				short, last[i] = z.message(last[i], text, true)
 				if short == nil {
 					t.Fatalf("message %d is not compressed", at[i])
 				}
@@ -298,6 +299,55 @@ func TestAMessageIsCompressedOnceForAllWhoAreGivenItBehindTheSameOne(t *testing.
 	// Some share a slot with another that is just asked for.
 	if len(made) > messages*3/2 {
 		t.Errorf("%d messages were made of %d", len(made), messages)
+	}
+}
+
+func TestShardsMayFrameAtOnce(t *testing.T) {
+	z := newZipper(newMetrics(nil))
+	z.share, z.left = 1000, time.Minute
+	var running sync.WaitGroup
+	for i := range 8 {
+		running.Go(func() {
+			rnd := rand.New(rand.NewPCG(5, uint64(i)))
+			f, client := framer{zip: z, takeover: true}, inflater{keeps: true}
+			for n := range 500 {
+				if rnd.IntN(5) == 0 {
+					continue
+				}
+				var o output
+				o.buf = fmt.Appendf(nil, `{"id":"%d","source":"/lines/%d","data":"a train is where it is, and goes on from there"}`, n, n%7)
+				o.cut(cutShared)
+				got, rest, zipped, err := client.frame(f.append(nil, &o))
+				if err != nil || !bytes.Equal(got, o.buf) || len(rest) > 0 || !zipped {
+					t.Errorf("message %d, zipped %v: %q: %v", n, zipped, got, err)
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+}
+
+func TestHeartbeatsAreNoDictionaries(t *testing.T) {
+	for name, c := range map[string]codec{SubprotocolEvents: &eventCodec{source: "/s", id: controlIDs()}, SubprotocolBatch: &batchCodec{}} {
+		f := framer{zip: newZipper(newMetrics(nil)), takeover: true}
+		f.zip.share, f.zip.left = 1000, time.Minute
+		before := &inflated{hash: 1, text: []byte("an event")}
+		f.last = before
+		var o output
+		c.cursor(&o, bytes.Repeat([]byte("c"), 100))
+		c.control(&o, "acked", map[string]string{"cursor": strings.Repeat("c", 300)}, nil)
+		frames := f.append(nil, &o)
+		for n := range 2 {
+			_, rest, zipped, err := new(inflater).frame(frames)
+			if err != nil || zipped {
+				t.Errorf("%s: message %d, zipped %v: %v", name, n, zipped, err)
+			}
+			frames = rest
+		}
+		if f.last != before {
+			t.Errorf("%s: a message of the session's own is what others' are behind", name)
+		}
 	}
 }
 

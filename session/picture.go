@@ -288,7 +288,7 @@ func (f *feed) give(o *output, p *part, piece *fanout.Piece, cursor []byte) {
 	from := len(o.buf)
 	o.buf = append(o.buf, buf...)
 	for _, cut := range cuts {
-		o.cuts = append(o.cuts, from+cut)
+		o.cuts = append(o.cuts, from<<cutBits+cut)
 	}
 }
 

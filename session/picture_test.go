@@ -425,7 +425,8 @@ func (c *painter) read() {
 	all := c.text()
 	if c.messages {
 		from := 0
-		for _, to := range c.out.cuts {
+		for _, cut := range c.out.cuts {
+			to := cut >> cutBits
 			texts = append(texts, all[from:to])
 			from = to
 		}

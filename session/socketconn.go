@@ -24,6 +24,7 @@ type frames struct {
 	waits atomic.Bool // there are jobs or control frames
 
 	mu      sync.Mutex
+	closed  bool                // the library has said its last; guarded by mu
 	byShard bool                // Write gathers, for the shard to write; guarded by mu
 	control []byte              // whole frames, until the shard writes them; guarded by mu
 	jobs    []func(out *output) // what the client asked for in flight, maxJobs at most; guarded by mu
@@ -53,6 +54,7 @@ func (k *frames) Write(b []byte) (int, error) {
 		return 0, errControlFlood
 	}
 	k.control = append(k.control, b...)
+	k.closed = k.closed || closes(b)
 	k.note()
 	k.mu.Unlock()
 	k.conn.interrupt()
@@ -119,9 +121,19 @@ func (k *frames) append(dst []byte, o *output) []byte {
 	if len(k.control) > 0 {
 		dst, k.control = append(dst, k.control...), nil
 	}
+	closed := k.closed
 	k.note()
 	k.mu.Unlock()
+	if closed { // no message follows a close frame (RFC 6455, section 5.5.1)
+		return dst
+	}
 	return k.framer.append(dst, o)
+}
+
+// closes reports whether a frame is that which ends a WebSocket.
+func closes(frame []byte) bool {
+	const finClose = 0x88
+	return len(frame) > 0 && frame[0] == finClose
 }
 
 // hangUp closes the connection, which the shard lets go of. What the library has answered last is mostly the peer's own close.
@@ -152,6 +164,6 @@ func (k *frames) takeBack() (control []byte, closing func(*ending), cancel func(
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	control, closing, cancel = k.control, k.close, k.cancel
-	k.byShard, k.control, k.jobs, k.close, k.cancel = false, nil, nil, nil, nil
+	k.byShard, k.control, k.jobs, k.close, k.cancel, k.framer.last = false, nil, nil, nil, nil, nil
 	return control, closing, cancel
 }

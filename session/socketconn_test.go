@@ -268,3 +268,18 @@ func TestACatchUpHearsItsClient(t *testing.T) {
 		}
 	}
 }
+
+func TestNoMessageIsFramedBehindACloseFrame(t *testing.T) {
+	c := &conn{shard: &shard{}}
+	k := &frames{conn: c, byShard: true, control: []byte{0x80 | opPong, 0}}
+	var o output
+	o.buf = append(o.buf, "{}"...)
+	o.cut(cutShared)
+	if got := k.append(nil, &o); string(got) != "\x8a\x00\x81\x02{}" {
+		t.Errorf("behind a pong: %q", got)
+	}
+	k.control, k.closed = []byte{0x80 | opClose, 2, 0x03, 0xE8}, true
+	if got := k.append(nil, &o); string(got) != "\x88\x02\x03\xe8" {
+		t.Errorf("behind a close frame: %q", got)
+	}
+}

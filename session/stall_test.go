@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -45,15 +46,40 @@ func TestAWebSocketsSlowPeerIsKeptAndAStalledOneIsNot(t *testing.T) {
 			}
 			got <- all
 		}()
-		if _, err := c.Write(want); err != nil {
+		if err := c.messages(want); err != nil {
 			t.Fatal(err)
 		}
 		if !bytes.Equal(<-got, want) {
 			t.Error("it did not get what was written")
 		}
 		began := time.Now()
-		if _, err := c.Write(want); err == nil || time.Since(began) != time.Minute {
+		if err := c.messages(want); err == nil || time.Since(began) != time.Minute {
 			t.Errorf("a stalled peer was given %v: %v", time.Since(began), err)
 		}
 	})
+}
+
+func TestNoMessageFollowsACloseFrame(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	got := make(chan []byte)
+	go func() {
+		all, _ := io.ReadAll(theirs)
+		got <- all
+	}()
+	c := &wholeConn{Conn: ours, stall: time.Minute}
+	message, last := appendFrame(nil, finText, []byte("{}")), []byte{0x80 | opClose, 2, 0x03, 0xE8}
+	if err := c.messages(message); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write(last); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.messages(message); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a message behind the close frame: %v", err)
+	}
+	_ = ours.Close()
+	if all := <-got; !bytes.Equal(all, append(message, last...)) {
+		t.Errorf("the peer has %x", all)
+	}
 }

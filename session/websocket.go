@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -160,7 +161,7 @@ func (s *Server) accept(w http.ResponseWriter, r *http.Request, o SocketOptions,
 	}
 	mode := websocket.CompressionDisabled
 	if zip {
-		mode = websocket.CompressionNoContextTakeover // the library is to keep no window for what the client says
+		mode = websocket.CompressionNoContextTakeover // what the client says is compressed by itself: there is no window to be kept
 	}
 	ws, err := websocket.Accept(&wrapWriter{w, wrap, func(answer http.Header) {
 		var ok bool
@@ -253,10 +254,10 @@ type socket struct {
 // write sends the messages of o in one write to the connection.
 func (k *socket) write(o *output) (int, error) {
 	var wire output
-	wire.expect(max(largeBytes, o.size()))
+	wire.expect(o.size())
 	defer wire.release()
-	wire.buf = k.framer.append(wire.buf, o)
-	if _, err := k.conn.Write(wire.buf); err != nil {
+	wire.buf = k.framer.append(slices.Grow(wire.buf, o.size()+maxControlFrame), o)
+	if err := k.conn.messages(wire.buf); err != nil {
 		return 0, fmt.Errorf("write messages: %w", err)
 	}
 	return len(wire.buf), nil
@@ -585,7 +586,8 @@ type wholeConn struct {
 	net.Conn
 	stall time.Duration // static
 
-	mu sync.Mutex // held while b is written
+	mu     sync.Mutex // held while something is written
+	closed bool       // the last frame is written; guarded by mu
 }
 
 func (c *wholeConn) take(nc net.Conn) net.Conn {
@@ -593,12 +595,23 @@ func (c *wholeConn) take(nc net.Conn) net.Conn {
 	return c
 }
 
-// Write implements [net.Conn].
+// Write implements [net.Conn] for the library.
 func (c *wholeConn) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.closed = c.closed || closes(b)
 	if err := writeWithin(c.Conn, b, c.stall); err != nil {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// messages writes frames of messages, of which there are none behind a close frame (RFC 6455, section 5.5.1).
+func (c *wholeConn) messages(b []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return net.ErrClosed
+	}
+	return writeWithin(c.Conn, b, c.stall)
 }

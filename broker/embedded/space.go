@@ -24,7 +24,7 @@ const (
 )
 
 // A look at the disk takes a twentieth of what a lone event takes in all. So one counts for a while, where what is left is more
-// than anything writes within that time.
+// than is likely to be written within that time.
 const (
 	lookAge = time.Second
 	plenty  = 8 << 30 // bytes above the reserve
@@ -53,7 +53,8 @@ type space struct {
 
 	mu     sync.Mutex // guards what follows
 	full   bool
-	looked time.Time // when there was plenty left; zero: at the last look there was not
+	last   time.Time // the last look
+	looked time.Time // the same where there was plenty left, else zero
 	since  uint64    // bytes that were let in since
 }
 
@@ -103,7 +104,10 @@ func (s *space) ample(bytes uint64) bool {
 func (s *space) note(looked time.Time, ample bool, bytes uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.looked, s.since = looked, bytes; !ample {
+	if looked.Before(s.last) {
+		return
+	}
+	if s.last, s.looked, s.since = looked, looked, bytes; !ample {
 		s.looked = time.Time{}
 	}
 }
