@@ -143,6 +143,7 @@ func (l *lane) took(tenure uint64, entries []*fanout.Entry, read int64, gaps []b
 		case broker.GapTruncated:
 			// What is known above the log's end is of records that are gone: others get their offsets. Nothing more is
 			// written of the window, which is of the old log.
+			g.log.Warn("the log has lost its end: what was acknowledged above it is forgotten", "partition", l.name, "from", gap.From, "to", gap.To)
 			l.stored = l.stored.cutAt(gap.To)
 			l.held = false
 			l.reclaim("the log has lost its end")
