@@ -58,6 +58,14 @@ const (
 	cutBits   = 2    // that tell it beside the message's end
 )
 
+// kindOf is what a message is that ends with this cursor, which whole says is its last entry's own.
+func kindOf(cursor []byte, whole bool) int {
+	if cursor != nil && !whole {
+		return cutOwn
+	}
+	return cutShared
+}
+
 func (o *output) cut(kind int) { o.cuts = append(o.cuts, len(o.buf)<<cutBits|kind) }
 
 // messages calls each with the messages in buf, in order, and what they are.
@@ -237,7 +245,7 @@ func appendControl(dst []byte, name string, payload any, cursor []byte) []byte {
 // batchCodec is the WebSocket subprotocol eventissuer.v1: messages {"cursor":…,"events":[…]}.
 type batchCodec struct {
 	last []byte
-	own  bool // the message has a cursor that is the session's own
+	kind int // of the message, by its last event
 }
 
 func (c *batchCodec) event(o *output, e *fanout.Entry, cursor []byte, whole bool) {
@@ -249,7 +257,7 @@ func (c *batchCodec) event(o *output, e *fanout.Entry, cursor []byte, whole bool
 	}
 	o.buf = append(o.buf, e.Event.JSON()...)
 	c.last = append(c.last[:0], cursor...)
-	c.own = !whole && cursor != nil
+	c.kind = kindOf(cursor, whole)
 }
 
 func (c *batchCodec) flush(o *output) {
@@ -264,11 +272,7 @@ func (c *batchCodec) flush(o *output) {
 		o.buf = append(o.buf, '"')
 	}
 	o.buf = append(o.buf, '}')
-	if c.own {
-		o.cut(cutOwn)
-		return
-	}
-	o.cut(cutShared)
+	o.cut(c.kind)
 }
 
 func (c *batchCodec) form() form { return formBatch }
@@ -317,11 +321,7 @@ func (c *eventCodec) event(o *output, e *fanout.Entry, cursor []byte, whole bool
 		json = json[1:]
 	}
 	o.buf = append(o.buf, json[1:]...)
-	if !whole && cursor != nil {
-		o.cut(cutOwn)
-		return
-	}
-	o.cut(cutShared)
+	o.cut(kindOf(cursor, whole))
 }
 
 func (c *eventCodec) cursor(o *output, cursor []byte) {

@@ -74,6 +74,9 @@ func (f *framer) message(dst, text []byte, kind int) []byte {
 	return appendFrame(dst, finText|compressed, short)
 }
 
+// frameHead is the most that a frame takes beside its message.
+const frameHead = 10
+
 // appendFrame appends a message as one frame, not masked, as a server's are.
 func appendFrame(dst []byte, first byte, message []byte) []byte {
 	switch n := len(message); {
@@ -120,19 +123,13 @@ func (t *zipper) message(after *inflated, text []byte, shared bool) (short []byt
 		}
 		return short, last
 	}
-	slot := &t.messages[(hash+place)%zippedSlots]
-	m := slot.Load()
-	if !m.is(after, hash, text) {
+	m := take(&t.messages[(hash+place)%zippedSlots], func(m *zippedMessage) bool { return m.is(after, hash, text) }, func() *zippedMessage {
 		fresh := &zippedMessage{behind: after, hash: hash, text: bytes.Clone(text)}
 		if len(text) <= dictionaryMost {
 			fresh.last = &inflated{hash, fresh.text}
 		}
-		if slot.CompareAndSwap(m, fresh) {
-			m = fresh
-		} else if m = slot.Load(); !m.is(after, hash, text) {
-			m = fresh // for this one alone
-		}
-	}
+		return fresh
+	})
 	m.once.Do(func() { m.bytes = t.deflated(m.text, dictionary) })
 	return m.bytes, m.last
 }

@@ -256,7 +256,7 @@ func (k *socket) write(o *output) (int, error) {
 	var wire output
 	wire.expect(o.size())
 	defer wire.release()
-	wire.buf = k.framer.append(slices.Grow(wire.buf, o.size()+maxControlFrame), o)
+	wire.buf = k.framer.append(slices.Grow(wire.buf, o.size()+len(o.cuts)*frameHead), o)
 	if err := k.conn.messages(wire.buf); err != nil {
 		return 0, fmt.Errorf("write messages: %w", err)
 	}

@@ -63,18 +63,28 @@ func (t *zipper) append(dst []byte, c codec, prev, e *fanout.Entry) (out, text [
 		return t.block(dst, c, prev, e)
 	}
 	kind := c.form()
-	slot := &t.slots[slotOf(kind, prev, e)]
-	b := slot.Load()
-	if !b.is(kind, prev, e) {
-		fresh := &zippedBlock{form: kind, prev: prev, e: e}
-		if slot.CompareAndSwap(b, fresh) {
-			b = fresh
-		} else if b = slot.Load(); !b.is(kind, prev, e) {
-			return t.block(dst, c, prev, e)
-		}
-	}
+	b := take(&t.slots[slotOf(kind, prev, e)], func(b *zippedBlock) bool { return b.is(kind, prev, e) }, func() *zippedBlock {
+		return &zippedBlock{form: kind, prev: prev, e: e}
+	})
 	b.once.Do(func() { b.bytes, b.text = t.block(nil, c, prev, e) })
 	return append(dst, b.bytes...), b.text
+}
+
+// take gives what a slot has if it is what is asked for, and else puts what fresh makes there; or, where another is put there at that
+// moment, gives it for who asks alone.
+func take[T any](slot *atomic.Pointer[T], is func(*T) bool, fresh func() *T) *T {
+	has := slot.Load()
+	if is(has) {
+		return has
+	}
+	made := fresh()
+	if slot.CompareAndSwap(has, made) {
+		return made
+	}
+	if has = slot.Load(); is(has) {
+		return has
+	}
+	return made
 }
 
 var slotSeed = maphash.MakeSeed()

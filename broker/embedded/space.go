@@ -53,8 +53,8 @@ type space struct {
 
 	mu     sync.Mutex // guards what follows
 	full   bool
-	last   time.Time // the last look
-	looked time.Time // the same where there was plenty left, else zero
+	looked time.Time // when the disk was last looked at
+	roomy  bool      // there was plenty left
 	since  uint64    // bytes that were let in since
 }
 
@@ -97,18 +97,15 @@ func (s *space) ample(bytes uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.since += bytes
-	return s.since <= plenty/2 && time.Since(s.looked) < lookAge
+	return s.roomy && s.since <= plenty/2 && time.Since(s.looked) < lookAge
 }
 
 // note takes down what a look at the disk has shown to who is let in with so many bytes.
-func (s *space) note(looked time.Time, ample bool, bytes uint64) {
+func (s *space) note(looked time.Time, roomy bool, bytes uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if looked.Before(s.last) {
-		return
-	}
-	if s.last, s.looked, s.since = looked, looked, bytes; !ample {
-		s.looked = time.Time{}
+	if !looked.Before(s.looked) {
+		s.looked, s.roomy, s.since = looked, roomy, bytes
 	}
 }
 
