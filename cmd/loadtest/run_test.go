@@ -168,7 +168,12 @@ func TestShippedScenariosRunAgainstTheServer(t *testing.T) {
 			t.Errorf("%s: %+v", file, d)
 		}
 		for _, g := range r.Readers {
-			if g.Delivered.Events == 0 || g.Latency == nil || g.Connections.Live != g.Connections.Wanted {
+			c := g.Connections
+			away := 0 // may be coming back as the window ends, where readers leave after a while
+			if c.Reconnects > 0 {
+				away = c.Wanted / 4
+			}
+			if g.Delivered.Events == 0 || g.Latency == nil || c.Live > c.Wanted || c.Live < c.Wanted-away {
 				t.Errorf("%s: readers %s: %+v", file, g.Name, g)
 			}
 		}
