@@ -45,7 +45,7 @@ const (
 // enter has a session given a delivery. The caller wakes it.
 func (m *Member) enter(d given) {
 	if most := max(ledgerMost*m.group.sub.MaxUncommitted, ledgerLeast); len(m.ledger) >= most {
-		if m.trim(); len(m.ledger) >= most {
+		if m.trim(true); len(m.ledger) >= most {
 			m.finish(endingReconnect)
 			m.void = true
 		}
@@ -86,12 +86,19 @@ func (m *Member) free(d *given) {
 	}
 }
 
-// trim forgets the beginning of the ledger that is answered.
-func (m *Member) trim() {
+// trim forgets the beginning of the ledger that is answered. What is done by the word of another session alone is not: that it
+// is stored still is for a write to say, should this one say so too. In need of room it is forgotten, and cannot be
+// said any more.
+func (m *Member) trim(need bool) {
 	n := 0
 	for n < len(m.ledger) {
-		if d := &m.ledger[n]; !d.empty() && (d.item == nil || d.item.phase != phaseDone) {
-			break
+		if d := &m.ledger[n]; !d.empty() {
+			if d.item == nil || d.item.phase != phaseDone || !d.said && !need {
+				break
+			}
+			if !d.said {
+				m.unsaid = m.base + uint64(n)
+			}
 		}
 		n++
 	}

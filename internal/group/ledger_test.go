@@ -189,6 +189,86 @@ func TestWhatIsSaidAgainWaitsForTheStoreToo(t *testing.T) {
 	}
 }
 
+// behind is a session that has let an event time out, which another has acknowledged since, and one more that is its own.
+func behind(t *testing.T) (*group, *lane, *Member, []Delivery) {
+	t.Helper()
+	g, l := bare(t, nil)
+	m := enter(t, g, Session{})
+	l.readSome(t, 1)
+	all := taken(m, 1)
+	other := enter(t, g, Session{})
+	g.mu.Lock()
+	m.slow, g.turn = true, 1
+	g.mu.Unlock()
+	g.due()
+	d := taken(other, 1)
+	if len(d) != 1 || d[0].Attempt != 2 {
+		t.Fatalf("the other session was given %v", d)
+	}
+	if a := says(t, other, stretch{To: d[0].Seq}, func() { l.store(true) }); a != (Answer{Acknowledged: 1}) {
+		t.Fatalf("answered %+v", a)
+	}
+	other.Leave()
+	g.mu.Lock()
+	m.slow = false
+	g.mu.Unlock()
+	l.readSome(t, 1)
+	return g, l, m, append(all, taken(m, 1)...)
+}
+
+// lose has a lane claimed anew, with nothing kept: Redis has lost it.
+func (l *lane) lose() {
+	l.group.mu.Lock()
+	l.reset()
+	l.held, l.stored, l.read = true, state{}, 0
+	l.group.mu.Unlock()
+}
+
+func TestWhatWasDoneUnderAnotherClaimIsNotTakenForStored(t *testing.T) {
+	_, l, m, all := behind(t)
+	l.lose()
+	if a := says(t, m, stretch{From: all[0].Seq, To: all[0].Seq}, nil); a.Refused == 0 || a.Acknowledged > 0 {
+		t.Fatalf("answered %+v", a)
+	}
+}
+
+func TestWhatAnotherHasSaidIsNotForgottenBeforeItIsSaid(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		_, l, m, all := behind(t)
+		if a := says(t, m, stretch{From: all[1].Seq, To: all[1].Seq}, func() { l.store(true) }); a != (Answer{Acknowledged: 1}) {
+			t.Fatalf("answered %+v", a)
+		}
+		before, want := func() { l.store(true) }, Answer{Acknowledged: 1}
+		if lost {
+			l.lose()
+			before, want = nil, Answer{Refused: 1}
+		}
+		if a := says(t, m, stretch{From: all[0].Seq, To: all[0].Seq}, before); a != want {
+			t.Fatalf("lost %v: answered %+v, want %+v", lost, a, want)
+		}
+	}
+}
+
+func TestWhatIsForgottenForWantOfRoomIsRefused(t *testing.T) {
+	g, l, m, all := behind(t)
+	says(t, m, stretch{From: all[1].Seq, To: all[1].Seq}, func() { l.store(true) })
+	g.mu.Lock()
+	m.trim(true)
+	left := len(m.ledger)
+	g.mu.Unlock()
+	if left > 0 {
+		t.Fatalf("%d are remembered", left)
+	}
+	l.readSome(t, 2)
+	more := taken(m, 2)
+	if a := says(t, m, stretch{From: more[0].Seq, To: more[0].Seq}, func() { l.store(true) }); a != (Answer{Acknowledged: 1}) {
+		t.Fatalf("of what is remembered: answered %+v", a)
+	}
+	if a := says(t, m, stretch{From: all[0].Seq, To: all[0].Seq}, nil); a != (Answer{Refused: 1}) {
+		t.Fatalf("of what is forgotten: answered %+v", a)
+	}
+}
+
 func TestWhatWaitsInAQueueIsNoAttempt(t *testing.T) {
 	g, l := bare(t, func(s *Subscription) { s.MaxAttempts = 2 })
 	m := enter(t, g, Session{})

@@ -34,6 +34,7 @@ type Member struct {
 	ledger      []given // deliveries from seq base on; empty: answered, or never handed over
 	base        uint64
 	next        uint64 // what is in the ledger from it on is not taken yet
+	unsaid      uint64 // the last that was forgotten though the session had not said it; 0: none was
 	outstanding int    // given and neither acknowledged nor back
 	notes       []Note
 	groups      []string // what it is fed from, as it was told

@@ -48,7 +48,7 @@ type elsewhere struct {
 
 // say takes a session's word, and returns what has to be said to other replicas. The caller holds mu.
 func (m *Member) say(w stretch, r *receipt) (abroad []elsewhere) {
-	if m.void || w.To > m.taken {
+	if m.void || w.To > m.taken || !w.Back && w.From <= m.unsaid && m.unsaid > 0 {
 		r.answer.Refused++
 		m.finish(endingReconnect)
 		m.void = true
@@ -82,9 +82,6 @@ func (m *Member) say(w stretch, r *receipt) (abroad []elsewhere) {
 		switch {
 		case i.phase == phaseDone && d.said:
 			*d = given{}
-		case i.phase == phaseDone && !w.Back && (i.tenure != l.tenure || !l.held):
-			r.answer.Acknowledged++
-			*d = given{}
 		case i.tenure != l.tenure || !l.held:
 			r.answer.Refused++
 			m.void = true
@@ -113,7 +110,7 @@ func (m *Member) say(w stretch, r *receipt) (abroad []elsewhere) {
 			}
 		}
 	}
-	m.trim()
+	m.trim(false)
 	if m.slow && !w.Back {
 		m.slow = false
 		m.group.deal()

@@ -52,6 +52,10 @@ func StartProgram(t testing.TB, o ProgramOptions) *Program {
 		}
 		if t.Failed() {
 			t.Logf("the log of %s ends with:\n%s", o.Name, p.process.tail())
+			if dir := os.Getenv("EVENTISSUER_TEST_LOGS"); dir != "" {
+				text, _ := os.ReadFile(p.process.log)
+				_ = os.WriteFile(filepath.Join(dir, o.Name+".log"), text, 0o600)
+			}
 		}
 	})
 	if err := p.Start(t.Context()); err != nil {
