@@ -209,11 +209,21 @@ func (f *faults) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 // journal is what happened, as clients saw it.
 type journal struct {
 	mu       sync.Mutex
-	answered map[string]time.Time // events, by when their acknowledgement was answered; guarded by mu
+	answered map[string]durable   // events whose acknowledgement was answered; guarded by mu
+	told     map[saying]time.Time // when a session first said that it has an event; guarded by mu
 	said     map[string]bool      // events that a client acknowledged, whatever became of it; guarded by mu
 	first    map[string]bool      // events that were given out; guarded by mu
 	flushed  time.Time            // guarded by mu
 	last     map[string]int       // by key, the newest event that was first given out; guarded by mu
+}
+
+// durable is an acknowledgement that was answered. It may be stored since it was first said, though it was answered only
+// when it was said again.
+type durable struct{ told, answered time.Time }
+
+type saying struct {
+	session *Member
+	event   string
 }
 
 func TestScheduleOfFaults(t *testing.T) {
@@ -253,7 +263,7 @@ func schedule(t *testing.T, seed uint64) {
 	for k := range scheduleKeys {
 		keys = append(keys, fmt.Sprintf("key-%d", k))
 	}
-	j := &journal{answered: map[string]time.Time{}, said: map[string]bool{}, first: map[string]bool{}, last: map[string]int{}}
+	j := &journal{answered: map[string]durable{}, told: map[saying]time.Time{}, said: map[string]bool{}, first: map[string]bool{}, last: map[string]int{}}
 	var (
 		replicas []*Groups
 		puppets  []*puppet
@@ -382,7 +392,7 @@ func (j *journal) given(t *testing.T, d Delivery, began time.Time, sure bool) {
 	n, _ := strconv.Atoi(id)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if at, ok := j.answered[id]; ok && sure && at.Before(began) && at.After(j.flushed) {
+	if is, ok := j.answered[id]; ok && sure && is.answered.Before(began) && is.told.After(j.flushed) {
 		t.Errorf("event %s was answered as acknowledged and is given out again, in attempt %d", id, d.Attempt)
 	}
 	if j.first[id] {
@@ -424,6 +434,9 @@ func speak(ctx context.Context, r *rand.Rand, replicas []*Groups, m *Member, ope
 		j.mu.Lock()
 		for _, d := range about {
 			j.said[idOf(d)] = true
+			if _, again := j.told[saying{m, idOf(d)}]; !again {
+				j.told[saying{m, idOf(d)}] = time.Now()
+			}
 		}
 		j.mu.Unlock()
 	}
@@ -432,7 +445,7 @@ func speak(ctx context.Context, r *rand.Rand, replicas []*Groups, m *Member, ope
 		now := time.Now()
 		j.mu.Lock()
 		for _, d := range about {
-			j.answered[idOf(d)] = now
+			j.answered[idOf(d)] = durable{j.told[saying{m, idOf(d)}], now}
 		}
 		j.mu.Unlock()
 	}
