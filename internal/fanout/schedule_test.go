@@ -144,12 +144,12 @@ func (c *client) take(entries []*Entry) {
 
 // step drives the client for one write. It returns true where there is nothing more to do now.
 func (c *client) step(ctx context.Context) bool {
-	entries, status := c.reader.Take(nil, 1+c.w.rnd.IntN(2000))
+	entries, status := c.reader.Take(nil, c.w.room())
 	c.take(entries)
 	switch status {
 	case Behind:
 		var err error
-		entries, status, err = c.reader.Fill(ctx, nil, 1+c.w.rnd.IntN(2000))
+		entries, status, err = c.reader.Fill(ctx, nil, c.w.room())
 		if err != nil && !errors.Is(err, broker.ErrUnavailable) {
 			c.w.t.Fatal(err)
 		}
@@ -176,6 +176,9 @@ func (c *client) step(ctx context.Context) bool {
 	c.note(vec)
 	return true
 }
+
+// room draws how much a write may take: an event as often as dozens of them, or hundreds.
+func (w *world) room() int { return 1 + w.rnd.IntN(1<<(4+w.rnd.IntN(13))) }
 
 func (w *world) publish() {
 	p := w.rnd.IntN(len(w.values))
