@@ -40,12 +40,13 @@ type Delivery struct {
 const (
 	ledgerMost  = 4 // times MaxUncommitted: deliveries that a session lets time out are remembered so far
 	ledgerLeast = 4096
+	unsaidMost  = 1024 // deliveries behind one that others have acknowledged, which the session may still do
 )
 
 // enter has a session given a delivery. The caller wakes it.
 func (m *Member) enter(d given) {
 	if most := max(ledgerMost*m.group.sub.MaxUncommitted, ledgerLeast); len(m.ledger) >= most {
-		if m.trim(true); len(m.ledger) >= most {
+		if m.trim(); len(m.ledger) >= most {
 			m.finish(endingReconnect)
 			m.void = true
 		}
@@ -87,13 +88,14 @@ func (m *Member) free(d *given) {
 }
 
 // trim forgets the beginning of the ledger that is answered. What is done by the word of another session alone is not: that it
-// is stored still is for a write to say, should this one say so too. In need of room it is forgotten, and cannot be
-// said any more.
-func (m *Member) trim(need bool) {
+// is stored still is for a write to say, should this one say so too. Far behind the newest it is forgotten, and cannot be said
+// any more.
+func (m *Member) trim() {
+	far := len(m.ledger) > unsaidMost
 	n := 0
 	for n < len(m.ledger) {
 		if d := &m.ledger[n]; !d.empty() {
-			if d.item == nil || d.item.phase != phaseDone || !d.said && !need {
+			if d.item == nil || d.item.phase != phaseDone || !d.said && !far {
 				break
 			}
 			if !d.said {

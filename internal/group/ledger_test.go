@@ -249,19 +249,27 @@ func TestWhatAnotherHasSaidIsNotForgottenBeforeItIsSaid(t *testing.T) {
 	}
 }
 
-func TestWhatIsForgottenForWantOfRoomIsRefused(t *testing.T) {
+func TestWhatLiesFarBehindIsForgottenAndRefused(t *testing.T) {
 	g, l, m, all := behind(t)
-	says(t, m, stretch{From: all[1].Seq, To: all[1].Seq}, func() { l.store(true) })
 	g.mu.Lock()
-	m.trim(true)
+	g.sub.MaxUncommitted = unsaidMost
+	g.mu.Unlock()
+	l.readSome(t, unsaidMost-1)
+	all = append(all, taken(m, unsaidMost)...)
+	last := all[len(all)-1]
+	if a := says(t, m, stretch{From: all[1].Seq, To: last.Seq}, func() { l.store(true) }); a != (Answer{Acknowledged: unsaidMost}) {
+		t.Fatalf("answered %+v", a)
+	}
+	g.mu.Lock()
+	m.trim()
 	left := len(m.ledger)
 	g.mu.Unlock()
-	if left > 0 {
+	if left > unsaidMost {
 		t.Fatalf("%d are remembered", left)
 	}
-	l.readSome(t, 2)
-	more := taken(m, 2)
-	if a := says(t, m, stretch{From: more[0].Seq, To: more[0].Seq}, func() { l.store(true) }); a != (Answer{Acknowledged: 1}) {
+	l.readSome(t, 1)
+	next := taken(m, 1)[0]
+	if a := says(t, m, stretch{From: next.Seq, To: next.Seq}, func() { l.store(true) }); a != (Answer{Acknowledged: 1}) {
 		t.Fatalf("of what is remembered: answered %+v", a)
 	}
 	if a := says(t, m, stretch{From: all[0].Seq, To: all[0].Seq}, nil); a != (Answer{Refused: 1}) {

@@ -250,7 +250,7 @@ func (m *Member) sayAbroad(ctx context.Context, e elsewhere, w stretch, r *recei
 	for _, seq := range e.seqs {
 		m.strike(seq)
 	}
-	m.trim(false)
+	m.trim()
 	r.said()
 }
 

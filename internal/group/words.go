@@ -110,7 +110,7 @@ func (m *Member) say(w stretch, r *receipt) (abroad []elsewhere) {
 			}
 		}
 	}
-	m.trim(false)
+	m.trim()
 	if m.slow && !w.Back {
 		m.slow = false
 		m.group.deal()
