@@ -19,6 +19,8 @@ const (
 	ChromiumVariable = "EVENTISSUER_TEST_CHROMIUM"
 	// SkipsVariable names a file to which every skip adds its line: go test shows nothing of tests that pass or skip.
 	SkipsVariable = "EVENTISSUER_TEST_SKIPS"
+	// LogsVariable names a folder in which the programs of a test that fails leave their logs.
+	LogsVariable = "EVENTISSUER_TEST_LOGS"
 )
 
 // MissingError says what a machine lacks and how to get it.

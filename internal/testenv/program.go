@@ -42,7 +42,7 @@ func NewProgram(o ProgramOptions) *Program {
 }
 
 // StartProgram starts a program, and kills it when the test and its subtests are done. It blocks until the program is
-// ready. Where the test fails, the end of the program's log is shown.
+// ready. Where the test fails, the end of the program's log is shown, and LogsVariable names a folder to keep it in whole.
 func StartProgram(t testing.TB, o ProgramOptions) *Program {
 	t.Helper()
 	p := NewProgram(o)
@@ -52,9 +52,14 @@ func StartProgram(t testing.TB, o ProgramOptions) *Program {
 		}
 		if t.Failed() {
 			t.Logf("the log of %s ends with:\n%s", o.Name, p.process.tail())
-			if dir := os.Getenv("EVENTISSUER_TEST_LOGS"); dir != "" {
-				text, _ := os.ReadFile(p.process.log)
-				_ = os.WriteFile(filepath.Join(dir, o.Name+".log"), text, 0o600)
+			if dir := os.Getenv(LogsVariable); dir != "" {
+				text, err := os.ReadFile(p.process.log)
+				if err == nil {
+					err = os.WriteFile(filepath.Join(dir, o.Name+".log"), text, 0o600)
+				}
+				if err != nil {
+					t.Logf("keep the log of %s: %v", o.Name, err)
+				}
 			}
 		}
 	})
