@@ -110,11 +110,15 @@ func (b *blocks) get(ctx context.Context, epoch uint64, p int32, offset int64) (
 			return nil, errMadeAnew
 		}
 		if l.err != nil {
-			if re := (*broker.RangeError)(nil); errors.As(l.err, &re) && from < offset && re.Bounds.First <= offset && re.Bounds.Next >= offset {
+			re := (*broker.RangeError)(nil)
+			switch {
+			case !errors.As(l.err, &re):
+				return nil, l.err
+			case from < offset && re.Bounds.First <= offset && re.Bounds.Next >= offset:
 				floor = max(floor+1, re.Bounds.First) // only the rounding down was out of range
 				continue
 			}
-			return nil, l.err
+			return nil, &broker.RangeError{Partition: p, Offset: offset, Bounds: re.Bounds} // of what is asked for, not of where the read began
 		}
 		if l.block.next > offset || l.block.next <= from {
 			return l.block, nil

@@ -115,6 +115,24 @@ func ids(from, to int) (s []string) {
 	return s
 }
 
+func TestAGapBeginsWhereItsReaderStands(t *testing.T) {
+	log := fanouttest.NewLog(1)
+	for i := range 40 {
+		log.Append(0, trainEvent(i))
+	}
+	h := open(t, start(t, Config{Log: log}))
+	log.Retain(0, 20)
+	d := drive(t, h, Options{Next: []int64{10}, Epoch: cursor.EpochOf(log.Epoch)})
+	ids := d.until(func(ids []string) bool { return len(ids) == 20 })
+	if ids[0] != "20" {
+		t.Errorf("goes on with %v", ids[:1])
+	}
+	want := []broker.Gap{{From: 10, To: 20, Reason: broker.GapRetention}}
+	if diff := cmp.Diff(want, d.gaps); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestCursorsBeforeALostEndAreToldAGapAndJoinWhatFollows(t *testing.T) {
 	l := fanouttest.NewLog(1)
 	for i := range 10 {

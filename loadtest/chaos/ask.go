@@ -202,6 +202,7 @@ type askerWitness struct {
 	pages *streamWitness
 	asked string
 	from  []int64         // of what is asked for
+	gone  []Gap           // of which it was told
 	drawn map[string]bool // streams of which the answer is a snapshot
 	acked map[int64]int64 // by partition, behind what was acknowledged when the question was asked
 	low   []int64         // where the log began then
@@ -210,7 +211,7 @@ type askerWitness struct {
 func (a *askerWitness) note(e *Entry) {
 	switch e.What {
 	case WhatOpen:
-		a.asked, a.from, a.drawn = e.Text, slices.Clone(e.Cursor), map[string]bool{}
+		a.asked, a.from, a.gone, a.drawn = e.Text, slices.Clone(e.Cursor), nil, map[string]bool{}
 		a.acked, a.low = maps.Clone(a.checker.acked), a.checker.truth.low
 		a.pages.note(e)
 	case WhatControl:
@@ -235,11 +236,30 @@ func (a *askerWitness) control(e *Entry) {
 		a.drawn[e.Stream] = true
 	case e.Text == "live" && a.asked == askSnapshot:
 	case e.Gap != nil && a.asked == askConflated:
-		a.from[e.Gap.Partition] = e.Gap.To
-		a.pages.note(e)
+		a.loses(e)
 	default:
 		a.pages.note(e)
 	}
+}
+
+// loses takes a gap that a conflated answer tells. What was read before it comes at the answer's end.
+func (a *askerWitness) loses(e *Entry) {
+	p, at := int(e.Gap.Partition), a.pages.walk.at
+	if p >= 0 && p < len(at) && e.Gap.From > at[p] {
+		a.pages.walk.pass(p, e.Gap.From)
+	}
+	a.pages.note(e)
+	switch {
+	case e.Gap.Reason == "retention":
+		a.gone = append(a.gone, *e.Gap)
+	case p >= 0 && p < len(a.from):
+		a.from[p] = e.Gap.To
+	}
+}
+
+// isGone reports whether the answer said that what is at an offset is gone.
+func (a *askerWitness) isGone(p int, offset int64) bool {
+	return slices.ContainsFunc(a.gone, func(g Gap) bool { return int(g.Partition) == p && g.From <= offset && offset < g.To })
 }
 
 // snapshot wants all that the log holds up to the answer's cursor.
@@ -291,7 +311,7 @@ func (a *askerWitness) conflated(e *Entry) {
 			a.checker.breaks(e, PromiseCursor, "", "the cursor of partition %d goes back from %d to %d", p, from, e.Cursor[p])
 		}
 		for _, r := range t.partitions[p][t.find(p, from):t.find(p, max(from, e.Cursor[p]))] {
-			if key, n := splitID(r.id); n >= 0 && a.reader().wants(key) {
+			if key, n := splitID(r.id); n >= 0 && a.reader().wants(key) && !a.isGone(p, r.offset) {
 				latest[key] = r
 			}
 		}

@@ -876,6 +876,30 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.ask("q", askConflated, 1, 0)
 			f.given("q", []int64{5, 0}, "b01-0", "a00-2", "c02-0", "d03-0")
 		}, nil},
+		{"an answer has the latest of each key but for what is gone", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "d03-0", "b01-0", "c02-0", "a00-1")
+			f.trim(true, 4, 0)
+			f.ask("q", askConflated, 0, 0)
+			f.gap("q", Gap{From: 2, To: 4, Reason: "retention"})
+			f.given("q", []int64{5, 0}, "d03-0", "a00-1")
+		}, nil},
+		{"an answer lacks what it passed before a gap", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "d03-0", "b01-0", "c02-0", "a00-1")
+			f.trim(true, 4, 0)
+			f.ask("q", askConflated, 0, 0)
+			f.gap("q", Gap{From: 2, To: 4, Reason: "retention"})
+			f.given("q", []int64{5, 0}, "a00-1")
+		}, []Promise{PromiseComplete}},
+		{"an answer says that something is gone which is not", func(f *forger) {
+			f.client("q", toAsk)
+			f.publish(0, "a00-0", "b01-0", "c02-0")
+			f.trim(true, 1, 0)
+			f.ask("q", askConflated, 0, 0)
+			f.gap("q", Gap{From: 0, To: 2, Reason: "retention"})
+			f.given("q", []int64{3, 0}, "c02-0")
+		}, []Promise{PromiseGap}},
 		{"an answer leaves a key for the next one", func(f *forger) {
 			f.client("q", toAsk)
 			f.publish(0, "a00-0", "b01-0", "a00-1")
