@@ -71,7 +71,7 @@ func TestAFullDiskStopsPublishingAloneUntilThereIsRoom(t *testing.T) {
 		t.Helper()
 		var got []string
 		// A page holds what the stream's tail has reached, which may be a moment after the acknowledgement.
-		for until := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		eventually(t, fmt.Sprintf("a page has the %d events that were acknowledged", len(acked)), func() bool {
 			status, body, err := v.try(t.Context(), http.MethodGet, "/v1/streams/"+theStream+"/events?from=oldest&limit=1000", nil)
 			if err != nil || status != http.StatusOK {
 				t.Fatalf("reading all: %d %v", status, err)
@@ -84,10 +84,8 @@ func TestAFullDiskStopsPublishingAloneUntilThereIsRoom(t *testing.T) {
 			for _, e := range events {
 				got = append(got, e.ID)
 			}
-			if len(got) >= len(acked) || time.Now().After(until) {
-				break
-			}
-		}
+			return len(got) >= len(acked)
+		})
 		if fmt.Sprint(got) != fmt.Sprint(acked) {
 			t.Errorf("there are %d events, of %d that were acknowledged: %v", len(got), len(acked), got)
 		}

@@ -93,16 +93,17 @@ func (m *Member) free(d *given) {
 func (m *Member) trim() {
 	far := len(m.ledger) > unsaidMost
 	n := 0
-	for n < len(m.ledger) {
-		if d := &m.ledger[n]; !d.empty() {
-			if d.item == nil || d.item.phase != phaseDone || !d.said && !far {
-				break
-			}
-			if !d.said {
-				m.unsaid = m.base + uint64(n)
-			}
+	for ; n < len(m.ledger); n++ {
+		d := &m.ledger[n]
+		if d.empty() {
+			continue
 		}
-		n++
+		if d.item == nil || d.item.phase != phaseDone || !d.said && !far {
+			break
+		}
+		if !d.said {
+			m.unsaid = m.base + uint64(n)
+		}
 	}
 	clear(m.ledger[:n])
 	m.base += uint64(n)

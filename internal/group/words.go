@@ -48,7 +48,7 @@ type elsewhere struct {
 
 // say takes a session's word, and returns what has to be said to other replicas. The caller holds mu.
 func (m *Member) say(w stretch, r *receipt) (abroad []elsewhere) {
-	if m.void || w.To > m.taken || !w.Back && w.From <= m.unsaid && m.unsaid > 0 {
+	if m.void || w.To > m.taken || !w.Back && max(w.From, 1) <= m.unsaid {
 		r.answer.Refused++
 		m.finish(endingReconnect)
 		m.void = true

@@ -52,14 +52,8 @@ func StartProgram(t testing.TB, o ProgramOptions) *Program {
 		}
 		if t.Failed() {
 			t.Logf("the log of %s ends with:\n%s", o.Name, p.process.tail())
-			if dir := os.Getenv(LogsVariable); dir != "" {
-				text, err := os.ReadFile(p.process.log)
-				if err == nil {
-					err = os.WriteFile(filepath.Join(dir, o.Name+".log"), text, 0o600)
-				}
-				if err != nil {
-					t.Logf("keep the log of %s: %v", o.Name, err)
-				}
+			if err := p.keepLog(os.Getenv(LogsVariable)); err != nil {
+				t.Logf("keep the log of %s: %v", o.Name, err)
 			}
 		}
 	})
@@ -67,6 +61,18 @@ func StartProgram(t testing.TB, o ProgramOptions) *Program {
 		t.Fatal(err)
 	}
 	return p
+}
+
+// keepLog copies the program's log into a folder; "" is none.
+func (p *Program) keepLog(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	text, err := p.Log()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, p.process.name+".log"), text, 0o600)
 }
 
 // Start starts a stopped program and blocks until it is ready.

@@ -245,7 +245,7 @@ func (a *askerWitness) control(e *Entry) {
 // loses takes a gap that a conflated answer tells. What was read before it comes at the answer's end.
 func (a *askerWitness) loses(e *Entry) {
 	p, at := int(e.Gap.Partition), a.pages.walk.at
-	if p >= 0 && p < len(at) && e.Gap.From > at[p] {
+	if p >= 0 && p < len(at) {
 		a.pages.walk.pass(p, e.Gap.From)
 	}
 	a.pages.note(e)

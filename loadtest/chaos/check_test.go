@@ -877,19 +877,11 @@ func TestCheckFindsWhatBreaksPromises(t *testing.T) {
 			f.given("q", []int64{5, 0}, "b01-0", "a00-2", "c02-0", "d03-0")
 		}, nil},
 		{"an answer has the latest of each key but for what is gone", func(f *forger) {
-			f.client("q", toAsk)
-			f.publish(0, "a00-0", "d03-0", "b01-0", "c02-0", "a00-1")
-			f.trim(true, 4, 0)
-			f.ask("q", askConflated, 0, 0)
-			f.gap("q", Gap{From: 2, To: 4, Reason: "retention"})
+			f.askAcrossAGap("q")
 			f.given("q", []int64{5, 0}, "d03-0", "a00-1")
 		}, nil},
 		{"an answer lacks what it passed before a gap", func(f *forger) {
-			f.client("q", toAsk)
-			f.publish(0, "a00-0", "d03-0", "b01-0", "c02-0", "a00-1")
-			f.trim(true, 4, 0)
-			f.ask("q", askConflated, 0, 0)
-			f.gap("q", Gap{From: 2, To: 4, Reason: "retention"})
+			f.askAcrossAGap("q")
 			f.given("q", []int64{5, 0}, "a00-1")
 		}, []Promise{PromiseComplete}},
 		{"an answer says that something is gone which is not", func(f *forger) {
@@ -1416,6 +1408,15 @@ func (f *forger) drawsOf(who, stream string, upTo []int64, ids ...string) {
 func (f *forger) ask(who, what string, cursor ...int64) {
 	f.open(who, cursor...)
 	f.entries[len(f.entries)-1].Text = what
+}
+
+// askAcrossAGap has a client ask for the latest of each key, and be told that two events amid five are gone.
+func (f *forger) askAcrossAGap(who string) {
+	f.client(who, toAsk)
+	f.publish(0, "a00-0", "d03-0", "b01-0", "c02-0", "a00-1")
+	f.trim(true, 4, 0)
+	f.ask(who, askConflated, 0, 0)
+	f.gap(who, Gap{From: 2, To: 4, Reason: "retention"})
 }
 
 // bounds answers where the first partition begins and ends.
